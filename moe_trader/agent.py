@@ -1,0 +1,162 @@
+"""MoEAgent: K experts and a gate as one agent with Stable-Baselines3's verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv
+
+from moe_trader import bundle
+from moe_trader.expert import ExpertFamily
+from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.gating import Gate
+from moe_trader.option import describe
+
+Weights = NDArray[np.float32]
+
+
+class MoEAgent:
+    """A mixture of SB3 policies under a gating network: ``learn``, ``predict``, ``save``, ``load``, ``gate_weights``.
+
+    :param env: an SB3 ``VecEnv`` with flat Box observations; a :class:`~moe_trader.env.trading_vec_env.TradingVecEnv`
+        says itself which columns the gate may see, any other environment shows the gate everything
+    :param expert: settings of the experts
+    :param gating: settings of the gate
+    :param seed: of initial weights and of action draws; as in SB3 it seeds Python's, NumPy's and PyTorch's generators
+    :param device: of the networks, ``"cpu"`` or ``"cuda"``
+    """
+
+    def __init__(self, env: VecEnv, expert: ExpertFamily, gating: Gate, *, seed: int, device: str = "cpu") -> None:
+        if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
+            raise ValueError(f"expected a flat Box observation space, got {env.observation_space}")
+        columns = getattr(env, "gate_columns", range(env.observation_space.shape[0]))
+        self._assemble(env, env.observation_space, env.action_space, expert, gating, list(columns), seed, device)
+
+    def _assemble(
+        self,
+        env: VecEnv | None,
+        observation_space: spaces.Box,
+        action_space: spaces.Space,
+        expert: ExpertFamily,
+        gating: Gate,
+        gate_columns: list[int],
+        seed: int,
+        device: str,
+    ) -> None:
+        if not isinstance(action_space, spaces.Discrete | spaces.Box):
+            raise ValueError(f"expected a Discrete or Box action space, got {action_space}")
+        self.expert, self.gating, self.seed, self.gate_columns = expert, gating, seed, gate_columns
+        self.algorithm = expert.algorithm(env, observation_space, action_space, gating, gate_columns, seed, device)
+
+    @property
+    def policy(self) -> MixturePolicy:
+        """The mixture: ``policy.experts`` are SB3 policies, ``policy.gate`` the gating network."""
+        policy = self.algorithm.policy
+        assert isinstance(policy, MixturePolicy)
+        return policy
+
+    @property
+    def expert_names(self) -> list[str]:
+        """Names of the experts, in the order of every weight vector."""
+        return self.expert.names()
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The mixture's metrics at the last update; see :func:`moe_trader.expert.metrics.mixture_metrics`."""
+        metrics: dict[str, float] = self.algorithm.metrics  # type: ignore[attr-defined]
+        return metrics
+
+    def set_logger(self, logger: Logger) -> None:
+        """Log to an SB3 logger."""
+        self.algorithm.set_logger(logger)
+
+    def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> MoEAgent:
+        """Train gate and experts jointly for at least ``total_timesteps`` environment steps, over all lanes."""
+        self.algorithm.learn(total_timesteps, callback=callback)
+        return self
+
+    def predict(self, observation: np.ndarray, deterministic: bool = True) -> tuple[np.ndarray, None]:
+        """Return the mixture's action for one observation or a batch, and SB3's empty recurrent state.
+
+        :param deterministic: the most likely action of the mixture density; otherwise a draw from it
+        """
+        action, _ = self.algorithm.predict(observation, deterministic=deterministic)
+        return action, None
+
+    def gate_weights(self, observations: np.ndarray) -> Weights:
+        """Return the weight of each expert, ``(batch, K)`` for ``(batch, size)`` observations, rows summing to 1."""
+        with torch.no_grad():
+            weights: Weights = self.policy.mix(self._tensor(observations)).mixture.weights.cpu().numpy()
+        return weights
+
+    def expert_actions(self, observations: np.ndarray) -> np.ndarray:
+        """Return what each expert would do by itself, its most likely action: ``(batch, K, ...)``."""
+        with torch.no_grad():
+            actions: np.ndarray = self.policy.mix(self._tensor(observations)).mixture.expert_modes().cpu().numpy()
+        return actions
+
+    def act(self, observations: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the most likely action of these experts under other gate weights, ``(batch, K)``.
+
+        One-hot weights give one expert alone, equal weights the ensemble without a gate.
+        """
+        with torch.no_grad():
+            mixture = self.policy.reweight(self._tensor(observations), self._tensor(weights))
+            actions: np.ndarray = mixture.mode().cpu().numpy()
+        return actions
+
+    def save(self, path: str | Path, task: Mapping[str, Any] | None = None) -> None:
+        """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.
+
+        :param task: what to remember of the task beside the agent: feature names, scaler, data hash
+        """
+        names, policy = self.expert_names, self.policy
+        bundle.write(
+            Path(path),
+            config={"expert": describe(self.expert), "gating": describe(self.gating)},
+            tensors=policy.state_dict(),
+            experts={name: self.expert.standalone(policy, k) for k, name in enumerate(names)},
+            manifest={
+                "algorithm": self.expert.algorithm_name,
+                "experts": names,
+                "observation_space": bundle.space_to_json(policy.observation_space),
+                "action_space": bundle.space_to_json(policy.action_space),
+                "gate_columns": self.gate_columns,
+                "seed": self.seed,
+                "n_parameters": policy.n_parameters(),
+                "task": dict(task or {}),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, env: VecEnv | None = None, device: str = "cpu") -> MoEAgent:
+        """Load a bundle; with ``env`` the agent can learn on.
+
+        :raises BundleError: when a file is missing, altered, or of another format version
+        """
+        content = bundle.read(Path(path))
+        manifest = content.manifest
+        agent = cls.__new__(cls)
+        agent._assemble(
+            env,
+            bundle.space_from_json(manifest["observation_space"]),  # type: ignore[arg-type]
+            bundle.space_from_json(manifest["action_space"]),
+            content.expert,
+            content.gating,
+            manifest["gate_columns"],
+            manifest["seed"],
+            device,
+        )
+        agent.policy.load_state_dict(content.tensors, strict=True)
+        return agent
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self.algorithm.device)

@@ -1,0 +1,145 @@
+"""The bundle: a saved agent as a directory of plain files, verified on loading and never unpickled.
+
+    manifest.json          format version, algorithm, experts, spaces, task (features, scaler, data hash), versions,
+                           seed, threads, and the sha256 of every other file
+    config.yaml            the options that rebuild the agent: expert and gating
+    policy.safetensors     every weight of gate and experts
+    experts/NN_name.zip    each expert as a plain SB3 archive: `PPO.load` opens it without moe_trader
+
+The zips are for others: SB3 unpickles what it loads, so this module only checks their hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+import moe_trader
+from moe_trader.expert import ExpertFamily
+from moe_trader.gating import Gate
+from moe_trader.option import build_option
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+FORMAT_VERSION = 1
+MANIFEST, CONFIG, WEIGHTS = "manifest.json", "config.yaml", "policy.safetensors"
+_RECORDED = ("torch", "stable-baselines3", "gymnasium", "numpy", "pandas", "numba")
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be trusted or read; the message names the file and the way out."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle holds, verified."""
+
+    manifest: dict[str, Any]
+    expert: ExpertFamily
+    gating: Gate
+    tensors: dict[str, torch.Tensor]
+
+
+def write(
+    path: Path,
+    *,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    experts: Mapping[str, BaseAlgorithm],
+    manifest: Mapping[str, Any],
+) -> None:
+    """Write a bundle in place of whatever is at ``path``; it appears there only once it is complete."""
+    building = path.with_name(path.name + ".partial")
+    shutil.rmtree(building, ignore_errors=True)
+    (building / "experts").mkdir(parents=True)
+    (building / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, building / WEIGHTS)
+    for number, (name, algorithm) in enumerate(experts.items(), start=1):
+        algorithm.save(building / "experts" / f"{number:02d}_{name}.zip")
+    files = {str(file.relative_to(building)): sha256(file) for file in sorted(building.rglob("*")) if file.is_file()}
+    versions = {"python": platform.python_version(), "moe_trader": moe_trader.__version__}
+    versions |= {name: version(name) for name in _RECORDED}
+    head = {"format_version": FORMAT_VERSION, "versions": versions, "threads": torch.get_num_threads()}
+    (building / MANIFEST).write_text(json.dumps({**head, **manifest, "files": files}, indent=2) + "\n")
+    if path.exists():
+        shutil.rmtree(path)
+    building.rename(path)
+
+
+def read(path: Path) -> Bundle:
+    """Verify and read a bundle. :raises BundleError: naming the file that is missing, altered or unreadable."""
+    manifest = read_manifest(path)
+    for name, expected in manifest["files"].items():
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise BundleError(f"{path / MANIFEST}: names {name!r}, a file outside the bundle; do not trust this bundle")
+        if not file.is_file():
+            raise BundleError(f"{file}: missing from the bundle; copy the whole directory again")
+        if sha256(file) != expected:
+            raise BundleError(f"{file}: altered since it was saved (its sha256 is not the manifest's); copy it again")
+    config = OmegaConf.to_container(OmegaConf.load(path / CONFIG))
+    assert isinstance(config, dict)
+    return Bundle(
+        manifest,
+        build_option(config["expert"], "expert", ExpertFamily),
+        build_option(config["gating"], "gating", Gate),
+        load_file(path / WEIGHTS),
+    )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read and check the manifest alone."""
+    file = path / MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{path}: no bundle here (no {MANIFEST}); give the directory that a run saved, RUN/bundle")
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text())
+        found = manifest["format_version"]
+        missing = [name for name in (CONFIG, WEIGHTS) if name not in manifest["files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{file}: not a bundle's manifest ({error!r})") from None
+    if found != FORMAT_VERSION:
+        raise BundleError(
+            f"{file}: format version {found}, and moe_trader {moe_trader.__version__} reads version {FORMAT_VERSION}; "
+            f"it was saved by moe_trader {manifest.get('versions', {}).get('moe_trader', 'unknown')}"
+        )
+    if missing:
+        raise BundleError(f"{file}: lists no {' and no '.join(missing)}; the bundle is incomplete")
+    return manifest
+
+
+def sha256(file: Path) -> str:
+    """Return a file's sha256 as hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def space_to_json(space: spaces.Space) -> dict[str, Any]:
+    """Describe a Box or Discrete space in JSON."""
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    assert isinstance(space, spaces.Box), space
+    return {"type": "Box", "dtype": str(space.dtype), "low": space.low.tolist(), "high": space.high.tolist()}
+
+
+def space_from_json(description: Mapping[str, Any]) -> spaces.Space:
+    """Return the space that :func:`space_to_json` described."""
+    if description["type"] == "Discrete":
+        return spaces.Discrete(description["n"], start=description["start"])
+    dtype = np.dtype(description["dtype"]).type
+    return spaces.Box(np.array(description["low"], dtype), np.array(description["high"], dtype), dtype=dtype)
+
+

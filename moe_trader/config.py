@@ -1,0 +1,65 @@
+"""Hydra at arm's length: where the config files are, and how a composed config becomes options.
+
+Light on purpose: importing this module loads Hydra and OmegaConf, nothing heavier, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+if TYPE_CHECKING:
+    from moe_trader.settings import RunSettings
+
+
+def config_directory() -> str:
+    """Return the absolute folder of ``train.yaml``: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "conf", here.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return str(folder)
+    raise FileNotFoundError(f"moe_trader's conf folder is in neither {here} nor {here.parent}; reinstall the package")
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """Return a composed config as plain containers, interpolations resolved.
+
+    :raises ConfigError: when an interpolation or a mandatory value (``???``) cannot be resolved
+    """
+    from omegaconf.errors import OmegaConfBaseException
+
+    from moe_trader.option import ConfigError
+
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        where = getattr(error, "full_key", None) or "config"
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{where}: {reason}; give it a value: {where}=...") from None
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compose ``conf/train.yaml`` with overrides, for notebooks: ``compose(["env=synthetic", "expert.count=2"])``."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(version_base="1.3", config_dir=config_directory()):
+        return to_plain(hydra_compose("train", overrides=list(overrides)))
+
+
+def run_settings(plain: Mapping[str, Any]) -> RunSettings:
+    """Build every option of a run's config. Nothing is trained, and nothing is read but the config.
+
+    :raises ConfigError: naming the path of the setting that cannot be used
+    """
+    from moe_trader.option import build_option
+    from moe_trader.settings import RunSettings
+
+    plugins = plain.get("plugins")
+    node = {"_target_": "moe_trader.settings.RunSettings", **plain}
+    return build_option(node, "", RunSettings, plugins if isinstance(plugins, list) else ())

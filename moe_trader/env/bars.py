@@ -1,0 +1,121 @@
+"""Reading price tables: from a file as people have it to an :class:`~moe_trader.env.Instrument`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from moe_trader.env import Instrument, MarketError
+
+_ALIASES = {
+    "time": ("time", "date", "datetime", "timestamp", "ts"),
+    "open": ("open", "o"),
+    "high": ("high", "h"),
+    "low": ("low", "l"),
+    "close": ("close", "c"),
+    "volume": ("volume", "vol", "v"),
+}
+_REQUIRED = ("time", "open", "high", "low", "close")
+_PRICES = ("open", "high", "low", "close")
+
+
+def read_csv(path: str | Path, symbol: str) -> Instrument:
+    """Read one instrument from a csv file with a header (compressed or not), whatever the case of its column names.
+
+    Rows may be oldest or newest first. A missing volume column reads as zeros.
+
+    :raises MarketError: no such file, a column that is missing, a cell that is no number, a price that is not
+        positive, a high below another price, a stamp that is no date or stands twice
+    """
+    source = str(path)
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise MarketError(f"{source}: no such file; give the path of a csv file with a header") from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise MarketError(f"{source}: cannot be read as csv ({error})") from None
+    return to_instrument(table, symbol, source)
+
+
+def to_instrument(table: pd.DataFrame, symbol: str, source: str) -> Instrument:
+    """Validate a price table and return it as an instrument; ``source`` is what errors call it."""
+    columns = _columns(table, source)
+    time = _stamps(table[columns["time"]], source)
+    numbers = {name: _numbers(table[columns[name]], source) for name in _PRICES}
+    volume = _numbers(table[columns["volume"]], source) if "volume" in columns else np.zeros(len(table))
+    _check_prices(numbers, source)
+    if len(time) > 1 and time[0] > time[-1]:
+        time, volume = time[::-1], volume[::-1]
+        numbers = {name: column[::-1] for name, column in numbers.items()}
+    _check_order(time, source)
+    arrays = {name: np.ascontiguousarray(column) for name, column in numbers.items()}
+    return Instrument(symbol=symbol, time=np.ascontiguousarray(time), volume=np.ascontiguousarray(volume), **arrays)
+
+
+def _columns(table: pd.DataFrame, source: str) -> dict[str, str]:
+    by_lower = {str(column).strip().lower(): column for column in table.columns}
+    found = {}
+    for name, aliases in _ALIASES.items():
+        match = [by_lower[alias] for alias in aliases if alias in by_lower]
+        if match:
+            found[name] = match[0]
+    missing = [name for name in _REQUIRED if name not in found]
+    if missing:
+        there = ", ".join(map(str, table.columns)) or "none"
+        wanted = "; ".join(f"{name} (any of {', '.join(_ALIASES[name])})" for name in missing)
+        raise MarketError(f"{source}: missing column {wanted}. Columns there: {there}")
+    return found
+
+
+def _row(index: int) -> str:
+    return f"row {index + 2}"  # as an editor counts: the header is row 1
+
+
+def _stamps(column: pd.Series, source: str) -> np.ndarray:
+    try:
+        stamps = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+    except (TypeError, ValueError) as error:
+        raise MarketError(f"{source}: column {column.name!r} holds no dates ({error})") from None
+    bad = np.flatnonzero(stamps.isna().to_numpy())
+    if len(bad):
+        value = column.iloc[bad[0]]
+        raise MarketError(
+            f"{source}: {_row(bad[0])}, column {column.name!r}: {value!r} is no date; expected ISO 8601 (2018-12-31)"
+        )
+    return stamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+
+
+def _numbers(column: pd.Series, source: str) -> np.ndarray:
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        raise MarketError(
+            f"{source}: {_row(bad[0])}, column {column.name!r}: {column.iloc[bad[0]]!r} is no number "
+            f"({len(bad)} such rows); mend or drop these rows"
+        )
+    return numbers
+
+
+def _check_prices(prices: dict[str, np.ndarray], source: str) -> None:
+    for name, column in prices.items():
+        bad = np.flatnonzero(column <= 0)
+        if len(bad):
+            raise MarketError(f"{source}: {_row(bad[0])}: {name} is {column[bad[0]]}; prices must be positive")
+    top = np.maximum(prices["open"], prices["close"])
+    bottom = np.minimum(prices["open"], prices["close"])
+    bad = np.flatnonzero((prices["high"] < top) | (prices["low"] > bottom))
+    if len(bad):
+        at = bad[0]
+        row = ", ".join(f"{name} {column[at]}" for name, column in prices.items())
+        raise MarketError(f"{source}: {_row(at)}: open and close must lie between low and high ({row})")
+
+
+def _check_order(time: np.ndarray, source: str) -> None:
+    steps = np.diff(time) / np.timedelta64(1, "us")
+    bad = np.flatnonzero(steps <= 0)
+    if len(bad):
+        first, second = time[bad[0]], time[bad[0] + 1]
+        what = "stands twice" if first == second else f"is followed by {second}"
+        raise MarketError(f"{source}: stamp {first} {what}; stamps must be unique and in order")

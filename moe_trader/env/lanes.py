@@ -1,0 +1,180 @@
+"""Lanes: many independent accounts stepping through prepared bars together.
+
+Both environments drive this one engine, so that they agree to the last bit; they only speak different dialects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from numpy.typing import NDArray
+
+from moe_trader.env import Floats
+from moe_trader.env.ledger import (
+    COST,
+    EQUITY,
+    MARK,
+    N_COLUMNS,
+    RUIN,
+    TRADED,
+    UNITS,
+    CostRates,
+    Prices,
+    observe_lanes,
+    open_ledger,
+    step_lanes,
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the lanes trade by.
+
+    :param positions: target position, as a fraction of equity, of each discrete action
+    :param fill: index into :data:`~moe_trader.env.ledger.FILLS`
+    :param window: feature rows in an observation
+    :param clip: bound of every number in an observation
+    :param gate_columns: which numbers of an observation the gate may see
+    """
+
+    positions: Floats
+    fill: int
+    window: int
+    clip: float
+    costs: CostRates
+    initial_equity: float
+    gate_columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tape:
+    """Bars of all instruments one after the other: prices, and features of shape ``(n_bars, n_features)``."""
+
+    prices: Prices
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A segment on the tape: an episode's first observation is at ``first`` or later, its last at ``last`` or before."""
+
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+class Lanes:
+    """``n`` accounts over one tape.
+
+    :param stretches: where episodes may run
+    :param episode_bars: longest episode; ``None``: from the start of a stretch to its end, lane i in stretch i
+    """
+
+    def __init__(
+        self, tape: Tape, rules: Rules, stretches: Sequence[Stretch], n: int, episode_bars: int | None
+    ) -> None:
+        self.tape, self.rules, self.n = tape, rules, n
+        self._stretches = list(stretches)
+        self._episode_bars = episode_bars
+        lengths = np.array([len(stretch) for stretch in stretches], dtype=np.float64)
+        self._chances = np.cumsum(lengths / lengths.sum())
+        self._ruin = RUIN * rules.initial_equity
+        self.ledger = np.zeros((n, N_COLUMNS))
+        self.bars = np.zeros(n, dtype=np.int64)
+        self.starts = np.zeros(n, dtype=np.int64)
+        self.ends = np.zeros(n, dtype=np.int64)
+        size = rules.window * tape.features.shape[1] + 2
+        self.observations = np.zeros((n, size), dtype=np.float32)
+        self.rewards = np.zeros(n)
+        self.bankrupt = np.zeros(n, dtype=np.bool_)
+        self.observation_space = spaces.Box(-rules.clip, rules.clip, (size,), np.float32)
+        self.action_space = spaces.Discrete(len(rules.positions))
+
+    def reset(self, lane: int, rng: np.random.Generator) -> None:
+        """Start an episode in one lane: all cash, at a random bar of a random stretch unless episodes are whole."""
+        if self._episode_bars is None:
+            stretch = self._stretches[lane % len(self._stretches)]
+            start, end = stretch.first, stretch.last
+        else:
+            at = int(np.searchsorted(self._chances, rng.random(), side="right"))
+            stretch = self._stretches[min(at, len(self._stretches) - 1)]
+            spare = max(len(stretch) - self._episode_bars, 0)
+            start = stretch.first + int(rng.integers(spare + 1))
+            end = min(start + self._episode_bars, stretch.last)
+        self.bars[lane] = self.starts[lane] = start
+        self.ends[lane] = end
+        open_ledger(self.ledger[lane], self.rules.initial_equity, self.tape.prices.close[start])
+
+    def step(self, actions: NDArray[np.int64]) -> None:
+        """Move every lane one bar on, filling :attr:`rewards` and :attr:`bankrupt`."""
+        rules = self.rules
+        step_lanes(
+            self.ledger,
+            self.bars,
+            rules.positions[actions],
+            rules.fill,
+            self.tape.prices,
+            rules.costs,
+            self._ruin,
+            self.rewards,
+            self.bankrupt,
+        )
+
+    def observe(self) -> NDArray[np.float32]:
+        """Return every lane's observation, shape ``(n, size)``; the same array at each call."""
+        rules = self.rules
+        observe_lanes(self.ledger, self.bars, self.tape.features, rules.window, rules.clip, self.observations)
+        return self.observations
+
+    @property
+    def finished(self) -> NDArray[np.bool_]:
+        """Lanes at the end of their episode's bars."""
+        return self.bars >= self.ends
+
+    @property
+    def equity(self) -> Floats:
+        """Equity at the last close, in currency."""
+        return self.ledger[:, EQUITY]
+
+    @property
+    def exposure(self) -> Floats:
+        """Value of the position at the last close / equity."""
+        return self.ledger[:, UNITS] * self.ledger[:, MARK] / self.ledger[:, EQUITY]
+
+    @property
+    def traded(self) -> Floats:
+        """Amount traded in the last step / equity at the fill."""
+        return self.ledger[:, TRADED]
+
+    @property
+    def cost(self) -> Floats:
+        """Costs paid in the last step, in currency."""
+        return self.ledger[:, COST]
+
+    def log_profit(self, lane: int) -> float:
+        """Return log(equity / initial equity): what the episode's rewards have summed to."""
+        return float(np.log(self.ledger[lane, EQUITY] / self.rules.initial_equity))
+
+    def account(self, lane: int) -> dict[str, float]:
+        """Return one lane's account at the last close, for ``info``."""
+        row = self.ledger[lane]
+        return {
+            "equity": float(row[EQUITY]),
+            "units": float(row[UNITS]),
+            "cash": float(row[EQUITY] - row[UNITS] * row[MARK]),
+            "exposure": float(row[UNITS] * row[MARK] / row[EQUITY]),
+            "cost": float(row[COST]),
+            "traded": float(row[TRADED]),
+            "log_return": float(self.rewards[lane]),
+        }
+
+
+def lane_generators(n: int, seed: int | None) -> list[np.random.Generator]:
+    """Return one generator a lane; lane i of seed s draws what a single environment of seed s + i draws."""
+    return [seeding.np_random(None if seed is None else seed + lane)[0] for lane in range(n)]

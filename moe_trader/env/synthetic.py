@@ -1,0 +1,160 @@
+"""A regime-switching market that knows its own regimes, and the Bayes-filter trader that bounds what can be earned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import numpy as np
+from numba import njit
+from pydantic import Field, PositiveInt
+
+from moe_trader.env import SPLITS, Floats, Instrument, Market, MarketSource
+from moe_trader.option import option
+
+Correlation = Annotated[float, Field(gt=-1, lt=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+@option
+class Regime:
+    """Dynamics of the log return r while a regime lasts: r' = mean + ar1 (r - mean) + volatility * N(0, 1).
+
+    :param mean_bp: mean log return per bar, basis points
+    :param ar1: first autoregressive coefficient, in (-1, 1)
+    :param volatility_bp: standard deviation of the innovation per bar, basis points
+    """
+
+    mean_bp: float
+    ar1: Correlation
+    volatility_bp: NonNegative
+
+
+@option
+class Synthetic(MarketSource):
+    """Several series for each split, every one drawn with its own seed; opens equal the previous close.
+
+    :param regimes: name -> dynamics
+    :param persistence: probability that the next bar is of the same regime; otherwise any other, equally likely
+    :param bars: bars of each series (daily stamps, Monday to Friday)
+    :param series: how many series each split has
+    :param seed: of the market alone; independent of the run's seed
+    """
+
+    regimes: dict[str, Regime]
+    persistence: Annotated[float, Field(gt=0, lt=1)]
+    bars: Annotated[int, Field(gt=500)]
+    series: dict[str, PositiveInt]
+    seed: Annotated[int, Field(ge=0)]
+
+    def __post_init__(self) -> None:
+        if sorted(self.series) != sorted(SPLITS):
+            raise ValueError(f"series: expected a number for each of {', '.join(SPLITS)}, got {self.series}")
+        if not self.regimes:
+            raise ValueError("regimes: expected at least one regime")
+
+    def load(self) -> Market:
+        """Return the market; instruments are called ``train_0``, ``train_1``, ..., ``test_0``, ..."""
+        business_days = np.busday_offset("2000-01-03", np.arange(self.bars), roll="forward")
+        time = business_days.astype("datetime64[us]")
+        instruments = tuple(
+            self._series(f"{split}_{number}", np.random.default_rng([self.seed, place, number]), time)
+            for place, split in enumerate(SPLITS)
+            for number in range(self.series[split])
+        )
+        return Market("synthetic", instruments, opens_are_real=True, regime_names=tuple(self.regimes))
+
+    def transition(self) -> Floats:
+        """Return the matrix ``P[i, j]`` = probability of regime j after regime i, shape ``(n, n)``."""
+        n = len(self.regimes)
+        if n == 1:
+            return np.ones((1, 1))
+        matrix = np.full((n, n), (1 - self.persistence) / (n - 1))
+        np.fill_diagonal(matrix, self.persistence)
+        return matrix
+
+    def reference_targets(self, market: Market, cost_rate: float) -> Mapping[str, Sequence[Floats]]:
+        """Return the Bayes-filter trader: the exact forward filter with the true parameters, one bar ahead.
+
+        The target after bar t maximises, over short, flat and long, the expected log gain of bar t + 1 less the cost
+        of getting there, given bars up to t. It knows the parameters, not the regime: no agent can know more, though
+        one that plans further than a bar could trade a little better.
+        """
+        means, ar1, volatilities = self._parameters()
+        transition = self.transition()
+        return {
+            "bayes_filter": [
+                _bayes_targets(np.log(one.close), means, ar1, volatilities, transition, cost_rate)
+                for one in market.instruments
+            ]
+        }
+
+    def _parameters(self) -> tuple[Floats, Floats, Floats]:
+        regimes = list(self.regimes.values())
+        means = np.array([regime.mean_bp for regime in regimes]) * 1e-4
+        volatilities = np.array([regime.volatility_bp for regime in regimes]) * 1e-4
+        return means, np.array([regime.ar1 for regime in regimes]), volatilities
+
+    def _series(self, symbol: str, rng: np.random.Generator, time: np.ndarray) -> Instrument:
+        n = len(self.regimes)
+        stays = rng.random(self.bars) < self.persistence
+        others = rng.integers(1, max(n, 2), self.bars)
+        noise = rng.standard_normal(self.bars)
+        regime = np.empty(self.bars, dtype=np.int64)
+        regime[0] = rng.integers(n)
+        for bar in range(1, self.bars):
+            regime[bar] = regime[bar - 1] if stays[bar] or n == 1 else (regime[bar - 1] + others[bar]) % n
+        means, ar1, volatilities = self._parameters()
+        returns = np.empty(self.bars)
+        returns[0] = 0.0
+        for bar in range(1, self.bars):
+            z = regime[bar]
+            returns[bar] = means[z] + ar1[z] * (returns[bar - 1] - means[z]) + volatilities[z] * noise[bar]
+        close = 100.0 * np.exp(np.cumsum(returns))
+        opening = np.concatenate([close[:1], close[:-1]])
+        return Instrument(
+            symbol=symbol,
+            time=time,
+            open=opening,
+            high=np.maximum(opening, close),
+            low=np.minimum(opening, close),
+            close=close,
+            volume=np.zeros(self.bars),
+            regime=regime,
+        )
+
+
+@njit(cache=True)
+def _bayes_targets(
+    log_close: Floats, means: Floats, ar1: Floats, volatilities: Floats, transition: Floats, cost_rate: float
+) -> Floats:
+    """Return the target in {-1, 0, 1} decided at each bar, shape ``(n_bars,)``."""
+    n_bars, n = len(log_close), len(means)
+    belief = np.full(n, 1.0 / n)  # P(regime of this bar | returns so far)
+    targets = np.zeros(n_bars)
+    position = 0.0
+    for bar in range(1, n_bars):
+        last = log_close[bar] - log_close[bar - 1]
+        before = log_close[bar - 1] - log_close[bar - 2] if bar > 1 else 0.0
+        predicted = belief @ transition
+        for z in range(n):
+            centre = means[z] + ar1[z] * (before - means[z])
+            score = (last - centre) / volatilities[z]
+            predicted[z] *= np.exp(-0.5 * score * score) / volatilities[z]
+        belief = predicted / predicted.sum()
+        ahead = belief @ transition
+        first = second = 0.0  # moments of the next log return
+        for z in range(n):
+            centre = means[z] + ar1[z] * (last - means[z])
+            first += ahead[z] * centre
+            second += ahead[z] * (centre * centre + volatilities[z] * volatilities[z])
+        best, position_next = -np.inf, 0.0
+        for target in (-1.0, 0.0, 1.0):
+            # log(1 + w (e^r - 1)) to second order in r
+            gain = target * (first + 0.5 * second) - 0.5 * target * target * second
+            gain -= cost_rate * abs(target - position)
+            if gain > best:
+                best, position_next = gain, target
+        position = position_next
+        targets[bar] = position
+    return targets

@@ -1,0 +1,223 @@
+"""A trading task: a market with its splits, its features and its trading rules, and the environments made from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from moe_trader.env import SPLITS, Feature, Floats, Labels, Market, MarketError, MarketSource, RegimeLabeller, Split
+from moe_trader.env.features import Scaler
+from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
+from moe_trader.env.ledger import FILLS, Costs, Prices
+from moe_trader.env.trading_env import TradingEnv
+from moe_trader.option import option
+
+if TYPE_CHECKING:
+    from moe_trader.env.trading_vec_env import TradingVecEnv, UnitRewards
+
+
+@option
+class TradingTask:
+    """What is traded, what is seen of it, and by which rules: the ``env`` node of the config.
+
+    :param market: where prices come from
+    :param split: how they are cut into training, validation and test bars
+    :param features: name -> columns of the observation
+    :param gate_features: names of the features that the gate sees; never the account
+    :param window: feature rows (bars) in an observation
+    :param clip: bound of the standardised features
+    :param regimes: names the market condition of each bar, for the tables
+    :param positions: target position of each discrete action, as a fraction of equity
+    :param fill: when an order decided at a close is filled; ``this_close`` is not tradable, and reported as such
+    :param costs: what trading costs
+    :param initial_equity: currency
+    :param unit_rewards: show the learner its rewards in units of the training split's bar volatility
+    :param episode_bars: longest training episode
+    """
+
+    market: MarketSource
+    split: Split
+    features: dict[str, Feature]
+    gate_features: Annotated[list[str], Field(min_length=1)]
+    window: PositiveInt
+    clip: PositiveFloat
+    regimes: RegimeLabeller
+    positions: Annotated[list[float], Field(min_length=2)]
+    fill: Literal["next_open", "next_close", "this_close"]
+    costs: Costs
+    initial_equity: PositiveFloat
+    unit_rewards: bool
+    episode_bars: Annotated[int, Field(ge=2)]
+
+    def __post_init__(self) -> None:
+        for name in self.gate_features:
+            if name not in self.features:
+                raise ValueError(f"gate_features: {name!r} is none of env.features ({', '.join(self.features)})")
+        if len(set(self.positions)) < len(self.positions) or 0.0 not in self.positions:
+            raise ValueError(f"positions: expected different fractions, 0 among them, got {self.positions}")
+
+    def prepare(self, scaler: Scaler | None = None) -> PreparedTask:
+        """Load the market and compute everything that does not change while trading.
+
+        :param scaler: of a saved agent; ``None``: fit one on the training split
+        :raises MarketError: when the data cannot be used
+        """
+        market = self.market.load()
+        if self.fill == "next_open" and not market.opens_are_real:
+            raise MarketError(f"{market.name} has no true opens: set env.fill=next_close")
+        return PreparedTask(self, market, scaler)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One instrument of one split, as evaluation walks it: n decisions, each with the bar that pays for it.
+
+    :param first: tape index of the first decision's bar
+    :param time: close of each decision's bar, shape ``(n,)``
+    :param regime: index of each decision's regime, shape ``(n,)``
+    :param close: close at each decision and after the last, shape ``(n + 1,)``
+    """
+
+    instrument: str
+    first: int
+    time: np.ndarray
+    regime: np.ndarray
+    close: Floats
+    references: dict[str, Floats]
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+class PreparedTask:
+    """A :class:`TradingTask` with its bars loaded: makes the environments and says what evaluation walks through."""
+
+    def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None) -> None:
+        self.task, self.market = task, market
+        lengths = [len(one) for one in market.instruments]
+        self._offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int)
+        self._warmup = max(
+            task.window - 1 + max(feature.warmup() for feature in task.features.values()), task.regimes.warmup()
+        )
+        segments = task.split.segments(market)
+        self.labels: Labels = task.regimes.label(market, segments["train"])
+        self._stretches = {split: [self._stretch(split, part) for part in segments[split]] for split in SPLITS}
+        self._instruments = {split: [part.instrument for part in segments[split]] for split in SPLITS}
+        raw = np.concatenate(
+            [np.concatenate([f.compute(one) for f in task.features.values()], 1) for one in market.instruments]
+        )
+        if scaler is None:
+            seen = [raw[part.first : part.last + 1] for part in self._stretches["train"]]
+            scaler = Scaler.fit(np.concatenate(seen))
+        self.scaler = scaler
+        self.tape = Tape(_prices(market), scaler.apply(raw, task.clip).astype(np.float32))
+        self.rules = Rules(
+            positions=np.array(task.positions),
+            fill=FILLS.index(task.fill),
+            window=task.window,
+            clip=task.clip,
+            costs=task.costs.rates(),
+            initial_equity=task.initial_equity,
+            gate_columns=self._gate_columns(),
+        )
+
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """Columns of one feature row."""
+        return [name for feature in self.task.features.values() for name in feature.columns()]
+
+    def env(self, split: str) -> TradingEnv:
+        """Return a single environment with random starts within ``split``."""
+        return TradingEnv(Lanes(self.tape, self.rules, self._stretches[split], 1, self.task.episode_bars))
+
+    def vec_env(self, split: str, n_envs: int, seed: int | None) -> TradingVecEnv:
+        """Return ``n_envs`` lanes with random starts within ``split``."""
+        from moe_trader.env.trading_vec_env import TradingVecEnv  # SB3 imports PyTorch, which a single env never needs
+
+        return TradingVecEnv(Lanes(self.tape, self.rules, self._stretches[split], n_envs, self.task.episode_bars), seed)
+
+    def training_env(self, n_envs: int, seed: int | None) -> TradingVecEnv | UnitRewards:
+        """Return the lanes to learn on: the training split, rewards in units of its volatility if the task says so."""
+        from moe_trader.env.trading_vec_env import UnitRewards
+
+        env = self.vec_env("train", n_envs, seed)
+        if not self.task.unit_rewards:
+            return env
+        closes = [np.log(self.tape.prices.close[part.first : part.last + 1]) for part in self._stretches["train"]]
+        return UnitRewards(env, 1.0 / float(np.concatenate([np.diff(close) for close in closes]).std()))
+
+    def walk(self, split: str, copies: int) -> Lanes:
+        """Return lanes that walk every instrument of ``split`` from its first bar to its last, ``copies`` times over.
+
+        Lane ``c * n_instruments + i`` is copy c of instrument i.
+        """
+        stretches = self._stretches[split]
+        return Lanes(self.tape, self.rules, stretches, copies * len(stretches), None)
+
+    def evaluated(self, split: str) -> list[Evaluated]:
+        """Return what each lane of :meth:`walk` goes through."""
+        references = self.task.market.reference_targets(self.market, self.task.costs.rate())
+        found = []
+        for stretch, index in zip(self._stretches[split], self._instruments[split], strict=True):
+            one, rows = self.market.instruments[index], slice(*(stretch.first, stretch.last) - self._offsets[index])
+            found.append(
+                Evaluated(
+                    instrument=one.symbol,
+                    first=stretch.first,
+                    time=one.time[rows],
+                    regime=self.labels.index[index][rows],
+                    close=one.close[rows.start : rows.stop + 1],
+                    references={name: targets[index][rows] for name, targets in references.items()},
+                )
+            )
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a saved agent must remember of its task: features, scaler, gate columns, data hash."""
+        return {
+            "market": self.market.name,
+            "market_sha256": self.market.sha256(),
+            "features": self.feature_names,
+            "window": self.task.window,
+            "scaler": dataclasses.asdict(self.scaler),
+            "positions": list(self.task.positions),
+        }
+
+    def _stretch(self, split: str, part: Any) -> Stretch:
+        """Place a segment on the tape: the first decision is at the bar before it, so that its first bar pays."""
+        offset = int(self._offsets[part.instrument])
+        first = max(part.start - 1, self._warmup)
+        if part.stop - 1 - first < 2:
+            raise MarketError(
+                f"{self.market.name}: the {split} split of {self.market.instruments[part.instrument].symbol} has "
+                f"{part.stop - part.start} bars, of which the features need the first {self._warmup - part.start}; "
+                "use shorter feature spans or a longer split"
+            )
+        return Stretch(offset + first, offset + part.stop - 1)
+
+    def _gate_columns(self) -> tuple[int, ...]:
+        newest = (self.task.window - 1) * len(self.feature_names)
+        columns, at = [], newest
+        for name, feature in self.task.features.items():
+            width = len(feature.columns())
+            if name in self.task.gate_features:
+                columns.extend(range(at, at + width))
+            at += width
+        return tuple(columns)
+
+
+def _prices(market: Market) -> Prices:
+    years = []
+    for one in market.instruments:
+        gaps = np.diff(one.time, prepend=one.time[:1]) / np.timedelta64(1, "s")
+        years.append(gaps / (365.25 * 86_400))
+    return Prices(
+        np.concatenate([one.open for one in market.instruments]),
+        np.concatenate([one.close for one in market.instruments]),
+        np.concatenate(years),
+    )

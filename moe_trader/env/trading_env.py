@@ -1,0 +1,46 @@
+"""One account as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from moe_trader.env.lanes import Lanes
+
+
+class TradingEnv(gym.Env[np.ndarray, np.int64]):
+    """Trade one instrument at a time; the reward is the log change of equity.
+
+    Observation: ``(window x n_features + 2,)`` float32, causal features and the account. Action: index of a target
+    position. An episode ends (*terminated*) when the account is bankrupt and (*truncated*) when its bars are used up.
+    Made by :meth:`moe_trader.env.task.PreparedTask.env`.
+
+    :param lanes: an engine of one lane
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self.observation_space = lanes.observation_space
+        self.action_space = lanes.action_space
+        self.gate_columns = lanes.rules.gate_columns
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode, all cash, at a random bar drawn from ``seed``."""
+        super().reset(seed=seed)
+        self._lanes.reset(0, self.np_random)
+        self._lanes.rewards[0] = 0.0
+        return self._lanes.observe()[0].copy(), self._lanes.account(0)
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Order the target position of ``action`` and carry the account to the next close."""
+        lanes = self._lanes
+        lanes.step(np.array([action], dtype=np.int64))
+        terminated = bool(lanes.bankrupt[0])
+        truncated = bool(lanes.finished[0]) and not terminated
+        return lanes.observe()[0].copy(), float(lanes.rewards[0]), terminated, truncated, lanes.account(0)

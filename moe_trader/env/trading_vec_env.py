@@ -1,0 +1,117 @@
+"""Many accounts as one Stable-Baselines3 vectorised environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from moe_trader.env.lanes import Lanes, lane_generators
+
+
+class TradingVecEnv(VecEnv):
+    """The rules of :class:`~moe_trader.env.trading_env.TradingEnv` for many lanes in one compiled kernel.
+
+    A finished lane starts a new episode at once, as SB3 expects: its ``info`` then holds ``terminal_observation``,
+    ``TimeLimit.truncated`` and ``episode`` (``r``: log profit, ``l``: bars). With one seed, lane i goes through exactly
+    what ``TradingEnv`` with seed + i goes through.
+
+    :param lanes: the engine
+    :param seed: of the start offsets; ``None``: from the operating system
+    """
+
+    render_mode = None
+
+    def __init__(self, lanes: Lanes, seed: int | None) -> None:
+        super().__init__(lanes.n, lanes.observation_space, lanes.action_space)
+        self.lanes = lanes
+        self.gate_columns = lanes.rules.gate_columns
+        self._generators = lane_generators(lanes.n, seed)
+        self._actions = np.zeros(lanes.n, dtype=np.int64)
+
+    def reset(self) -> np.ndarray:
+        """Start an episode in every lane and return the observations, shape ``(n_lanes, size)``."""
+        for lane, seed in enumerate(self._seeds):
+            if seed is not None:
+                self._generators[lane] = lane_generators(1, seed)[0]
+            self.lanes.reset(lane, self._generators[lane])
+        self._reset_seeds()
+        self._reset_options()
+        self.reset_infos = [{} for _ in range(self.num_envs)]
+        return self.lanes.observe().copy()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take one action index for each lane."""
+        self._actions = np.asarray(actions, dtype=np.int64).reshape(self.num_envs)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every lane; return observations, rewards (float32), dones and infos."""
+        lanes = self.lanes
+        lanes.step(self._actions)
+        dones = lanes.finished | lanes.bankrupt
+        observations = lanes.observe().copy()
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if dones.any():
+            for lane in np.flatnonzero(dones):
+                infos[lane] = {
+                    "terminal_observation": observations[lane].copy(),
+                    "TimeLimit.truncated": not bool(lanes.bankrupt[lane]),
+                    "episode": {"r": lanes.log_profit(lane), "l": int(lanes.bars[lane] - lanes.starts[lane])},
+                }
+                lanes.reset(lane, self._generators[lane])
+            observations = lanes.observe().copy()
+        return observations, lanes.rewards.astype(np.float32), dones, infos
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
+        """Return an attribute once for each lane asked for: all lanes share one object."""
+        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
+        """Refuse: lanes share their settings."""
+        raise NotImplementedError("the lanes of a TradingVecEnv share their settings; make a new one")
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: int | Iterable[int] | None = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Refuse: there is no environment object for each lane."""
+        raise NotImplementedError(f"TradingVecEnv has no environment for each lane to call {method_name} on")
+
+    def env_is_wrapped(
+        self, wrapper_class: type, indices: int | Iterable[int] | None = None
+    ) -> Sequence[bool]:
+        """Return False for every lane: episodes are already recorded in ``info``."""
+        return [False for _ in self._get_indices(indices)]
+
+
+
+
+
+class UnitRewards(VecEnvWrapper):
+    """Multiplies the rewards that a learner sees, and nothing else, by a constant.
+
+    Log returns of a bar are far smaller than the first guesses of a fresh critic, which would drown them for most of a
+    training run. ``info["episode"]`` keeps the log profit.
+
+    :param scale: one over the standard deviation of a bar's log return, so that rewards are near 1
+    """
+
+    def __init__(self, venv: VecEnv, scale: float) -> None:
+        super().__init__(venv)
+        self.scale = np.float32(scale)
+
+    def reset(self) -> np.ndarray:
+        """Reset every lane."""
+        observations = self.venv.reset()
+        assert isinstance(observations, np.ndarray)
+        return observations
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every lane; rewards are scaled."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        return observations, rewards * self.scale, dones, infos

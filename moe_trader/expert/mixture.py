@@ -1,0 +1,170 @@
+"""Mixture densities: m(a|s) = sum_k g_k(s) p_k(a|s), exactly.
+
+Since grad log m = sum_k r_k (grad log g_k + grad log p_k) with r_k = g_k p_k / m, a policy-gradient step on m is
+responsibility-weighted joint training of the gate and of every expert.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from moe_trader.gating import entropy
+
+
+class Mixture(ABC):
+    """K action densities under gate weights, for a batch of states.
+
+    :param weights: g, shape ``(batch, K)``, rows summing to 1
+    """
+
+    def __init__(self, weights: Tensor) -> None:
+        self.weights = weights
+        self.log_weights = torch.log(weights)
+
+    @abstractmethod
+    def expert_log_prob(self, actions: Tensor) -> Tensor:
+        """Return log p_k(a|s), shape ``(batch, K)``."""
+
+    @abstractmethod
+    def entropy(self) -> Tensor:
+        """Return H(m), nats, shape ``(batch,)``, with a gradient that is right in expectation."""
+
+    @abstractmethod
+    def disagreement(self) -> Tensor:
+        """Return the Jensen-Shannon divergence of the experts under g, H(m) - sum_k g_k H(p_k), shape ``(batch,)``."""
+
+    @abstractmethod
+    def posterior_entropy(self, actions: Tensor) -> Tensor:
+        """Return E_a H(r(.|s, a)), nats, shape ``(batch,)``; exact where actions can be summed out."""
+
+    @abstractmethod
+    def sample(self) -> Tensor:
+        """Draw one action a state."""
+
+    @abstractmethod
+    def mode(self) -> Tensor:
+        """Return the most likely action of the mixture."""
+
+    @abstractmethod
+    def expert_modes(self) -> Tensor:
+        """Return each expert's most likely action, shape ``(batch, K, ...)``."""
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Return log m(a|s), shape ``(batch,)``."""
+        return torch.logsumexp(self.log_weights + self.expert_log_prob(actions), dim=-1)
+
+    def responsibilities(self, actions: Tensor) -> Tensor:
+        """Return r_k = g_k p_k(a|s) / m(a|s), shape ``(batch, K)``."""
+        return torch.softmax(self.log_weights + self.expert_log_prob(actions), dim=-1)
+
+
+class CategoricalMixture(Mixture):
+    """Discrete actions: the mixture is itself a categorical, so everything is exact.
+
+    :param logits: the experts' scores, shape ``(batch, K, n_actions)``
+    """
+
+    def __init__(self, weights: Tensor, logits: Tensor) -> None:
+        super().__init__(weights)
+        self.expert_log_probs = torch.log_softmax(logits, dim=-1)  # (batch, K, n_actions)
+        self.log_joint = self.log_weights.unsqueeze(-1) + self.expert_log_probs  # (batch, K, n_actions)
+        self.log_probs = torch.logsumexp(self.log_joint, dim=1)  # (batch, n_actions)
+
+    def expert_log_prob(self, actions: Tensor) -> Tensor:
+        """Gather log p_k of each row's action, ``actions`` of shape ``(batch,)``."""
+        index = actions.long().view(-1, 1, 1).expand(-1, self.weights.shape[1], 1)
+        return self.expert_log_probs.gather(2, index).squeeze(-1)
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Return log m(a|s)."""
+        return self.log_probs.gather(1, actions.long().view(-1, 1)).squeeze(-1)
+
+    def entropy(self) -> Tensor:
+        """Return the exact entropy."""
+        return -(self.log_probs.exp() * self.log_probs).sum(-1)
+
+    def disagreement(self) -> Tensor:
+        """Return the exact divergence."""
+        expert_entropy = -(self.expert_log_probs.exp() * self.expert_log_probs).sum(-1)
+        return self.entropy() - (self.weights * expert_entropy).sum(-1)
+
+    def posterior_entropy(self, actions: Tensor) -> Tensor:
+        """Return sum_a m(a) H(r(.|a)); ``actions`` play no part."""
+        responsibilities = (self.log_joint - self.log_probs.unsqueeze(1)).exp()  # (batch, K, n_actions)
+        return (self.log_probs.exp() * entropy(responsibilities.transpose(1, 2))).sum(-1)
+
+    def sample(self) -> Tensor:
+        """Draw from m, shape ``(batch,)``."""
+        return torch.distributions.Categorical(logits=self.log_probs).sample()
+
+    def mode(self) -> Tensor:
+        """Return argmax m, shape ``(batch,)``."""
+        return self.log_probs.argmax(dim=-1)
+
+    def expert_modes(self) -> Tensor:
+        """Return argmax p_k, shape ``(batch, K)``."""
+        return self.expert_log_probs.argmax(dim=-1)
+
+
+class GaussianMixture(Mixture):
+    """Box actions: experts are diagonal Gaussians, unsquashed as in SB3.
+
+    :param means: shape ``(batch, K, dim)``
+    :param log_std: shape ``(K, dim)``
+    """
+
+    def __init__(self, weights: Tensor, means: Tensor, log_std: Tensor) -> None:
+        super().__init__(weights)
+        self.means, self.log_std = means, log_std
+
+    def expert_log_prob(self, actions: Tensor) -> Tensor:
+        """Return the Gaussian log densities of ``actions``, shape ``(batch, dim)`` in, ``(batch, K)`` out."""
+        return self._log_density(actions.unsqueeze(1))
+
+    def entropy(self) -> Tensor:
+        """Return sum_k g_k H(p_k) plus the estimated :meth:`disagreement`."""
+        expert_entropy = (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)  # (K,)
+        return (self.weights * expert_entropy).sum(-1) + self.disagreement()
+
+    def disagreement(self) -> Tensor:
+        """Return sum_k g_k log(p_k / m) at one reparameterised draw of every expert: unbiased, stratified over k."""
+        n_experts = self.weights.shape[1]
+        if n_experts == 1:  # exactly zero, and no noise is drawn, so that one expert trains as plain SB3 does
+            return torch.zeros_like(self.weights[:, 0])
+        draws = self.means + self.log_std.exp() * torch.randn_like(self.means)  # (batch, K, dim)
+        density = self._log_density(draws.unsqueeze(2), self.means.unsqueeze(1))  # (batch, drawn from, expert)
+        mixture = torch.logsumexp(self.log_weights.unsqueeze(1) + density, dim=-1)  # (batch, drawn from)
+        own = torch.diagonal(density, dim1=1, dim2=2)
+        return (self.weights * (own - mixture)).sum(-1)
+
+    def posterior_entropy(self, actions: Tensor) -> Tensor:
+        """Return H(r(.|s, a)) at the given actions: one draw of the expectation."""
+        return entropy(self.responsibilities(actions))
+
+    def sample(self) -> Tensor:
+        """Draw an expert, then its action, shape ``(batch, dim)``."""
+        means, log_std = self.means[:, 0], self.log_std[0]
+        if self.weights.shape[1] > 1:
+            chosen = torch.multinomial(self.weights, 1).squeeze(-1)
+            means = self.means[torch.arange(len(chosen), device=chosen.device), chosen]
+            log_std = self.log_std[chosen]
+        return torch.normal(means, log_std.exp().expand_as(means))
+
+    def mode(self) -> Tensor:
+        """Return the expert mean with the highest mixture density, shape ``(batch, dim)``."""
+        density = self._log_density(self.means.unsqueeze(2), self.means.unsqueeze(1))
+        best = torch.logsumexp(self.log_weights.unsqueeze(1) + density, dim=-1).argmax(dim=-1)
+        return self.means[torch.arange(len(best), device=best.device), best]
+
+    def expert_modes(self) -> Tensor:
+        """Return the means, shape ``(batch, K, dim)``."""
+        return self.means
+
+    def _log_density(self, points: Tensor, means: Tensor | None = None) -> Tensor:
+        means = self.means if means is None else means
+        z = (points - means) * torch.exp(-self.log_std)
+        return (-0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -1,0 +1,253 @@
+"""PPO experts under one gate, trained jointly by PPO on the mixture density.
+
+Paper: https://arxiv.org/abs/1707.06347. Rollouts, advantages and schedules are SB3's own; :meth:`MixturePPO.train` follows
+SB3's ``PPO.train`` step by step (with one expert the weights agree to rounding, which a test pins) and adds what a
+mixture needs: a loss for each critic, the gate's losses, and the norms that say who is being trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from pydantic import Field, PositiveFloat, PositiveInt
+from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor, nn
+
+from moe_trader.expert import ExpertFamily
+from moe_trader.expert.metrics import gradient_norms, mixture_metrics
+from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.gating import Gate, GateBatch
+from moe_trader.option import option
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+@option
+class PPOExperts(ExpertFamily):
+    """K PPO experts; every setting is SB3's of the same name unless said otherwise here.
+
+    :param count: K
+    :param prefix: experts are called ``prefix_1`` ... ``prefix_K``
+    :param n_steps: steps of each lane between updates
+    :param gate_rate_factor: the gate's learning rate over the experts'
+    :param expert_value_share: share of the value loss that fits each critic by itself, sum_k r_k (V_k - R)^2; the rest
+        fits their mixture. It makes the critic of an exported expert usable
+    """
+
+    count: PositiveInt
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
+    net_arch: Annotated[list[PositiveInt], Field(min_length=1)]
+    activation: Literal["tanh", "relu"]
+    learning_rate: PositiveFloat
+    linear_decay: bool
+    gate_rate_factor: NonNegative
+    n_steps: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    n_epochs: PositiveInt
+    gamma: Fraction
+    gae_lambda: Fraction
+    clip_range: PositiveFloat
+    normalize_advantage: bool
+    ent_coef: NonNegative
+    vf_coef: NonNegative
+    expert_value_share: Fraction
+    max_grad_norm: PositiveFloat
+    target_kl: PositiveFloat | None
+
+    algorithm_name = "PPO"
+
+    def names(self) -> list[str]:
+        """Return ``prefix_1`` ... ``prefix_K``."""
+        return [f"{self.prefix}_{number}" for number in range(1, self.count + 1)]
+
+    def algorithm(
+        self,
+        env: VecEnv | None,
+        observation_space: spaces.Box,
+        action_space: spaces.Space,
+        gate: Gate,
+        gate_columns: Sequence[int],
+        seed: int,
+        device: str,
+    ) -> MixturePPO:
+        """Return a fresh :class:`MixturePPO`."""
+        n_envs = 1 if env is None else env.num_envs
+        if self.batch_size > self.n_steps * n_envs and env is not None:
+            raise ValueError(
+                f"expert.batch_size: {self.batch_size} is more than one rollout holds "
+                f"(expert.n_steps {self.n_steps} x trainer.n_envs {n_envs} = {self.n_steps * n_envs})"
+            )
+        policy_kwargs = self._policy_kwargs() | {
+            "gate": gate,
+            "n_experts": self.count,
+            "gate_columns": list(gate_columns),
+            "gate_rate_factor": self.gate_rate_factor,
+        }
+        made = MixturePPO(
+            MixturePolicy,
+            env,  # type: ignore[arg-type]
+            expert_value_share=self.expert_value_share,
+            names=self.names(),
+            seed=seed,
+            device=device,
+            policy_kwargs=policy_kwargs,
+            _init_setup_model=False,
+            **self._hyperparameters(),
+        )
+        made.observation_space, made.action_space, made.n_envs = observation_space, action_space, n_envs
+        made._setup_model()
+        return made
+
+    def standalone(self, policy: MixturePolicy, expert: int) -> PPO:
+        """Return expert ``expert`` as a plain ``PPO`` with the same hyperparameters."""
+        made = PPO(
+            "MlpPolicy",
+            None,  # type: ignore[arg-type]
+            device="cpu",
+            policy_kwargs=self._policy_kwargs(),
+            _init_setup_model=False,
+            **(self._hyperparameters() | {"learning_rate": self.learning_rate}),
+        )
+        made.observation_space, made.action_space, made.n_envs = policy.observation_space, policy.action_space, 1
+        made._setup_model()
+        made.policy.load_state_dict(policy.experts[expert].state_dict())
+        return made
+
+    def matched_single(self, n_parameters: int, observation_size: int, n_actions: int) -> PPOExperts:
+        """Return one expert whose layers are widened alike until its size is nearest ``n_parameters``."""
+
+        def size(widths: Iterable[int]) -> int:
+            layers = [observation_size, *widths]
+            trunk = sum((a + 1) * b for a, b in zip(layers[:-1], layers[1:], strict=True))
+            return 2 * trunk + (layers[-1] + 1) * (n_actions + 1)
+
+        def widened(first: int) -> list[int]:
+            return [max(1, round(first * width / self.net_arch[0])) for width in self.net_arch]
+
+        best = min(range(1, 64 * self.net_arch[0]), key=lambda first: abs(size(widened(first)) - n_parameters))
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}  # type: ignore[attr-defined]
+        return PPOExperts(**(fields | {"count": 1, "prefix": "single", "net_arch": widened(best)}))
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        same = "n_steps batch_size n_epochs gamma gae_lambda clip_range normalize_advantage ent_coef vf_coef".split()
+        same += ["max_grad_norm", "target_kl"]
+        rate = self.learning_rate
+        schedule = (lambda remaining: rate * remaining) if self.linear_decay else rate
+        return {name: getattr(self, name) for name in same} | {"learning_rate": schedule}
+
+    def _policy_kwargs(self) -> dict[str, Any]:
+        return {"net_arch": list(self.net_arch), "activation_fn": _ACTIVATIONS[self.activation]}
+
+
+class MixturePPO(PPO):
+    """SB3's PPO on a :class:`~moe_trader.expert.mixture_policy.MixturePolicy`.
+
+    :param expert_value_share: see :class:`PPOExperts`
+    :param names: the experts' names, for the metrics
+    """
+
+    policy: MixturePolicy
+
+    def __init__(self, *args: Any, expert_value_share: float, names: Sequence[str], **kwargs: Any) -> None:
+        self.expert_value_share = expert_value_share
+        self.names = list(names)
+        self.metrics: dict[str, float] = {}
+        super().__init__(*args, **kwargs)
+
+    def train(self) -> None:
+        """Update gate and experts on the rollout, and record what the update did."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
+        trace: list[dict[str, float]] = []
+        stopped = False
+        for _ in range(self.n_epochs):
+            for batch in self.rollout_buffer.get(self.batch_size):
+                loss, terms = self._loss(batch, clip_range)
+                trace.append(terms)
+                if self.target_kl is not None and terms["approx_kl"] > 1.5 * self.target_kl:
+                    stopped = True
+                    break
+                self.policy.optimizer.zero_grad()
+                loss.backward()
+                terms.update(gradient_norms(self.policy, self.names))
+                nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                self.policy.optimizer.step()
+            self._n_updates += 1
+            if stopped:
+                break
+        self._record(trace, clip_range)
+
+    def _loss(self, batch: RolloutBufferSamples, clip_range: float) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a minibatch, and its terms as numbers."""
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        actions = batch.actions.long().flatten() if discrete else batch.actions
+        output = self.policy.mix(batch.observations)
+        mixture = output.mixture
+        log_prob, responsibilities = mixture.log_prob(actions), mixture.responsibilities(actions)
+
+        advantages = batch.advantages  # (batch,)
+        if self.normalize_advantage and len(advantages) > 1:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        log_ratio = log_prob - batch.old_log_prob
+        ratio = torch.exp(log_ratio)
+        clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
+        policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
+        entropy_loss = -mixture.entropy().mean()
+
+        errors = (output.expert_values - batch.returns.unsqueeze(-1)).square()  # (batch, K)
+        expert_value_loss = (responsibilities.detach() * errors).sum(-1).mean()
+        joint_value_loss = (output.values - batch.returns).square().mean()
+        share = self.expert_value_share
+        value_loss = share * expert_value_loss + (1 - share) * joint_value_loss
+
+        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        gate_batch = GateBatch(output.gate_logits, mixture.weights, mixture.posterior_entropy(actions))
+        terms = {}
+        for name, gate_loss in self.policy._gate_settings.losses.items():
+            value = gate_loss(gate_batch)
+            loss = loss + gate_loss.weight_at(1 - self._current_progress_remaining) * value
+            terms[f"gate_loss/{name}"] = value.item()
+        with torch.no_grad():
+            terms |= {
+                "policy_gradient_loss": policy_loss.item(),
+                "value_loss": value_loss.item(),
+                "entropy_loss": entropy_loss.item(),
+                "approx_kl": ((ratio - 1) - log_ratio).mean().item(),
+                "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean().item(),
+                "loss": loss.item(),
+            }
+        return loss, terms
+
+    def _record(self, trace: Sequence[dict[str, float]], clip_range: float) -> None:
+        """Log the means over the update's minibatches, and the mixture's state on the rollout."""
+        for name in dict.fromkeys(name for terms in trace for name in terms):
+            group = name if "/" in name else f"train/{name}"
+            self.logger.record(group, float(np.mean([terms[name] for terms in trace if name in terms])))
+        buffer = self.rollout_buffer
+        self.logger.record("train/explained_variance", explained_variance(buffer.values.ravel(), buffer.returns.ravel()))
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/clip_range", clip_range)
+        with torch.no_grad():
+            size = buffer.observations.shape[-1]
+            rows = torch.as_tensor(buffer.observations, device=self.device).reshape(-1, size)
+            self.metrics = mixture_metrics(self.policy.mix(rows).mixture, self.names)
+        for name, value in self.metrics.items():
+            self.logger.record(name, value)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """Set every group's rate; SB3's own writes one rate into all of them."""
+        rate = self.lr_schedule(self._current_progress_remaining)
+        self.logger.record("train/learning_rate", rate)
+        for group in self.policy.optimizer.param_groups:
+            group["lr"] = rate * group["rate_factor"]

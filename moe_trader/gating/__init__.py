@@ -1,0 +1,71 @@
+"""The gating room: from market features to the weight of each expert, and the losses that keep a gate useful."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class GatingNetwork(nn.Module, ABC):
+    """Market features ``(batch, n_gate_features)`` -> gate weights ``(batch, n_experts)``, rows summing to 1.
+
+    Weights are a function of one row alone: a gate that looks across the batch would show one bar to another.
+    """
+
+    @abstractmethod
+    def logits(self, features: Tensor) -> Tensor:
+        """Return unnormalised scores, shape ``(batch, n_experts)``."""
+
+    @abstractmethod
+    def weights(self, logits: Tensor) -> Tensor:
+        """Return positive gate weights from logits, shape ``(batch, n_experts)``, rows summing to 1."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return gate weights."""
+        return self.weights(self.logits(features))
+
+
+@dataclass(frozen=True)
+class GateBatch:
+    """What a gate loss may look at, for one minibatch.
+
+    :param logits: the gate's scores, shape ``(batch, n_experts)``
+    :param weights: g, the gate weights, shape ``(batch, n_experts)``
+    :param posterior_entropy: E_a H(r(.|s, a)) in nats, where r_k = g_k p_k(a|s) / m(a|s) is the share of expert k in
+        action a: how much doubt an action leaves about who chose it; shape ``(batch,)``
+    """
+
+    logits: Tensor
+    weights: Tensor
+    posterior_entropy: Tensor
+
+
+class GateLoss(ABC):
+    """A term added to the training loss: an entry of ``gating.losses``."""
+
+    @abstractmethod
+    def weight_at(self, progress: float) -> float:
+        """Return the term's weight when a fraction ``progress`` in [0, 1] of training is done."""
+
+    @abstractmethod
+    def __call__(self, batch: GateBatch) -> Tensor:
+        """Return the unweighted loss, a scalar."""
+
+
+class Gate(ABC):
+    """Settings of a gate: an option of ``conf/gating``."""
+
+    losses: Mapping[str, GateLoss]
+
+    @abstractmethod
+    def network(self, n_features: int, n_experts: int) -> GatingNetwork:
+        """Return a fresh network."""
+
+
+def entropy(weights: Tensor) -> Tensor:
+    """Return the entropy of each row in nats, shape ``(batch,)``; zero weights count as zero."""
+    return -torch.special.xlogy(weights, weights).sum(-1)

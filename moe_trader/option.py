@@ -1,0 +1,143 @@
+"""Options: the frozen, validated settings objects that YAML describes.
+
+Everything a config file can choose (a market, a feature, a gate, an expert family, ...) is a class decorated with
+:func:`option`. The YAML node holds its import path under ``_target_`` beside its arguments; :func:`build` turns the
+node into the object and :func:`describe` turns the object back into the node, so that whatever was built in a notebook
+can be saved and rebuilt elsewhere. No default stands in Python: each stands once, with a comment, in ``conf/``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
+
+T = TypeVar("T")
+
+_SETTINGS = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=False)
+_MARK = "__moe_trader_option__"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message begins with its path in the config."""
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def option(cls: type[T]) -> type[T]:
+    """Make ``cls`` a frozen keyword-only dataclass whose fields pydantic validates, and that :func:`build` may build."""
+    made = dataclass(cls, frozen=True, kw_only=True, config=_SETTINGS)  # type: ignore[call-overload]
+    setattr(made, _MARK, made)
+    return made
+
+
+def build(node: Any, path: str, plugins: Sequence[str] = ()) -> Any:
+    """Build the option that a config node describes, and every option inside it.
+
+    :param node: plain containers (dict, list, scalars), with ``_target_`` in each dict that stands for an option
+    :param path: where the node stands in the config (``"env.market"``); every error names it
+    :param plugins: top-level packages besides ``moe_trader`` whose options may be built
+    :raises ConfigError: unknown target, unknown or missing setting, wrong type or range
+    """
+    if isinstance(node, Mapping) and "_target_" in node:
+        return _construct(node, path, plugins)
+    if isinstance(node, Mapping):
+        return {key: build(value, f"{path}.{key}", plugins) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [build(value, f"{path}[{index}]", plugins) for index, value in enumerate(node)]
+    return node
+
+
+def build_option(node: Any, path: str, expected: type[T], plugins: Sequence[str] = ()) -> T:
+    """Like :func:`build`, for a node that must describe an ``expected``."""
+    if not (isinstance(node, Mapping) and "_target_" in node):
+        raise ConfigError(
+            f"{path}: expected a mapping with `_target_` (a {expected.__name__}), got {node!r}. "
+            f"A config group is chosen with `{path}=NAME` only where the group is in the defaults list."
+        )
+    made = build(node, path, plugins)
+    if not isinstance(made, expected):
+        raise ConfigError(f"{path}: {node['_target_']} is not a {expected.__name__}")
+    return made
+
+
+def describe(value: Any) -> Any:
+    """Return the config node that :func:`build` would turn into ``value`` (the inverse of :func:`build`)."""
+    if is_option(type(value)):
+        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"_target_": f"{type(value).__module__}.{type(value).__qualname__}", **fields}
+    if isinstance(value, Mapping):
+        return {key: describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    return value
+
+
+def is_option(cls: type) -> bool:
+    """Whether ``cls`` itself (not only a parent) was made by :func:`option`."""
+    return getattr(cls, _MARK, None) is cls
+
+
+def unknown_key(path: str, key: str, known: Iterable[str]) -> ConfigError:
+    """Return the error for a key that nothing reads, with the nearest known ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(key, names, n=1)
+    hint = f" Did you mean `{near[0]}`?" if near else ""
+    return ConfigError(f"{join(path, key)}: unknown setting.{hint} Known here: {', '.join(names)}")
+
+
+def join(path: str, key: str) -> str:
+    """Join a config path and a key; the root's path is empty."""
+    return f"{path}.{key}" if path else key
+
+
+def _construct(node: Mapping[str, Any], path: str, plugins: Sequence[str]) -> Any:
+    cls = _locate(node["_target_"], path, plugins)
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    given = {key: value for key, value in node.items() if key != "_target_"}
+    for key in given:
+        if key not in known:
+            raise unknown_key(path, key, known)
+    built = {key: build(value, join(path, key), plugins) for key, value in given.items()}
+    try:
+        return cls(**built)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None
+    except ValueError as error:  # a check across several settings, in __post_init__
+        raise ConfigError(f"{path}: {error}" if path else str(error)) from None
+
+
+def _locate(target: Any, path: str, plugins: Sequence[str]) -> type:
+    allowed = ("moe_trader", *plugins)
+    module_name, _, name = str(target).rpartition(".")
+    if module_name.split(".")[0] not in allowed:
+        raise ConfigError(
+            f"{path}._target_: {target!r} is outside {', '.join(allowed)}. To build options of your own package, "
+            "list it: `plugins: [your_package]`."
+        )
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{path}._target_: cannot import {target!r} ({error})") from error
+    if not (isinstance(found, type) and is_option(found)):
+        raise ConfigError(f"{path}._target_: {target!r} is not an option (a class decorated with moe_trader's @option)")
+    return found
+
+
+def _explain(error: ValidationError, path: str) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        location = [str(part) for part in problem["loc"]]
+        place = ".".join([path, *location]) if path else ".".join(location)
+        if problem["type"].startswith("missing"):
+            lines.append(f"{place}: missing; this setting has no default")
+        elif location:
+            lines.append(f"{place}: {problem['msg']}, got {problem['input']!r}")
+        else:
+            reason = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{path}: {reason}" if path else reason)
+    return "\n".join(dict.fromkeys(lines))

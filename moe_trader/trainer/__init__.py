@@ -1,0 +1,87 @@
+"""The trainer room: one run from environment to saved mixture."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import PositiveInt
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger, configure
+
+from moe_trader.option import option
+from moe_trader.trainer.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+class Agent(Protocol):
+    """What a trainer needs of an agent; :class:`~moe_trader.agent.MoEAgent` is one."""
+
+    @property
+    def expert_names(self) -> list[str]:
+        """Names of the experts."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The mixture's metrics at the last update."""
+
+    def set_logger(self, logger: Logger) -> None:
+        """Log to an SB3 logger."""
+
+    def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> Any:
+        """Train for at least that many environment steps."""
+
+    def save(self, path: str | Path, task: Mapping[str, Any] | None = None) -> None:
+        """Save to a directory."""
+
+
+@option
+class Trainer:
+    """Trains an agent and leaves logs and bundle in its run directory.
+
+    :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them
+    :param n_envs: lanes that trade at the same time
+    """
+
+    total_timesteps: PositiveInt
+    n_envs: PositiveInt
+
+    def fit(
+        self, agent: Agent, run_directory: str | Path, title: str = "mixture", task: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Train ``agent``, log the mixture's metrics, and save the agent as ``run_directory/bundle``.
+
+        :param title: what logs and progress bar call the agent
+        :param task: what the bundle should remember of the task, see :meth:`MoEAgent.save`
+        :return: the bundle's path
+        """
+        directory = Path(run_directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        logger = configure(str(directory), ["csv", "tensorboard"])
+        agent.set_logger(logger)
+        log.info("Training %s: %s steps, %d lanes", title, f"{self.total_timesteps:,}", self.n_envs)
+        try:
+            agent.learn(self.total_timesteps, callback=Progress(agent, self.total_timesteps, title))
+            for name, value in agent.metrics.items():
+                logger.record(name, value)
+            logger.dump(self.total_timesteps)
+        finally:
+            logger.close()
+        log.info("%s at the end: %s", title.capitalize(), summarise(agent.metrics, agent.expert_names))
+        path = directory / "bundle"
+        agent.save(path, task=task)
+        log.info("Saved the bundle to %s", path)
+        return path
+
+
+def summarise(metrics: Mapping[str, float], names: list[str]) -> str:
+    """Return the mixture's metrics as a line."""
+    if len(names) == 1:
+        return "one expert"
+    importance = ", ".join(f"{name} {metrics.get(f'importance/{name}', float('nan')):.2f}" for name in names)
+    rest = ("mixture/gate_entropy", "mixture/effective_experts", "mixture/disagreement")
+    others = ", ".join(f"{key.split('/')[1].replace('_', ' ')} {metrics.get(key, float('nan')):.2f}" for key in rest)
+    return f"importance {importance}; {others}"

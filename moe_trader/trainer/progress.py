@@ -1,0 +1,103 @@
+"""What one sees while training: a live line on a terminal, a log line every tenth elsewhere, and warnings."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+from stable_baselines3.common.callbacks import BaseCallback
+
+if TYPE_CHECKING:
+    from moe_trader.trainer import Agent
+
+log = logging.getLogger(__name__)
+
+DEAD_BELOW = 0.02  # importance
+DEAD_AFTER = 5  # updates in a row
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+class Progress(BaseCallback):
+    """Reports steps, speed, time left, mean episode log profit, each expert's importance and the gate's entropy.
+
+    An expert whose importance stays below 0.02 for five updates is reported as dead, once.
+
+    :param agent: whose ``metrics`` are shown
+    :param total_timesteps: what a full bar means
+    :param title: the bar's label
+    """
+
+    def __init__(self, agent: Agent, total_timesteps: int, title: str) -> None:
+        super().__init__()
+        self._agent, self._total, self._title = agent, total_timesteps, title
+        self._starved = dict.fromkeys(agent.expert_names, 0)
+        self._tenths = 0
+        self._seen_updates = 0
+        console = Console()
+        self._bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._row = self._bar.add_task(title, total=total_timesteps, state="")
+
+    def _on_training_start(self) -> None:
+        self._started = time.perf_counter()
+        self._bar.start()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._report()
+
+    def _on_training_end(self) -> None:
+        self._report()
+        self._bar.stop()
+
+    def _report(self) -> None:
+        speed = self.num_timesteps / max(time.perf_counter() - self._started, 1e-9)
+        metrics, names = self._agent.metrics, self._agent.expert_names
+        episodes = self.model.ep_info_buffer
+        reward = float(np.mean([episode["r"] for episode in episodes])) if episodes else math.nan
+        state = f"{speed:,.0f} steps/s  log profit/episode {reward:+.3f}"
+        if metrics and len(names) > 1:
+            importance = [metrics[f"importance/{name}"] for name in names]
+            state += f"  experts {blocks(importance)}  gate entropy {metrics['mixture/gate_entropy']:.2f}"
+            self._warn_of_dead(names, importance)
+        self._bar.update(self._row, completed=min(self.num_timesteps, self._total), state=state)
+        tenths = 10 * self.num_timesteps // self._total
+        if tenths > self._tenths:
+            self._tenths = tenths
+            if self._bar.disable:
+                log.info("%s %d %%: %s", self._title, min(10 * tenths, 100), state)
+            else:
+                log.debug("%s %d %%: %s", self._title, min(10 * tenths, 100), state)
+
+    def _warn_of_dead(self, names: Sequence[str], importance: Sequence[float]) -> None:
+        for name, value in zip(names, importance, strict=True):
+            self._starved[name] = self._starved[name] + 1 if value < DEAD_BELOW else 0
+            if self._starved[name] == DEAD_AFTER:
+                log.warning(
+                    "%s is dead: its importance was below %s for %d updates; raise gating.losses.minimum_importance.weight "
+                    "or gating.floor, or train fewer experts (expert.count)",
+                    name,
+                    DEAD_BELOW,
+                    DEAD_AFTER,
+                )
+
+
+def blocks(values: Sequence[float]) -> str:
+    """Return numbers in [0, 1] as a row of block characters."""
+    return "".join(_BLOCKS[round(min(max(value, 0.0), 1.0) * (len(_BLOCKS) - 1))] for value in values)
