@@ -113,6 +113,15 @@ class MoEAgent:
             actions: np.ndarray = mixture.mode().cpu().numpy()
         return actions
 
+    def draw(self, observations: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
+        """Return actions drawn from the mixture under other gate weights; training's own draws are not disturbed."""
+        devices = [self.algorithm.device] if self.algorithm.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            mixture = self.policy.reweight(self._tensor(observations), self._tensor(weights))
+            actions: np.ndarray = mixture.sample().cpu().numpy()
+        return actions
+
     def save(self, path: str | Path, task: Mapping[str, Any] | None = None) -> None:
         """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.
 

@@ -21,10 +21,12 @@ _REQUIRED = ("time", "open", "high", "low", "close")
 _PRICES = ("open", "high", "low", "close")
 
 
-def read_csv(path: str | Path, symbol: str) -> Instrument:
+def read_csv(path: str | Path, symbol: str, date_format: str | None = None) -> Instrument:
     """Read one instrument from a csv file with a header (compressed or not), whatever the case of its column names.
 
     Rows may be oldest or newest first. A missing volume column reads as zeros.
+
+    :param date_format: of the stamps, as ``strptime`` has it; ``None``: ISO 8601
 
     :raises MarketError: no such file, a column that is missing, a cell that is no number, a price that is not
         positive, a high below another price, a stamp that is no date or stands twice
@@ -36,13 +38,13 @@ def read_csv(path: str | Path, symbol: str) -> Instrument:
         raise MarketError(f"{source}: no such file; give the path of a csv file with a header") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise MarketError(f"{source}: cannot be read as csv ({error})") from None
-    return to_instrument(table, symbol, source)
+    return to_instrument(table, symbol, source, date_format)
 
 
-def to_instrument(table: pd.DataFrame, symbol: str, source: str) -> Instrument:
+def to_instrument(table: pd.DataFrame, symbol: str, source: str, date_format: str | None = None) -> Instrument:
     """Validate a price table and return it as an instrument; ``source`` is what errors call it."""
     columns = _columns(table, source)
-    time = _stamps(table[columns["time"]], source)
+    time = _stamps(table[columns["time"]], source, date_format)
     numbers = {name: _numbers(table[columns[name]], source) for name in _PRICES}
     volume = _numbers(table[columns["volume"]], source) if "volume" in columns else np.zeros(len(table))
     _check_prices(numbers, source)
@@ -73,16 +75,17 @@ def _row(index: int) -> str:
     return f"row {index + 2}"  # as an editor counts: the header is row 1
 
 
-def _stamps(column: pd.Series, source: str) -> np.ndarray:
+def _stamps(column: pd.Series, source: str, date_format: str | None) -> np.ndarray:
     try:
-        stamps = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+        stamps = pd.to_datetime(column, errors="coerce", utc=True, format=date_format or "ISO8601")
     except (TypeError, ValueError) as error:
         raise MarketError(f"{source}: column {column.name!r} holds no dates ({error})") from None
     bad = np.flatnonzero(stamps.isna().to_numpy())
     if len(bad):
         value = column.iloc[bad[0]]
         raise MarketError(
-            f"{source}: {_row(bad[0])}, column {column.name!r}: {value!r} is no date; expected ISO 8601 (2018-12-31)"
+            f"{source}: {_row(bad[0])}, column {column.name!r}: {value!r} is no date; expected "
+            + (f"the format {date_format!r}" if date_format else "ISO 8601 (2018-12-31), or set env.market.date_format")
         )
     return stamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
 

@@ -108,6 +108,7 @@ class Lanes:
             start = stretch.first + int(rng.integers(spare + 1))
             end = min(start + self._episode_bars, stretch.last)
         self.bars[lane] = self.starts[lane] = start
+        self.bankrupt[lane] = False
         self.ends[lane] = end
         open_ledger(self.ledger[lane], self.rules.initial_equity, self.tape.prices.close[start])
 
@@ -117,6 +118,7 @@ class Lanes:
         step_lanes(
             self.ledger,
             self.bars,
+            self.ends,
             rules.positions[actions],
             rules.fill,
             self.tape.prices,

@@ -149,6 +149,7 @@ def step_ledger(
 def step_lanes(
     ledger: Floats,
     bars: np.ndarray,
+    ends: np.ndarray,
     targets: Floats,
     fill: int,
     prices: Prices,
@@ -157,12 +158,22 @@ def step_lanes(
     rewards: Floats,
     bankrupt: np.ndarray,
 ) -> None:
-    """Step every lane in place: ``ledger (n_lanes, N_COLUMNS)``, the rest ``(n_lanes,)``; ``bars`` moves on by one."""
+    """Step every lane in place: ``ledger (n_lanes, N_COLUMNS)``, the rest ``(n_lanes,)``; ``bars`` moves on by one.
+
+    A lane at its end, where bankruptcy brings it too, stays as it is and earns nothing until it is reset.
+    """
     for lane in range(len(bars)):
+        if bars[lane] >= ends[lane]:
+            rewards[lane] = 0.0
+            ledger[lane, TRADED] = 0.0
+            ledger[lane, COST] = 0.0
+            continue
         rewards[lane], bankrupt[lane] = step_ledger(
             ledger[lane], bars[lane], targets[lane], fill, prices, costs, ruin
         )
         bars[lane] += 1
+        if bankrupt[lane]:
+            ends[lane] = bars[lane]
 
 
 @njit(cache=True, nogil=True)

@@ -19,7 +19,8 @@ class Nasdaq(MarketSource):
 
     def load(self) -> Market:
         """Return the one-instrument market."""
-        return Market("nasdaq", (read_csv(_installed("nasdaq.csv.gz"), "^IXIC"),), opens_are_real=True)
+        bars = read_csv(_installed("nasdaq.csv.gz"), "^IXIC", date_format="%m/%d/%Y")
+        return Market("nasdaq", (bars,), opens_are_real=True)
 
 
 def _installed(name: str) -> Path:

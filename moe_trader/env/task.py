@@ -77,15 +77,16 @@ class TradingTask:
 class Evaluated:
     """One instrument of one split, as evaluation walks it: n decisions, each with the bar that pays for it.
 
-    :param first: tape index of the first decision's bar
     :param time: close of each decision's bar, shape ``(n,)``
+    :param paid: close of the bar that pays for it
     :param regime: index of each decision's regime, shape ``(n,)``
     :param close: close at each decision and after the last, shape ``(n + 1,)``
+    :param references: strategies of the market's own, as targets at each decision
     """
 
     instrument: str
-    first: int
     time: np.ndarray
+    paid: np.ndarray
     regime: np.ndarray
     close: Floats
     references: dict[str, Floats]
@@ -168,8 +169,8 @@ class PreparedTask:
             found.append(
                 Evaluated(
                     instrument=one.symbol,
-                    first=stretch.first,
                     time=one.time[rows],
+                    paid=one.time[rows.start + 1 : rows.stop + 1],
                     regime=self.labels.index[index][rows],
                     close=one.close[rows.start : rows.stop + 1],
                     references={name: targets[index][rows] for name, targets in references.items()},

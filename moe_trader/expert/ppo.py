@@ -24,7 +24,7 @@ from moe_trader.expert import ExpertFamily
 from moe_trader.expert.metrics import gradient_norms, mixture_metrics
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.gating import Gate, GateBatch
-from moe_trader.option import option
+from moe_trader.option import ConfigError, option
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -83,7 +83,7 @@ class PPOExperts(ExpertFamily):
         """Return a fresh :class:`MixturePPO`."""
         n_envs = 1 if env is None else env.num_envs
         if self.batch_size > self.n_steps * n_envs and env is not None:
-            raise ValueError(
+            raise ConfigError(
                 f"expert.batch_size: {self.batch_size} is more than one rollout holds "
                 f"(expert.n_steps {self.n_steps} x trainer.n_envs {n_envs} = {self.n_steps * n_envs})"
             )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from stable_baselines3.common.callbacks import BaseCallback
+
+from moe_trader.terminal import console
 
 if TYPE_CHECKING:
     from moe_trader.trainer import Agent
@@ -39,16 +40,15 @@ class Progress(BaseCallback):
         self._starved = dict.fromkeys(agent.expert_names, 0)
         self._tenths = 0
         self._seen_updates = 0
-        console = Console()
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[state]}"),
             TimeRemainingColumn(),
-            console=console,
+            console=console(),
             transient=True,
-            disable=not console.is_terminal,
+            disable=not console().is_terminal,
         )
         self._row = self._bar.add_task(title, total=total_timesteps, state="")
 
@@ -70,8 +70,9 @@ class Progress(BaseCallback):
         speed = self.num_timesteps / max(time.perf_counter() - self._started, 1e-9)
         metrics, names = self._agent.metrics, self._agent.expert_names
         episodes = self.model.ep_info_buffer
-        reward = float(np.mean([episode["r"] for episode in episodes])) if episodes else math.nan
-        state = f"{speed:,.0f} steps/s  log profit/episode {reward:+.3f}"
+        state = f"{speed:,.0f} steps/s"
+        if episodes:
+            state += f"  log profit/episode {np.mean([episode['r'] for episode in episodes]):+.3f}"
         if metrics and len(names) > 1:
             importance = [metrics[f"importance/{name}"] for name in names]
             state += f"  experts {blocks(importance)}  gate entropy {metrics['mixture/gate_entropy']:.2f}"

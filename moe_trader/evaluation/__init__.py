@@ -1,0 +1,81 @@
+"""The evaluation room: what a trained mixture does on bars it has never seen, and whether to believe it.
+
+Nothing here knows PyTorch or SB3: an agent is whatever answers :class:`Decider`, a market whatever answers
+:class:`Walkable`. Every ablation is the same experts under other gate weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Decider(Protocol):
+    """What evaluation asks of an agent; :class:`~moe_trader.agent.MoEAgent` answers it."""
+
+    @property
+    def expert_names(self) -> list[str]:
+        """Names of the K experts."""
+
+    def gate_weights(self, observations: np.ndarray) -> np.ndarray:
+        """Return ``(batch, K)`` weights."""
+
+    def act(self, observations: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the most likely action under the given weights, ``(batch,)``."""
+
+    def draw(self, observations: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
+        """Return an action drawn from the mixture under the given weights, ``(batch,)``."""
+
+    def expert_actions(self, observations: np.ndarray) -> np.ndarray:
+        """Return each expert's most likely action, ``(batch, K)``."""
+
+
+class Lanes(Protocol):
+    """Accounts that walk the bars of a split together; see :class:`moe_trader.env.lanes.Lanes`."""
+
+    n: int
+    rewards: Floats
+
+    def reset(self, lane: int, rng: np.random.Generator) -> None:
+        """Go back to the first bar."""
+
+    def observe(self) -> np.ndarray:
+        """Return ``(n, size)`` observations."""
+
+    def step(self, actions: np.ndarray) -> None:
+        """Carry every lane one bar on."""
+
+    @property
+    def exposure(self) -> Floats:
+        """Position / equity."""
+
+    @property
+    def traded(self) -> Floats:
+        """Amount traded / equity."""
+
+    @property
+    def cost(self) -> Floats:
+        """Costs of the last step, in currency."""
+
+    @property
+    def equity(self) -> Floats:
+        """Equity in currency."""
+
+
+class Walkable(Protocol):
+    """A prepared task; see :class:`moe_trader.env.task.PreparedTask`."""
+
+    task: Any
+    market: Any
+    labels: Any
+
+    def walk(self, split: str, copies: int) -> Lanes:
+        """Return lanes that go through every instrument of a split, ``copies`` times over."""
+
+    def evaluated(self, split: str) -> Sequence[Any]:
+        """Return the decisions of each instrument."""

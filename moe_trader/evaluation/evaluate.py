@@ -1,0 +1,79 @@
+"""Evaluation from trained agents to tables, figures and report."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from moe_trader.evaluation import Decider, Walkable
+from moe_trader.evaluation import tables as make
+from moe_trader.evaluation.walk import walk
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything evaluation found out; the files of a run directory hold the same."""
+
+    steps: pd.DataFrame
+    by_regime: pd.DataFrame
+    experts: pd.DataFrame
+    comparisons: pd.DataFrame
+    competence: pd.DataFrame
+    equity: pd.DataFrame
+
+
+FILES = {
+    "steps": "activations/steps.parquet",
+    "by_regime": "activations/by_regime.csv",
+    "experts": "evaluation/experts.csv",
+    "comparisons": "evaluation/comparisons.csv",
+    "competence": "evaluation/competence.csv",
+    "equity": "evaluation/equity.parquet",
+}
+
+
+def evaluate(
+    task: Walkable, agent: Decider, single: Decider | None, seed: int, splits: tuple[str, ...] = ("validation", "test")
+) -> Tables:
+    """Walk the splits with the mixture, its experts, ablations, the single policy and the baselines.
+
+    :param seed: of the shuffled gate, the sampled mixture and the bootstrap
+    """
+    names, regimes = agent.expert_names, task.labels.names
+    per_year = task.market.bars_per_year
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FILES}
+    for split in splits:
+        log.info("Evaluating on the %s split", split)
+        trace = walk(task, split, agent, single, seed)
+        steps = make.steps_table(trace, regimes, names, np.array(task.task.positions))
+        parts["steps"].append(steps)
+        parts["by_regime"].append(make.by_regime_table(steps, regimes, names))
+        parts["experts"].append(make.performance_table(trace, task.task.initial_equity, per_year, seed))
+        parts["comparisons"].append(make.comparison_table(trace, seed))
+        parts["competence"].append(make.competence_table(trace, regimes, names))
+        parts["equity"].append(make.equity_table(trace))
+    return Tables(**{name: pd.concat(found, ignore_index=True) for name, found in parts.items()})
+
+
+def write_tables(tables: Tables, directory: Path) -> None:
+    """Write every table below ``directory``; csv keeps every digit of a float."""
+    for name, file in FILES.items():
+        path = directory / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table: pd.DataFrame = getattr(tables, name)
+        if path.suffix == ".parquet":
+            table.to_parquet(path, index=False)
+        else:
+            table.to_csv(path, index=False)
+
+
+def read_table(directory: Path, name: str) -> pd.DataFrame:
+    """Read one of :data:`FILES` back, to the last bit."""
+    path = directory / FILES[name]
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip")

@@ -1,0 +1,208 @@
+"""The pictures of a run, drawn from its tables alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+_MIXTURE, _SINGLE, _HOLD, _REFERENCE = "#111111", "#7B3294", "#8C8C8C", "#B8860B"
+_NAMED = {"falling": "#C0392B", "sideways": "#7F8C8D", "rising": "#27AE60"}
+_SHADES = {"calm": 0.30, "normal": 0.60, "wild": 1.0}
+_DPI = 130
+
+
+def expert_colours(experts: Sequence[str]) -> dict[str, str]:
+    """Return one colour an expert, the same in every figure."""
+    return {name: _PALETTE[k % len(_PALETTE)] for k, name in enumerate(experts)}
+
+
+def regime_colours(regimes: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Return one colour a regime: hue for the trend and depth for the volatility where names tell them."""
+    colours = {}
+    for index, name in enumerate(regimes):
+        trend, _, volatility = name.partition("_")
+        if trend in _NAMED and volatility in _SHADES:
+            depth = _SHADES[volatility]
+            red, green, blue = (1 - depth * (1 - part) for part in to_rgb(_NAMED[trend]))
+            colours[name] = (red, green, blue)
+        else:
+            colours[name] = to_rgb(_PALETTE[(index + 2) % len(_PALETTE)])
+    return colours
+
+
+def save_figures(
+    directory: Path,
+    steps: pd.DataFrame,
+    equity: pd.DataFrame,
+    by_regime: pd.DataFrame,
+    competence: pd.DataFrame,
+    curves: dict[str, pd.DataFrame],
+) -> dict[str, Path]:
+    """Draw every figure into ``directory`` as PNG and return their paths by name.
+
+    :param curves: training logs (``progress.csv``) by title, the mixture's first
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    experts = [name.removeprefix("gate_") for name in steps if name.startswith("gate_")]
+    drawn = {"equity": _equity(equity, experts), "gate": _gate(steps, experts)}
+    drawn["regimes"] = _heat_maps(by_regime, competence, experts)
+    if curves:
+        drawn["learning"] = _learning(curves, experts)
+    paths = {}
+    for name, figure in drawn.items():
+        paths[name] = directory / f"{name}.png"
+        figure.savefig(paths[name], dpi=_DPI)
+    return paths
+
+
+def _equity(equity: pd.DataFrame, experts: Sequence[str]) -> Figure:
+    splits = list(equity["split"].unique())
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(splits), squeeze=False)[0]
+    looks = {name: (colour, 0.9, "-") for name, colour in expert_colours(experts).items()}
+    looks |= {"buy_and_hold": (_HOLD, 1.4, "--"), "single_policy": (_SINGLE, 1.5, "-")}
+    looks |= {"bayes_filter": (_REFERENCE, 1.4, ":"), "mixture": (_MIXTURE, 2.2, "-")}
+    for ax, split in zip(axes, splits, strict=True):
+        part = equity[equity["split"] == split]
+        n_instruments = part["instrument"].nunique()
+        for name, (colour, width, style) in looks.items():
+            if name not in part or part[name].isna().all():
+                continue
+            level = np.log(part[name]).groupby(part["time"]).mean()
+            growth = np.exp(level - np.log(_start(part, name)))
+            ax.plot(growth.index, growth, color=colour, lw=width, ls=style, label=name.replace("_", " "))
+        ax.axhline(1.0, color="0.8", lw=0.8, zorder=0)
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+        ax.yaxis.set_minor_formatter(lambda value, _: f"{value:.2g}x")
+        ax.tick_params(axis="y", which="minor", labelsize=7)
+        ax.set_title(f"{split}: equity" + (f", geometric mean of {n_instruments} series" if n_instruments > 1 else ""))
+        _tidy(ax)
+    axes[0].legend(fontsize=8, frameon=False, ncols=2)
+    return figure
+
+
+def _start(part: pd.DataFrame, name: str) -> float:
+    """Return the equity every account began with: flat never moves."""
+    return float(part["flat"].iloc[0]) if "flat" in part else float(part[name].iloc[0])
+
+
+def _gate(steps: pd.DataFrame, experts: Sequence[str]) -> Figure:
+    test = steps[steps["split"] == steps["split"].iloc[-1]]
+    one = test[test["instrument"] == test["instrument"].iloc[0]]
+    figure = Figure(figsize=(11, 5.4), layout="constrained")
+    price, weights = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
+    time = one["time"].to_numpy()
+    price.plot(time, one["close"], color=_MIXTURE, lw=1.0)
+    price.set_yscale("log")
+    price.yaxis.set_major_formatter("{x:,.0f}")
+    price.yaxis.set_minor_formatter("{x:,.0f}")
+    price.tick_params(axis="y", which="minor", labelsize=7)
+    names = list(dict.fromkeys(one["regime"]))
+    colours = regime_colours(sorted(names))
+    starts = np.flatnonzero(np.r_[True, one["regime"].to_numpy()[1:] != one["regime"].to_numpy()[:-1]])
+    for start, stop in zip(starts, [*starts[1:], len(one) - 1], strict=True):
+        name = one["regime"].iloc[start]
+        price.axvspan(time[start], time[stop], color=colours[name], alpha=0.45, lw=0)
+    handles = [price.axvspan(time[0], time[0], color=colours[name], alpha=0.45, label=_words(name)) for name in sorted(names)]
+    price.legend(handles=handles, fontsize=7, frameon=False, ncols=3, loc="upper left")
+    price.set_title(f"{one['split'].iloc[0]}: {one['instrument'].iloc[0]} close, coloured by regime")
+    stack = [one[f"gate_{name}"].to_numpy() for name in experts]
+    palette = expert_colours(experts)
+    weights.stackplot(time, stack, labels=[_words(name) for name in experts], colors=[palette[n] for n in experts], lw=0)
+    weights.set_ylim(0, 1)
+    weights.set_title("gate weights")
+    weights.legend(fontsize=8, frameon=True, framealpha=0.8, ncols=len(experts), loc="lower left")
+    weights.margins(x=0)
+    for ax in (price, weights):
+        _tidy(ax)
+    return figure
+
+
+def _heat_maps(by_regime: pd.DataFrame, competence: pd.DataFrame, experts: Sequence[str]) -> Figure:
+    split = by_regime["split"].iloc[-1]
+    part = by_regime[by_regime["split"] == split]
+    use = part.pivot_table(index="regime", columns="expert", values="importance", sort=False, dropna=False)
+    use = use.reindex(columns=list(experts)).dropna(how="all")
+    bars = part.drop_duplicates("regime").set_index("regime")["bars"]
+    earned = competence[competence["split"] == split].set_index("regime")[list(experts)].reindex(use.index)
+    figure = Figure(figsize=(11, 1.6 + 0.42 * len(use)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    labels = [f"{_words(name)} ({bars[name]:,} bars)" for name in use.index]
+    _heat(left, use.to_numpy(), experts, labels, "Blues", 0.0, 1.0, "{:.2f}")
+    left.set_title(f"{split}: importance (mean gate weight)", fontsize=10)
+    bound = float(np.nanquantile(np.abs(earned.to_numpy()), 0.9)) or 1.0
+    _heat(right, earned.to_numpy(), experts, None, "RdBu", -bound, bound, "{:+.1f}")
+    right.set_title(f"{split}: competence (bp per bar when forced)", fontsize=10)
+    return figure
+
+
+def _heat(
+    ax: Axes,
+    values: np.ndarray,
+    experts: Sequence[str],
+    rows: Sequence[str] | None,
+    colours: str,
+    low: float,
+    high: float,
+    pattern: str,
+) -> None:
+    image = ax.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    ax.set_xticks(range(len(experts)), [_words(name) for name in experts], fontsize=8)
+    ax.set_yticks(range(len(values)), rows if rows is not None else [""] * len(values), fontsize=8)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            dark = sum(image.cmap(image.norm(value))[:3]) < 1.5
+            ax.text(column, row, pattern.format(value), ha="center", va="center", fontsize=8, color="w" if dark else "k")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def _learning(curves: dict[str, pd.DataFrame], experts: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    reward, gate, shares = figure.subplots(1, 3)
+    for title, colour in zip(curves, (_MIXTURE, _SINGLE), strict=False):
+        log = curves[title]
+        _curve(reward, log, "rollout/ep_rew_mean", colour, title)
+    reward.set_title("log profit per training episode", fontsize=10)
+    reward.legend(fontsize=8, frameon=False)
+    mixture = next(iter(curves.values()))
+    _curve(gate, mixture, "mixture/gate_entropy", _PALETTE[0], "gate entropy")
+    _curve(gate, mixture, "mixture/disagreement", _PALETTE[5], "disagreement")
+    gate.set_ylim(bottom=0)
+    gate.set_title("nats", fontsize=10)
+    gate.legend(fontsize=8, frameon=False)
+    for name, colour in expert_colours(experts).items():
+        _curve(shares, mixture, f"importance/{name}", colour, _words(name))
+    shares.set_ylim(0, 1)
+    shares.set_title("importance of each expert", fontsize=10)
+    shares.legend(fontsize=8, frameon=False)
+    for ax in (reward, gate, shares):
+        ax.set_xlabel("steps", fontsize=8)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k")
+        _tidy(ax)
+    return figure
+
+
+def _curve(ax: Axes, log: pd.DataFrame, column: str, colour: str, label: str) -> None:
+    if column in log:
+        known = log[["time/total_timesteps", column]].dropna()
+        ax.plot(known["time/total_timesteps"], known[column], color=colour, lw=1.4, label=label)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _tidy(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=8)
+    ax.title.set_fontsize(10)

@@ -1,0 +1,73 @@
+"""Performance of one account, from its log returns; checked against empyrical in the tests.
+
+Rates are per year of ``bars_per_year`` bars and the risk-free rate is zero. Ratios use simple returns, as the field does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe_trader.evaluation import Floats
+
+METRICS = {
+    "log_return": "log(final equity / initial equity)",
+    "annual_return": "compound return per year",
+    "volatility": "standard deviation of the returns, per year",
+    "sharpe": "mean return over its standard deviation, per year, at a risk-free rate of zero",
+    "sortino": "mean return over the root mean square of the negative returns, per year",
+    "max_drawdown": "deepest fall of equity below its highest close so far",
+    "calmar": "annual return over the depth of the maximum drawdown",
+    "turnover": "amount traded over equity, per year",
+    "trades": "number of orders filled",
+    "hit_rate": "share of the bars with a position that earned more than zero",
+    "exposure": "mean absolute value of position over equity",
+    "cost": "costs paid over initial equity",
+}
+
+
+def performance(
+    log_returns: Floats, traded: Floats, exposure: Floats, cost: Floats, initial_equity: float, bars_per_year: float
+) -> dict[str, float]:
+    """Return every one of :data:`METRICS` for one account; arrays have shape ``(n_bars,)``.
+
+    A ratio whose denominator is zero (an account that never trades) is NaN.
+    """
+    annual = float(np.expm1(log_returns.mean() * bars_per_year))
+    depth = max_drawdown(log_returns)
+    held = np.abs(exposure) > 0
+    return {
+        "log_return": float(log_returns.sum()),
+        "annual_return": annual,
+        "volatility": float(np.expm1(log_returns).std(ddof=1) * np.sqrt(bars_per_year)),
+        "sharpe": float(sharpe(log_returns, bars_per_year)),
+        "sortino": sortino(log_returns, bars_per_year),
+        "max_drawdown": depth,
+        "calmar": annual / -depth if depth < 0 else float("nan"),
+        "turnover": float(traded.mean() * bars_per_year),
+        "trades": float((traded > 0).sum()),
+        "hit_rate": float((log_returns[held] > 0).mean()) if held.any() else float("nan"),
+        "exposure": float(np.abs(exposure).mean()),
+        "cost": float(cost.sum() / initial_equity),
+    }
+
+
+def sharpe(log_returns: Floats, bars_per_year: float) -> Floats:
+    """Return the annualised Sharpe ratio along the first axis; NaN where returns do not vary."""
+    returns = np.expm1(log_returns)
+    spread = returns.std(axis=0, ddof=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio: Floats = np.where(spread > 1e-15, returns.mean(axis=0) / spread, np.nan) * np.sqrt(bars_per_year)
+    return ratio
+
+
+def sortino(log_returns: Floats, bars_per_year: float) -> float:
+    """Return the annualised Sortino ratio."""
+    returns = np.expm1(log_returns)
+    downside = np.sqrt(np.mean(np.minimum(returns, 0.0) ** 2))
+    return float(returns.mean() / downside * np.sqrt(bars_per_year)) if downside > 0 else float("nan")
+
+
+def max_drawdown(log_returns: Floats) -> float:
+    """Return the deepest fall below the running peak, the start included, as a negative fraction."""
+    level = np.concatenate([[0.0], np.cumsum(log_returns)])
+    return float(np.expm1((level - np.maximum.accumulate(level)).min()))

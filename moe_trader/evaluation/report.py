@@ -1,0 +1,69 @@
+"""``report.html``: one self-contained page that says what happened, how sure it is, and what the words mean."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from moe_trader.evaluation.console import number, verdict
+from moe_trader.evaluation.evaluate import Tables
+from moe_trader.evaluation.figures import save_figures
+from moe_trader.evaluation.metrics import METRICS
+from moe_trader.evaluation.tables import ALL
+
+_PERCENT = {"annual_return", "volatility", "max_drawdown", "hit_rate", "exposure", "cost"}
+_COUNTS = {"trades", "turnover"}
+_RIVALS = ("single_policy", "uniform_gate", "shuffled_gate", "buy_and_hold", "flat")
+
+
+def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], warnings: list[str]) -> Path:
+    """Draw the figures and write ``report.html`` into a run directory.
+
+    :param facts: what the page's head says of the run, name -> value
+    :param warnings: what a reader must know before believing a number
+    :return: the page's path
+    """
+    logs = {"mixture": directory / "progress.csv", "single policy": directory / "single_policy" / "progress.csv"}
+    curves = {title: pd.read_csv(file) for title, file in logs.items() if file.is_file()}
+    figures = save_figures(
+        directory / "figures", tables.steps, tables.equity, tables.by_regime, tables.competence, curves
+    )
+    page = Environment(
+        loader=PackageLoader("moe_trader.evaluation", "."), autoescape=True, undefined=StrictUndefined
+    ).get_template("report.html.j2")
+    splits = list(reversed(tables.experts["split"].unique()))
+    text = page.render(
+        facts=facts,
+        warnings=warnings,
+        verdicts=[line for rival in _RIVALS if (line := verdict(tables.comparisons, rival, splits[0]))],
+        figures={name: _inline(path) for name, path in figures.items()},
+        performance={split: _performance_rows(tables.experts, split) for split in splits},
+        metrics=METRICS,
+    )
+    path = directory / "report.html"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _inline(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _performance_rows(experts: pd.DataFrame, split: str) -> list[dict[str, str]]:
+    shown = experts[(experts["split"] == split) & (experts["instrument"] == ALL)]
+    rows = []
+    for record in shown.to_dict("records"):
+        row = {"strategy": str(record["strategy"]).replace("_", " "), "kind": str(record["kind"])}
+        for name in METRICS:
+            pattern = "{:.1%}" if name in _PERCENT else "{:,.0f}" if name in _COUNTS else "{:+.3f}"
+            row[name] = number(record[name], pattern)
+        for name in ("log_return", "sharpe"):
+            low, high = record[f"{name}_low"], record[f"{name}_high"]
+            row[f"{name}_interval"] = f"[{low:+.2f}, {high:+.2f}]" if pd.notna(low) else ""
+        rows.append(row)
+    return rows

@@ -1,0 +1,181 @@
+"""Walking every strategy through a split at once: the mixture, its experts alone, its ablations and the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from moe_trader.evaluation import Decider, Floats, Lanes, Walkable
+
+Kind = Literal["mixture", "expert", "ablation", "single", "baseline", "reference"]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to trade a split.
+
+    :param kind: what the tables group it by
+    :param agent: who decides; ``None``: ``targets`` do
+    :param weights: gate weights at each decision, shape ``(n_decisions, n_instruments, K)``
+    :param targets: action at each decision, shape ``(n_decisions, n_instruments)``
+    :param sampled: draw from the mixture instead of taking its most likely action
+    """
+
+    name: str
+    kind: Kind
+    agent: Decider | None = None
+    weights: Floats | None = None
+    targets: np.ndarray | None = None
+    sampled: bool = False
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What every strategy did; arrays have shape ``(n_decisions, n_strategies, n_instruments)``.
+
+    Rewards are log returns; NaN stands after an instrument's last bar. ``position`` is the target of each decision,
+    ``exposure`` the position's value over equity at the close that follows.
+    """
+
+    split: str
+    strategies: tuple[Strategy, ...]
+    instruments: tuple[Any, ...]
+    reward: Floats
+    position: Floats
+    exposure: Floats
+    traded: Floats
+    cost: Floats
+    equity: Floats
+    gate: Floats
+    own_action: np.ndarray
+
+    def index(self, name: str) -> int:
+        """Return the place of a strategy."""
+        return [strategy.name for strategy in self.strategies].index(name)
+
+
+def walk(task: Walkable, split: str, agent: Decider, single: Decider | None, seed: int) -> Trace:
+    """Trade ``split`` with every strategy, each on its own account.
+
+    :param single: a single policy to compare with
+    :param seed: of the shuffled gate and of the sampled mixture
+    """
+    instruments = tuple(task.evaluated(split))
+    length = max(len(one) for one in instruments)
+    gate = _gate_over_time(task, split, agent, length, len(instruments))
+    strategies = tuple(_strategies(task, instruments, agent, single, gate, length, seed))
+    lanes = task.walk(split, len(strategies))
+    _rewind(lanes)
+    shape = (length, len(strategies), len(instruments))
+    record = {name: np.full(shape, np.nan) for name in ("reward", "exposure", "traded", "cost", "equity")}
+    position = np.full(shape, np.nan)
+    own_action = np.zeros((length, len(instruments), len(agent.expert_names)), dtype=np.int64)
+    fractions = np.array(task.task.positions)
+    alive = np.array([len(one) for one in instruments])
+    for at in range(length):
+        observations = lanes.observe().reshape(len(strategies), len(instruments), -1)
+        actions = np.zeros(shape[1:], dtype=np.int64)
+        for who in dict.fromkeys((s.agent, s.sampled) for s in strategies if s.agent is not None):
+            _decide(strategies, who, observations, actions, at, seed)
+        for row, strategy in enumerate(strategies):
+            if strategy.targets is not None:
+                actions[row] = strategy.targets[at]
+        own_action[at] = agent.expert_actions(observations[0])
+        lanes.step(actions.ravel())
+        on = at < alive
+        position[at][:, on] = fractions[actions][:, on]
+        for name, values in record.items():
+            whole = lanes.rewards if name == "reward" else getattr(lanes, name)
+            values[at][:, on] = whole.reshape(shape[1:])[:, on]
+    return Trace(split, strategies, instruments, position=position, gate=gate, own_action=own_action, **record)
+
+
+def _decide(
+    strategies: Sequence[Strategy],
+    who: tuple[Decider | None, bool],
+    observations: np.ndarray,
+    actions: np.ndarray,
+    at: int,
+    seed: int,
+) -> None:
+    """Fill in the actions of every strategy of one agent, in one batch."""
+    agent, sampled = who
+    assert agent is not None
+    rows = [row for row, s in enumerate(strategies) if s.agent is agent and s.sampled == sampled]
+    weights = np.concatenate([s.weights[at] for s in (strategies[row] for row in rows) if s.weights is not None])
+    batch = observations[rows].reshape(len(weights), -1)
+    chosen = agent.draw(batch, weights, seed + at) if sampled else agent.act(batch, weights)
+    actions[rows] = chosen.reshape(len(rows), -1)
+
+
+def _rewind(lanes: Lanes) -> None:
+    unused = np.random.default_rng(0)  # whole walks start at the first bar: nothing is drawn
+    for lane in range(lanes.n):
+        lanes.reset(lane, unused)
+
+
+def _gate_over_time(task: Walkable, split: str, agent: Decider, length: int, n: int) -> Floats:
+    """Return the gate's weights at each decision; it sees the market alone, so no account need be traded."""
+    lanes = task.walk(split, 1)
+    _rewind(lanes)
+    flat = np.full(n, list(task.task.positions).index(0.0))
+    weights = np.zeros((length, n, len(agent.expert_names)))
+    for at in range(length):
+        weights[at] = agent.gate_weights(lanes.observe())
+        lanes.step(flat)
+    return weights
+
+
+def _strategies(
+    task: Walkable,
+    instruments: Sequence[Any],
+    agent: Decider,
+    single: Decider | None,
+    gate: Floats,
+    length: int,
+    seed: int,
+) -> list[Strategy]:
+    n, n_experts = gate.shape[1:]
+    alone = np.eye(n_experts)
+    found = [
+        Strategy("mixture", "mixture", agent, gate),
+        Strategy("mixture_sampled", "mixture", agent, gate, sampled=True),
+        Strategy("strongest_expert", "mixture", agent, alone[gate.argmax(-1)]),
+    ]
+    for k, name in enumerate(agent.expert_names):
+        found.append(Strategy(name, "expert", agent, np.broadcast_to(alone[k], gate.shape)))
+    found.append(Strategy("uniform_gate", "ablation", agent, np.full(gate.shape, 1 / n_experts)))
+    found.append(Strategy("shuffled_gate", "ablation", agent, shuffle_in_time(gate, instruments, seed)))
+    if single is not None:
+        found.append(Strategy("single_policy", "single", single, np.ones((length, n, 1))))
+    fractions = np.array(task.task.positions)
+    held = int(np.abs(fractions - 1.0).argmin())
+    found.append(Strategy("flat", "baseline", targets=np.full((length, n), int(np.abs(fractions).argmin()))))
+    found.append(Strategy("buy_and_hold", "baseline", targets=np.full((length, n), held)))
+    for name in instruments[0].references:
+        targets = np.zeros((length, n))
+        for i, one in enumerate(instruments):
+            targets[: len(one), i] = one.references[name]
+        nearest = np.abs(fractions[:, None, None] - targets).argmin(0)
+        found.append(Strategy(name, "reference", targets=nearest))
+    return found
+
+
+def shuffle_in_time(gate: Floats, instruments: Sequence[Any], seed: int) -> Floats:
+    """Return the gate's weights with blocks of bars permuted within each instrument.
+
+    Every expert keeps its share and the gate its dwell times; only *when* is destroyed. Blocks are sqrt(n) bars long.
+
+    :param gate: shape ``(n_decisions, n_instruments, K)``
+    """
+    rng = np.random.default_rng(seed)
+    shuffled = gate.copy()
+    for i, one in enumerate(instruments):
+        n = len(one)
+        blocks = np.array_split(np.arange(n), max(2, round(n**0.5)))
+        order = np.concatenate([blocks[block] for block in rng.permutation(len(blocks))])
+        shuffled[:n, i] = gate[order, i]
+    return shuffled

@@ -1,0 +1,60 @@
+"""``moe-train rerun RUN``: repeat a run from its saved config, and say whether it came out the same."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+COMPARED = {
+    "weights of the mixture": "bundle/policy.safetensors",
+    "weights of the single policy": "single_policy/bundle/policy.safetensors",
+    "activations": "activations/steps.parquet",
+    "performance": "evaluation/experts.csv",
+    "competence": "evaluation/competence.csv",
+}
+
+USAGE = """Usage: moe-train rerun RUN [overrides]
+
+Repeats the run in directory RUN from its saved config, in a new run directory, and says whether weights and tables are
+identical. Overrides change single values (seed=2, expert.count=3); another option of a group needs a new run."""
+
+
+def rerun_arguments(given: Sequence[str]) -> list[str]:
+    """Turn the arguments after ``moe-train rerun`` into Hydra's; exits where they cannot be used."""
+    if not given or given[0] in ("-h", "--help"):
+        print(USAGE)
+        sys.exit(0 if given else 1)
+    run = Path(given[0]).resolve()
+    saved = run / ".hydra"
+    if not (saved / "config.yaml").is_file():
+        sys.exit(f"{given[0]}: not a run directory (no .hydra/config.yaml there); give one that moe-train made")
+    quoted = str(run).replace("\\", "\\\\").replace("'", "\\'")
+    rest = list(given[1:])
+    at = next((i for i, word in enumerate(rest) if "=" in word and not word.startswith("-")), len(rest))
+    # Hydra wants all overrides in one piece
+    return ["--config-dir", str(saved), "--config-name", "rerun", *rest[:at], f"rerun_of='{quoted}'", *rest[at:]]
+
+
+def compare_runs(original: Path, repeated: Path) -> dict[str, bool | None]:
+    """Return for each of :data:`COMPARED` whether the files are equal; ``None`` where neither run has one."""
+    found: dict[str, bool | None] = {}
+    for what, file in COMPARED.items():
+        one, other = _digest(original / file), _digest(repeated / file)
+        found[what] = None if one is None and other is None else one == other
+    return found
+
+
+def rerun_report(compared: dict[str, bool | None], original: str) -> str:
+    """Return the comparison as a sentence."""
+    same = [what for what, equal in compared.items() if equal]
+    different = [what for what, equal in compared.items() if equal is False]
+    if not different:
+        return f"Identical to {original}, to the last bit: {', '.join(same)}"
+    kept = f"; identical: {', '.join(same)}" if same else ""
+    return f"Differs from {original} in: {', '.join(different)}{kept}"
+
+
+def _digest(file: Path) -> str | None:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None

@@ -1,0 +1,144 @@
+"""``moe-train``: compose a run, train the mixture, evaluate it, and leave everything in the run directory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+
+import moe_trader
+from moe_trader.config import config_directory, run_settings, to_plain
+
+if TYPE_CHECKING:
+    from moe_trader.agent import MoEAgent
+    from moe_trader.env.task import PreparedTask
+    from moe_trader.evaluation.evaluate import Tables
+    from moe_trader.settings import RunSettings
+
+log = logging.getLogger("moe_trader.train")
+
+
+class RunError(CompactHydraException):
+    """A user's mistake: Hydra prints its message alone, without a traceback, and exits with status 1."""
+
+
+def run(settings: RunSettings, directory: Path) -> None:
+    """Carry out a run; this is the whole story of ``moe-train``, top to bottom."""
+    import torch
+
+    from moe_trader.agent import MoEAgent
+    from moe_trader.evaluation.evaluate import evaluate, write_tables
+
+    torch.set_num_threads(settings.threads)
+    log.info("Run directory: %s", directory)
+    task = settings.env.prepare()
+    trainer, seed = settings.trainer, settings.seed
+
+    env = task.training_env(trainer.n_envs, seed)
+    agent = MoEAgent(env, settings.expert, settings.gating, seed=seed, device=settings.device)
+    trainer.fit(agent, directory, task=task.summary())
+
+    single = None
+    if settings.single_policy and len(agent.expert_names) > 1:
+        n_actions = env.action_space.n  # type: ignore[attr-defined]
+        size = env.observation_space.shape[0]
+        family = settings.expert.matched_single(agent.policy.n_parameters(), size, n_actions)
+        env = task.training_env(trainer.n_envs, seed)
+        single = MoEAgent(env, family, settings.gating, seed=seed, device=settings.device)
+        trainer.fit(single, directory / "single_policy", title="single policy", task=task.summary())
+
+    tables = evaluate(task, agent, single, seed)
+    write_tables(tables, directory)
+    _report(settings, task, agent, single, tables, directory)
+
+
+def _report(
+    settings: RunSettings,
+    task: PreparedTask,
+    agent: MoEAgent,
+    single: MoEAgent | None,
+    tables: Tables,
+    directory: Path,
+) -> None:
+    """Write the report, print the test table, and say what one can do next."""
+    from moe_trader.evaluation.console import performance_view, verdict
+    from moe_trader.evaluation.report import write_report
+    from moe_trader.terminal import console
+
+    facts = {
+        "market": task.market.name,
+        "instruments": len(task.market.instruments),
+        "experts": f"{len(agent.expert_names)} {agent.expert.algorithm_name} experts",
+        "parameters": f"{agent.policy.n_parameters():,}",
+        "single policy": f"{single.policy.n_parameters():,} parameters" if single else "not trained",
+        "training steps": f"{settings.trainer.total_timesteps:,}",
+        "seed": settings.seed,
+        "fill": settings.env.fill.replace("_", " "),
+        "cost": f"{1e4 * settings.env.costs.rate():g} bp of the amount traded",
+        "moe_trader": moe_trader.__version__,
+    }
+    warnings = []
+    if settings.env.fill == "this_close":
+        warnings.append("Orders were filled at the close they were decided on. Nobody can trade like that.")
+    if "bayes_filter" in tables.equity:
+        warnings.append("The Bayes filter knows the market's true parameters: a reference, not tradable.")
+    report = write_report(tables, directory, facts, warnings)
+
+    console().print(performance_view(tables.experts, "test"))
+    for rival in ("single_policy", "buy_and_hold"):
+        if line := verdict(tables.comparisons, rival, "test"):
+            console().print(line)
+    where = os.path.relpath(directory)
+    console().print(
+        f"\nLook at the report:  {os.path.relpath(report)}\nCurves:              tensorboard --logdir {where}\n"
+        f"Evaluate again:      moe-evaluate {where}\nRepeat:              moe-train rerun {where}",
+        soft_wrap=True,
+    )
+
+
+@hydra.main(version_base="1.3", config_path=config_directory(), config_name="train")
+def _hydra_main(config: DictConfig) -> None:
+    from moe_trader.env import MarketError
+    from moe_trader.option import ConfigError
+    from moe_trader.rerun import compare_runs, rerun_report
+
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        settings = run_settings(to_plain(config))
+        run(settings, directory)
+        if settings.rerun_of is not None:
+            log.info("%s", rerun_report(compare_runs(Path(settings.rerun_of), directory), settings.rerun_of))
+    except (ConfigError, MarketError) as error:
+        log.debug("Refused: %s", error)  # for train.log; Hydra prints it
+        raise RunError(f"{type(error).__name__}: {error}") from None
+    except Exception:
+        log.exception("The run failed; what there is of it is in %s", directory)
+        raise
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of ``moe-train``."""
+    from moe_trader.rerun import rerun_arguments
+
+    given = sys.argv[1:] if arguments is None else arguments
+    if given == ["--version"]:
+        print(f"moe_trader {moe_trader.__version__}")
+        return
+    if given[:1] == ["rerun"]:
+        given = rerun_arguments(given[1:])
+    sys.argv = [sys.argv[0], *given]
+    try:
+        _hydra_main()
+    except BrokenPipeError:  # `moe-train --help | head` is no mistake
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

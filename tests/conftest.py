@@ -1,0 +1,73 @@
+"""What every test may use: the real config made small, and markets made by hand."""
+
+import numpy as np
+import pytest
+
+from moe_trader.config import compose, run_settings
+from moe_trader.env import Instrument, Market
+
+SMALL_MARKET = (
+    "env=synthetic",
+    "env.market.bars=700",
+    "env.market.series.train=2",
+    "env.market.series.validation=1",
+    "env.market.series.test=1",
+)
+
+
+@pytest.fixture(scope="session")
+def make_settings():
+    """``make_settings("env.fill=next_close", ...)``: the real config on a small synthetic market, as ``RunSettings``.
+
+    Overrides come last and win; ``make_settings("env=nasdaq", small=False)`` starts from the config as it stands.
+    """
+
+    def make(*overrides, small=True):
+        return run_settings(compose([*(SMALL_MARKET if small else ()), *overrides]))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def settings(make_settings):
+    """The real config on the small synthetic market."""
+    return make_settings()
+
+
+@pytest.fixture(scope="session")
+def prepared(settings):
+    """The small synthetic task with its bars loaded; immutable, each environment made from it is new."""
+    return settings.env.prepare()
+
+
+@pytest.fixture(scope="session")
+def make_instrument():
+    """``make_instrument(close, open=..., time=...)``: bars by hand; by default daily, opening at the previous close."""
+
+    def make(close, open=None, time=None, symbol="hand", regime=None):
+        close = np.asarray(close, dtype=np.float64)
+        opening = np.concatenate([close[:1], close[:-1]]) if open is None else np.asarray(open, dtype=np.float64)
+        if time is None:
+            time = np.busday_offset("2000-01-03", np.arange(len(close)), roll="forward")
+        return Instrument(
+            symbol=symbol,
+            time=np.asarray(time).astype("datetime64[us]"),
+            open=opening,
+            high=np.maximum(opening, close),
+            low=np.minimum(opening, close),
+            close=close,
+            volume=np.zeros(len(close)),
+            regime=regime,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_market(make_instrument):
+    """``make_market(close, open=..., time=...)``: a market of one instrument made by hand."""
+
+    def make(close, **bars):
+        return Market("by_hand", (make_instrument(close, **bars),), opens_are_real=True)
+
+    return make

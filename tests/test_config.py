@@ -1,0 +1,241 @@
+"""The real config: every option composes and builds, is written back as it was, and every mistake names its place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from omegaconf import OmegaConf
+
+from moe_trader.config import compose, config_directory, run_settings, to_plain
+from moe_trader.gating.losses import Information
+from moe_trader.option import ConfigError, build, describe, is_option
+from moe_trader.settings import RunSettings
+
+CONF = Path(config_directory())
+GROUPS = ("env", "expert", "gating", "trainer")
+PLACED = {"env/rules": "env/rules@env"}  # groups whose nodes do not stand where their folder says
+NEEDED = {"env/csv": ["env.market.path=prices.csv"]}  # what an option cannot do without
+MARKETS = {"nasdaq": ["env=nasdaq"], "synthetic": ["env=synthetic"], "csv": ["env=csv", "env.market.path=prices.csv"]}
+
+
+def options():
+    return sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.rglob("*.yaml") if file.parent != CONF)
+
+
+def settings_of(*overrides):
+    return run_settings(compose(overrides))
+
+
+def test_the_walk_finds_the_options():
+    assert {"env/nasdaq", "env/synthetic", "env/csv", "env/split/by_date", "expert/ppo", "gating/softmax"} <= set(options())
+
+
+@pytest.mark.parametrize("name", options())
+def test_every_option_composes_and_builds(name):
+    group, _, choice = name.rpartition("/")
+    made = settings_of(f"{PLACED.get(group, group)}={choice}", *NEEDED.get(name, []))
+    assert isinstance(made, RunSettings)
+
+
+@pytest.mark.parametrize("name", options())
+def test_every_option_says_what_it_is_for(name):
+    assert (CONF / f"{name}.yaml").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("market", MARKETS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_what_was_built_is_written_back_as_it_was(group, market):
+    made = getattr(settings_of(*MARKETS[market]), group)
+    assert is_option(type(made))
+    assert build(describe(made), group) == made
+
+
+@pytest.mark.parametrize("market", MARKETS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_what_was_built_survives_a_yaml_file(group, market, tmp_path):
+    made = getattr(settings_of(*MARKETS[market]), group)
+    (tmp_path / "node.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(describe(made))))
+    assert build(OmegaConf.to_container(OmegaConf.load(tmp_path / "node.yaml")), group) == made
+
+
+@pytest.mark.parametrize("market", MARKETS)
+def test_a_whole_run_is_written_back_as_it_was(market):
+    made = settings_of(*MARKETS[market], "seed=3", "expert.count=2")
+    assert (made.seed, made.expert.count) == (3, 2)
+    assert build(describe(made), "") == made
+
+
+def test_the_default_run_is_what_the_readme_promises():
+    made = settings_of()
+    assert [type(getattr(made, group)).__name__ for group in GROUPS] == ["TradingTask", "PPOExperts", "Softmax", "Trainer"]
+    assert type(made.env.market).__name__ == "Nasdaq"
+    assert isinstance(made.gating.losses["information"], Information)
+    assert (made.device, made.threads, made.plugins, made.rerun_of) == ("cpu", 1, [], None)
+
+
+def test_rerun_reads_the_config_of_the_run(tmp_path):
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(compose(["env=synthetic", "seed=41"]))))
+    with initialize_config_dir(version_base="1.3", config_dir=config_directory()):
+        composed = hydra_compose("rerun", overrides=[f"hydra.searchpath=[file://{tmp_path}]", "trainer.n_envs=3"])
+    made = run_settings(to_plain(composed))
+    assert (made.seed, made.trainer.n_envs) == (41, 3)
+    assert made.env == settings_of("env=synthetic").env
+
+
+def test_runs_started_in_the_same_second_get_their_own_directory():
+    with initialize_config_dir(version_base="1.3", config_dir=config_directory()):
+        composed = hydra_compose("train", return_hydra_config=True)
+    raw = OmegaConf.to_container(composed.hydra.run, resolve=False)["dir"]
+    assert raw.startswith("outputs/")
+    assert "-%f}" in raw
+    assert OmegaConf.to_container(composed.hydra.sweep, resolve=False)["dir"].startswith("outputs/")
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+expert.gama=0.9"], r"^expert\.gama: unknown setting\. Did you mean `gamma`\? Known here: activation, "),
+        (["+expert.foo=1"], r"^expert\.foo: unknown setting\. Known here: activation, batch_size, "),
+        (["+foo=1"], r"^foo: unknown setting\. Known here: device, env, expert, gating, "),
+        (["+sed=1"], r"^sed: unknown setting\. Did you mean `seed`\?"),
+        (["+gating.losses.router_z.wieght=1"], r"^gating\.losses\.router_z\.wieght: unknown .*Did you mean `weight`\?"),
+        (["+env.costs.borow_annual=1"], r"^env\.costs\.borow_annual: unknown setting\. Did you mean `borrow_annual`\?"),
+        (["~expert.gamma"], r"^expert\.gamma: missing; this setting has no default$"),
+        (["~trainer"], r"^trainer: missing; this setting has no default$"),
+        (["expert.learning_rate=abc"], r"^expert\.learning_rate: Input should be a valid number, .*got 'abc'$"),
+        (["trainer.total_timesteps=-5"], r"^trainer\.total_timesteps: Input should be greater than 0, got -5$"),
+        (["trainer.total_timesteps=1.5"], r"^trainer\.total_timesteps: Input should be a valid integer, .*got 1\.5$"),
+        (["expert.activation=gelu"], r"^expert\.activation: Input should be 'tanh' or 'relu', got 'gelu'$"),
+        (["expert.prefix='a/b'"], r"^expert\.prefix: String should match pattern"),
+        (["gating.floor=1"], r"^gating\.floor: Input should be less than 1, got 1$"),
+        (["seed=-1"], r"^seed: Input should be greater than or equal to 0, got -1$"),
+        (["env.gate_features=[trend,mood]"], r"^env: gate_features: 'mood' is none of env\.features \(returns, trend"),
+        (["env.positions=[-1,1]"], r"^env: positions: expected different fractions, 0 among them, got \[-1\.0, 1\.0\]$"),
+        (["device=gpu"], r"^device: 'gpu' cannot be used here \(.*\); use device=cpu$"),
+        (["device=cuda:77"], r"^device: 'cuda:77' cannot be used here \(.*\); use device=cpu$"),
+        (["env=csv"], r"^env\.market\.path: .*; give it a value: env\.market\.path=\.\.\.$"),
+        (["expert._target_=os.system"], r"^expert\._target_: 'os\.system' is outside moe_trader\. To build options of"),
+        (["expert._target_=moe_trader.agent.MoEAgent"], r"^expert\._target_: 'moe_trader\.agent\.MoEAgent' is not an opt"),
+        (["gating=softmax", "expert._target_=moe_trader.trainer.Trainr"], r"^expert\._target_: cannot import 'moe_trad"),
+    ],
+)
+def test_a_mistake_is_told_by_its_place_in_the_config(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        settings_of(*overrides)
+
+
+def test_an_unknown_key_in_a_hand_edited_config_names_the_nearest():
+    plain = compose()
+    plain["expert"]["gama"] = plain["expert"].pop("gamma")
+    with pytest.raises(ConfigError, match=r"^expert\.gama: unknown setting\. Did you mean `gamma`\?"):
+        run_settings(plain)
+
+
+def test_hydra_itself_refuses_an_unknown_key_without_a_plus():
+    with pytest.raises(ConfigCompositionException, match=r"Could not override 'expert\.gama'"):
+        compose(["expert.gama=0.9"])
+
+
+def test_hydra_lists_the_options_of_a_group():
+    with pytest.raises(MissingConfigException, match="Could not find 'gating/nothing'") as caught:
+        compose(["gating=nothing"])
+    assert "softmax" in str(caught.value)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_replaced_by_a_string_is_refused(group):
+    plain = compose()
+    plain[group] = "softmax"
+    with pytest.raises(ConfigError, match=rf"^{group}: .*'softmax'"):
+        run_settings(plain)
+
+
+def test_an_option_of_another_group_is_refused():
+    plain = compose()
+    plain["gating"] = plain["trainer"]
+    with pytest.raises(ConfigError, match=r"^gating: Input should be an instance of Gate, got Trainer\("):
+        run_settings(plain)
+
+
+def test_an_interpolation_that_leads_nowhere_is_named():
+    with pytest.raises(ConfigError, match=r"^trainer\.n_envs: .*'nowhere' not found; give it a value: trainer\.n_envs="):
+        compose(["trainer.n_envs=${nowhere}"])
+
+
+def test_an_interpolation_is_resolved():
+    assert settings_of("trainer.n_envs=7", "expert.n_steps=${trainer.n_envs}").expert.n_steps == 7
+
+
+PLUGIN = """
+from pydantic import PositiveFloat
+from moe_trader.gating import Gate
+from moe_trader.gating.softmax import SoftmaxNetwork
+from moe_trader.option import option
+
+@option
+class Linear(Gate):
+    sharpness: PositiveFloat
+    losses: dict[str, str]
+
+    def network(self, n_features, n_experts):
+        return SoftmaxNetwork(n_features, n_experts, [], 1 / self.sharpness, 0.0)
+"""
+
+
+def test_a_gate_of_the_users_own_package_is_built_only_if_listed(tmp_path, monkeypatch):
+    (tmp_path / "plugin_gates.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    plain = compose()
+    plain["gating"] = {"_target_": "plugin_gates.Linear", "sharpness": 2.0, "losses": {}}
+    with pytest.raises(ConfigError, match=r"^gating\._target_: 'plugin_gates\.Linear' is outside moe_trader\. .*plugins: \["):
+        run_settings(plain)
+    assert "plugin_gates" not in sys.modules
+    plain["plugins"] = ["plugin_gates"]
+    made = run_settings(plain)
+    assert type(made.gating).__name__ == "Linear"
+    assert made.gating.network(3, 2).temperature == 0.5
+    plain["gating"]["sharpness"] = -1
+    with pytest.raises(ConfigError, match=r"^gating\.sharpness: Input should be greater than 0, got -1$"):
+        run_settings(plain)
+    monkeypatch.delitem(sys.modules, "plugin_gates")
+
+
+@pytest.mark.parametrize("plugins", ["plugin_gates", None, {"a": 1}])
+def test_plugins_must_be_a_list(plugins):
+    plain = compose()
+    plain["plugins"] = plugins
+    with pytest.raises(ConfigError, match=r"^plugins: Input should be a valid list"):
+        run_settings(plain)
+
+
+# --- what is loaded ---------------------------------------------------------------------------------------------------
+
+
+def loaded_after(statement, names):
+    code = f"import sys\n{statement}\nprint(*[name for name in {names!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_importing_the_config_module_stays_light():
+    heavy = ["torch", "stable_baselines3", "pandas", "numba", "matplotlib", "moe_trader.settings"]
+    assert loaded_after("import moe_trader.config", [*heavy, "omegaconf"]) == ["omegaconf"]
+
+
+def test_composing_stays_light():
+    statement = "from moe_trader.config import compose; assert compose(['seed=3'])['seed'] == 3"
+    assert loaded_after(statement, ["torch", "stable_baselines3", "pandas", "hydra"]) == ["hydra"]
+
+
+def test_the_env_room_needs_no_torch():
+    statement = "import moe_trader.env.task, moe_trader.env.nasdaq, moe_trader.env.synthetic, moe_trader.env.trading_env"
+    assert loaded_after(statement, ["torch", "stable_baselines3", "numpy"]) == ["numpy"]

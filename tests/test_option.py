@@ -1,0 +1,229 @@
+"""Options: what a config node builds, what a built option is written back as, and what each mistake is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import sys
+from typing import Annotated
+
+import pytest
+from pydantic import Field
+
+from moe_trader.gating.losses import Information, MinimumImportance, RouterZ
+from moe_trader.option import ConfigError, build, build_option, describe, is_option, option
+
+HERE = __name__  # this module plays the user's own package
+
+
+@option
+class Engine:
+    power: Annotated[float, Field(gt=0)]
+    fuel: str | None
+
+
+@option
+class Car:
+    engine: Engine
+    wheels: list[Engine]
+    doors: dict[str, Engine]
+    built: datetime.date
+    seats: Annotated[int, Field(ge=1)]
+
+    def __post_init__(self) -> None:
+        if self.seats > 100 * self.engine.power:
+            raise ValueError(f"too weak for {self.seats} seats")
+
+
+class Tuned(Engine):
+    """Inherits from an option without being one."""
+
+
+def engine(**changes):
+    return {"_target_": f"{HERE}.Engine", "power": 2.5, "fuel": None, **changes}
+
+
+def car(**changes):
+    node = {
+        "_target_": f"{HERE}.Car",
+        "engine": engine(),
+        "wheels": [engine(), engine(power=1)],
+        "doors": {"left": engine(fuel="oil")},
+        "built": "2020-02-29",
+        "seats": 4,
+    }
+    return node | changes
+
+
+def build_car(**changes):
+    return build(car(**changes), "garage.car", [HERE])
+
+
+def test_build_makes_the_option_and_every_option_inside_it():
+    made = build_car()
+    assert isinstance(made, Car)
+    assert made.engine == Engine(power=2.5, fuel=None)
+    assert made.wheels == [Engine(power=2.5, fuel=None), Engine(power=1.0, fuel=None)]
+    assert made.doors == {"left": Engine(power=2.5, fuel="oil")}
+    assert made.built == datetime.date(2020, 2, 29)
+    assert made.seats == 4
+
+
+def test_describe_is_the_inverse_of_build():
+    made = build_car()
+    node = describe(made)
+    assert node["_target_"] == f"{HERE}.Car"
+    assert node["wheels"][1] == {"_target_": f"{HERE}.Engine", "power": 1.0, "fuel": None}
+    assert build(node, "garage.car", [HERE]) == made
+
+
+def test_options_are_frozen_and_equal_by_value():
+    made = RouterZ(weight=0.5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.weight = 1.0
+    assert made == RouterZ(weight=0.5)
+    assert made != RouterZ(weight=0.25)
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    for bad in ("nan", "inf"):
+        with pytest.raises(ConfigError, match=r"^loss\.weight: Input should be a finite number, got"):
+            build({"_target_": "moe_trader.gating.losses.RouterZ", "weight": float(bad)}, "loss")
+
+
+def test_unknown_key_names_its_path_and_the_nearest_known_one():
+    with pytest.raises(ConfigError, match=r"^garage\.car\.seat: unknown setting\. Did you mean `seats`\? Known here: "):
+        build_car(seat=4)
+
+
+def test_unknown_key_far_from_any_lists_what_is_known():
+    with pytest.raises(ConfigError) as caught:
+        build_car(zzz=4)
+    assert str(caught.value) == (
+        "garage.car.zzz: unknown setting. Known here: built, doors, engine, seats, wheels"  # no guess
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"engine": engine(fule="oil")}, r"garage\.car\.engine\.fule"),
+        ({"wheels": [engine(), engine(fule="oil")]}, r"garage\.car\.wheels\[1\]\.fule"),
+        ({"doors": {"left": engine(fule="oil")}}, r"garage\.car\.doors\.left\.fule"),
+    ],
+)
+def test_a_mistake_deep_inside_is_named_by_its_whole_path(changes, place):
+    with pytest.raises(ConfigError, match=rf"^{place}: unknown setting\. Did you mean `fuel`\?"):
+        build_car(**changes)
+
+
+def test_missing_wrong_type_and_out_of_range_are_all_named_at_once():
+    node = car(seats=0, built="yesterday")
+    del node["wheels"]
+    with pytest.raises(ConfigError) as caught:
+        build(node, "garage.car", [HERE])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "garage.car.wheels: missing; this setting has no default" in lines
+    assert "garage.car.seats: Input should be greater than or equal to 1, got 0" in lines
+    assert any(line.startswith("garage.car.built: Input should be a valid date") for line in lines)
+    assert any(line.endswith("got 'yesterday'") for line in lines)
+
+
+def test_a_check_across_settings_is_reported_at_the_option():
+    with pytest.raises(ConfigError, match=r"^garage\.car: too weak for 1000 seats$"):
+        build_car(seats=1000)
+    with pytest.raises(
+        ConfigError, match=r"^gating\.losses\.information: expected ramp_start <= ramp_end, got 0\.5 and"
+    ):
+        node = {"_target_": "moe_trader.gating.losses.Information", "weight": 1.0, "ramp_start": 0.5, "ramp_end": 0.1}
+        build(node, "gating.losses.information")
+
+
+@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "torch.nn.Linear", "moe_trader_evil.gate.Gate"])
+def test_a_target_outside_the_package_is_refused_without_importing_it(target):
+    with pytest.raises(ConfigError) as caught:
+        build({"_target_": target}, "gating")
+    assert str(caught.value) == (
+        f"gating._target_: {target!r} is outside moe_trader. To build options of your own package, list it: "
+        "`plugins: [your_package]`."
+    )
+    assert "moe_trader_evil" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["moe_trader.agent.MoEAgent", "moe_trader.bundle.write", "moe_trader.gating.Gate", "moe_trader.bundle.shutil"],
+)
+def test_a_target_that_is_no_option_is_refused(target):
+    with pytest.raises(ConfigError, match=rf"^gating\._target_: '{target}' is not an option \(a class decorated with"):
+        build({"_target_": target}, "gating")
+
+
+def test_a_class_that_only_inherits_from_an_option_is_refused():
+    assert is_option(Engine)
+    assert not is_option(Tuned)
+    with pytest.raises(ConfigError, match=r"^engine\._target_: '.*Tuned' is not an option"):
+        build(engine(_target_=f"{HERE}.Tuned"), "engine", [HERE])
+
+
+@pytest.mark.parametrize("target", ["moe_trader.gating.softmax.Sofmax", "moe_trader.gating.sofmax.Softmax"])
+def test_a_target_that_does_not_exist_is_named(target):
+    with pytest.raises(ConfigError, match=rf"^gating\._target_: cannot import '{target}' \("):
+        build({"_target_": target}, "gating")
+
+
+@pytest.mark.parametrize("target", ["", "Softmax", 3, None])
+def test_a_target_that_is_no_import_path_is_refused(target):
+    with pytest.raises(ConfigError, match=r"^gating\._target_: .* is outside moe_trader"):
+        build({"_target_": target}, "gating")
+
+
+def test_a_plugin_is_built_only_if_listed(tmp_path, monkeypatch):
+    package = tmp_path / "my_gates"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "loss.py").write_text(
+        "from moe_trader.gating.losses import RouterZ\n"
+        "from moe_trader.option import option\n"
+        "@option\n"
+        "class Mine(RouterZ):\n"
+        "    strength: float\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    node = {"_target_": "my_gates.loss.Mine", "weight": 1.0, "strength": 2.0}
+    with pytest.raises(ConfigError, match=r"'my_gates\.loss\.Mine' is outside moe_trader\."):
+        build(node, "gating")
+    with pytest.raises(ConfigError, match=r"'my_gates\.loss\.Mine' is outside moe_trader, your_gates\."):
+        build(node, "gating", ["your_gates"])
+    assert "my_gates" not in sys.modules
+    made = build(node, "gating", ["my_gates"])
+    assert isinstance(made, RouterZ)
+    assert (made.weight, made.strength) == (1.0, 2.0)
+    assert describe(made) == node
+    for name in ("my_gates", "my_gates.loss"):
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_plugin_prefix_is_not_a_plugin():
+    with pytest.raises(ConfigError, match="is outside"):
+        build({"_target_": "my_gates_evil.Mine"}, "gating", ["my_gates"])
+
+
+def test_build_option_wants_a_mapping_with_a_target():
+    for node in ("router_z", {"weight": 1.0}, None):
+        with pytest.raises(ConfigError, match=r"^loss: expected a mapping with `_target_` \(a RouterZ\), got "):
+            build_option(node, "loss", RouterZ)
+
+
+def test_build_option_wants_the_expected_kind():
+    node = describe(MinimumImportance(weight=1.0, share=0.5))
+    assert build_option(node, "loss", MinimumImportance) == MinimumImportance(weight=1.0, share=0.5)
+    with pytest.raises(ConfigError, match=r"^loss: moe_trader\.gating\.losses\.MinimumImportance is not a RouterZ$"):
+        build_option(node, "loss", RouterZ)
+
+
+def test_an_option_of_another_kind_is_refused_where_a_kind_is_expected():
+    node = car(engine=describe(Information(weight=1.0, ramp_start=0.0, ramp_end=1.0)))
+    with pytest.raises(ConfigError, match=r"^garage\.car\.engine: Input should be .*Engine"):
+        build(node, "garage.car", [HERE])
