@@ -69,6 +69,14 @@ class MoEAgent:
         return self.expert.names()
 
     @property
+    def sizes(self) -> tuple[int, int]:
+        """Numbers in an observation, and numbers that an expert's policy puts out for it."""
+        observation, action = self.policy.observation_space, self.policy.action_space
+        assert isinstance(observation, spaces.Box)
+        n_out = int(action.n) if isinstance(action, spaces.Discrete) else int(np.prod(action.shape or ()))
+        return observation.shape[0], n_out
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The mixture's metrics at the last update; see :func:`moe_trader.expert.metrics.mixture_metrics`."""
         metrics: dict[str, float] = self.algorithm.metrics  # type: ignore[attr-defined]

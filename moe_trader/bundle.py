@@ -141,5 +141,3 @@ def space_from_json(description: Mapping[str, Any]) -> spaces.Space:
         return spaces.Discrete(description["n"], start=description["start"])
     dtype = np.dtype(description["dtype"]).type
     return spaces.Box(np.array(description["low"], dtype), np.array(description["high"], dtype), dtype=dtype)
-
-

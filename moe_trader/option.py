@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar, dataclass_transform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
@@ -29,10 +29,10 @@ class ConfigError(ValueError):
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def option(cls: type[T]) -> type[T]:
-    """Make ``cls`` a frozen keyword-only dataclass whose fields pydantic validates, and that :func:`build` may build."""
-    made = dataclass(cls, frozen=True, kw_only=True, config=_SETTINGS)  # type: ignore[call-overload]
+    """Make ``cls`` a frozen keyword-only dataclass whose fields pydantic validates, one for :func:`build`."""
+    made: Any = dataclass(cls, frozen=True, kw_only=True, config=_SETTINGS)
     setattr(made, _MARK, made)
-    return made
+    return cast("type[T]", made)
 
 
 def build(node: Any, path: str, plugins: Sequence[str] = ()) -> Any:
@@ -52,7 +52,7 @@ def build(node: Any, path: str, plugins: Sequence[str] = ()) -> Any:
     return node
 
 
-def build_option(node: Any, path: str, expected: type[T], plugins: Sequence[str] = ()) -> T:
+def build_option(node: Any, path: str, expected: Callable[..., T], plugins: Sequence[str] = ()) -> T:
     """Like :func:`build`, for a node that must describe an ``expected``."""
     if not (isinstance(node, Mapping) and "_target_" in node):
         raise ConfigError(
@@ -60,9 +60,10 @@ def build_option(node: Any, path: str, expected: type[T], plugins: Sequence[str]
             f"A config group is chosen with `{path}=NAME` only where the group is in the defaults list."
         )
     made = build(node, path, plugins)
+    assert isinstance(expected, type)  # Callable only because mypy refuses abstract classes as type[T]
     if not isinstance(made, expected):
         raise ConfigError(f"{path}: {node['_target_']} is not a {expected.__name__}")
-    return made
+    return cast("T", made)
 
 
 def describe(value: Any) -> Any:

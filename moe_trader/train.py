@@ -47,9 +47,7 @@ def run(settings: RunSettings, directory: Path) -> None:
 
     single = None
     if settings.single_policy and len(agent.expert_names) > 1:
-        n_actions = env.action_space.n  # type: ignore[attr-defined]
-        size = env.observation_space.shape[0]
-        family = settings.expert.matched_single(agent.policy.n_parameters(), size, n_actions)
+        family = settings.expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
         env = task.training_env(trainer.n_envs, seed)
         single = MoEAgent(env, family, settings.gating, seed=seed, device=settings.device)
         trainer.fit(single, directory / "single_policy", title="single policy", task=task.summary())

@@ -1,5 +1,7 @@
 """What every test may use: the real config made small, and markets made by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,50 @@ def make_market(make_instrument):
         return Market("by_hand", (make_instrument(close, **bars),), opens_are_real=True)
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Results are bit-identical only for the same number of PyTorch threads."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def small_experts(settings):
+    """``small_experts(count=2, ...)``: the real expert settings made small: 3 experts, 128 bars an update on 4 lanes."""
+
+    def make(**changes):
+        small = {"count": 3, "net_arch": [16, 16], "n_steps": 32, "batch_size": 64, "n_epochs": 3}
+        return dataclasses.replace(settings.expert, **(small | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_agent(settings, prepared, small_experts):
+    """``make_agent(seed=1, count=2, ...)``: a fresh small agent; ``env`` and ``gating`` replace the task and the gate."""
+    from moe_trader.agent import MoEAgent
+
+    def make(seed=0, env=None, gating=None, **changes):
+        env = prepared.training_env(4, seed) if env is None else env
+        return MoEAgent(env, small_experts(**changes), gating or settings.gating, seed=seed)
+
+    return make
+
+
+@pytest.fixture
+def pendulum():
+    """``pendulum(seed)``: two lanes of a Box-action environment that is not ours."""
+    from stable_baselines3.common.env_util import make_vec_env
+
+    made = []
+
+    def make(seed=0):
+        made.append(make_vec_env("Pendulum-v1", n_envs=2, seed=seed))
+        return made[-1]
+
+    yield make
+    for env in made:
+        env.close()

@@ -28,6 +28,15 @@ def options():
     return sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.rglob("*.yaml") if file.parent != CONF)
 
 
+def leaves(node, path=()):
+    if not isinstance(node, dict):
+        yield path, node
+        return
+    for key, value in node.items():
+        if key != "defaults":
+            yield from leaves(value, (*path, key))
+
+
 def settings_of(*overrides):
     return run_settings(compose(overrides))
 
@@ -39,8 +48,18 @@ def test_the_walk_finds_the_options():
 @pytest.mark.parametrize("name", options())
 def test_every_option_composes_and_builds(name):
     group, _, choice = name.rpartition("/")
-    made = settings_of(f"{PLACED.get(group, group)}={choice}", *NEEDED.get(name, []))
-    assert isinstance(made, RunSettings)
+    plain = compose([f"{PLACED.get(group, group)}={choice}", *NEEDED.get(name, [])])
+    assert isinstance(run_settings(plain), RunSettings)
+    if group.startswith("hydra/"):  # Hydra's own settings are no part of the run's
+        return
+    node = plain  # where the file's settings stand: what it says must be what was composed
+    for key in PLACED.get(group, group).rpartition("@")[2].split("/") if group != "experiment" else ():
+        node = node[key]
+    for path, value in leaves(OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))):
+        found = node
+        for key in path:
+            found = found[key]
+        assert value == "???" or found == value, path
 
 
 @pytest.mark.parametrize("name", options())

@@ -60,7 +60,7 @@ class Tape:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A segment on the tape: an episode's first observation is at ``first`` or later, its last at ``last`` or before."""
+    """A segment on the tape: an episode's first observation is at ``first`` or later, its last no later than ``last``."""
 
     first: int
     last: int

@@ -1,7 +1,7 @@
 """The ledger: what a position earns and what trading it costs. One kernel serves both environments.
 
-The ledger of a lane is one row of float64 (columns :data:`EQUITY` ...). It keeps *equity* marked at the last price seen
-and the *units* held, so that a price that does not move changes nothing, to the last bit; cash is what remains:
+The ledger of a lane is one row of float64 (columns :data:`EQUITY` ...). It keeps *equity* marked at the last price
+seen and the *units* held, so that a price that does not move changes nothing, to the last bit; cash is what remains:
 ``cash = equity - units * mark``. An order moves the position to ``target`` x equity *after* costs, and costs are charged
 on the amount ordered. With 0.1 % and equity 1,000, buying all in leaves 999.0 and selling it again 998.001.
 """
@@ -168,9 +168,7 @@ def step_lanes(
             ledger[lane, TRADED] = 0.0
             ledger[lane, COST] = 0.0
             continue
-        rewards[lane], bankrupt[lane] = step_ledger(
-            ledger[lane], bars[lane], targets[lane], fill, prices, costs, ruin
-        )
+        rewards[lane], bankrupt[lane] = step_ledger(ledger[lane], bars[lane], targets[lane], fill, prices, costs, ruin)
         bars[lane] += 1
         if bankrupt[lane]:
             ends[lane] = bars[lane]

@@ -74,7 +74,9 @@ class BySeries(Split):
         for index, one in enumerate(market.instruments):
             split = one.symbol.rpartition("_")[0]
             if split not in found:
-                raise MarketError(f"{market.name}: instrument {one.symbol!r} is not called train_, validation_ or test_")
+                raise MarketError(
+                    f"{market.name}: instrument {one.symbol!r} is not called train_, validation_ or test_"
+                )
             found[split].append(Segment(index, 0, len(one)))
         for split, segments in found.items():
             if not segments:

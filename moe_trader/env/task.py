@@ -203,7 +203,8 @@ class PreparedTask:
 
     def _gate_columns(self) -> tuple[int, ...]:
         newest = (self.task.window - 1) * len(self.feature_names)
-        columns, at = [], newest
+        columns: list[int] = []
+        at = newest
         for name, feature in self.task.features.items():
             width = len(feature.columns())
             if name in self.task.gate_features:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class TradingVecEnv(VecEnv):
         observations = lanes.observe().copy()
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if dones.any():
-            for lane in np.flatnonzero(dones):
+            for lane in np.flatnonzero(dones).tolist():
                 infos[lane] = {
                     "terminal_observation": observations[lane].copy(),
                     "TimeLimit.truncated": not bool(lanes.bankrupt[lane]),
@@ -82,14 +82,9 @@ class TradingVecEnv(VecEnv):
         """Refuse: there is no environment object for each lane."""
         raise NotImplementedError(f"TradingVecEnv has no environment for each lane to call {method_name} on")
 
-    def env_is_wrapped(
-        self, wrapper_class: type, indices: int | Iterable[int] | None = None
-    ) -> Sequence[bool]:
+    def env_is_wrapped(self, wrapper_class: type, indices: int | Iterable[int] | None = None) -> list[bool]:
         """Return False for every lane: episodes are already recorded in ``info``."""
         return [False for _ in self._get_indices(indices)]
-
-
-
 
 
 class UnitRewards(VecEnvWrapper):

@@ -112,12 +112,16 @@ def _gate(steps: pd.DataFrame, experts: Sequence[str]) -> Figure:
     for start, stop in zip(starts, [*starts[1:], len(one) - 1], strict=True):
         name = one["regime"].iloc[start]
         price.axvspan(time[start], time[stop], color=colours[name], alpha=0.45, lw=0)
-    handles = [price.axvspan(time[0], time[0], color=colours[name], alpha=0.45, label=_words(name)) for name in sorted(names)]
+    handles = [
+        price.axvspan(time[0], time[0], color=colours[name], alpha=0.45, label=_words(name)) for name in sorted(names)
+    ]
     price.legend(handles=handles, fontsize=7, frameon=False, ncols=3, loc="upper left")
     price.set_title(f"{one['split'].iloc[0]}: {one['instrument'].iloc[0]} close, coloured by regime")
     stack = [one[f"gate_{name}"].to_numpy() for name in experts]
     palette = expert_colours(experts)
-    weights.stackplot(time, stack, labels=[_words(name) for name in experts], colors=[palette[n] for n in experts], lw=0)
+    weights.stackplot(
+        time, stack, labels=[_words(name) for name in experts], colors=[palette[n] for n in experts], lw=0
+    )
     weights.set_ylim(0, 1)
     weights.set_title("gate weights")
     weights.legend(fontsize=8, frameon=True, framealpha=0.8, ncols=len(experts), loc="lower left")
@@ -161,7 +165,9 @@ def _heat(
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = sum(image.cmap(image.norm(value))[:3]) < 1.5
-            ax.text(column, row, pattern.format(value), ha="center", va="center", fontsize=8, color="w" if dark else "k")
+            ax.text(
+                column, row, pattern.format(value), ha="center", va="center", fontsize=8, color="w" if dark else "k"
+            )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 

@@ -1,6 +1,6 @@
 """Performance of one account, from its log returns; checked against empyrical in the tests.
 
-Rates are per year of ``bars_per_year`` bars and the risk-free rate is zero. Ratios use simple returns, as the field does.
+Rates are per year of ``bars_per_year`` bars and the risk-free rate is zero. Ratios use simple returns, as is usual.
 """
 
 from __future__ import annotations

@@ -70,12 +70,19 @@ def performance_table(trace: Trace, initial_equity: float, bars_per_year: float,
     The rows of all instruments carry 95 % intervals of log return and Sharpe ratio.
     """
     rows = []
-    for s, strategy in enumerate(trace.strategies):
+    for s in range(len(trace.strategies)):
         each = []
         for i, one in enumerate(trace.instruments):
             n = len(one)
-            of_bar = [trace.reward[:n, s, i], trace.traded[:n, s, i], trace.exposure[:n, s, i], trace.cost[:n, s, i]]
-            each.append(performance(*of_bar, initial_equity, bars_per_year))
+            found = performance(
+                trace.reward[:n, s, i],
+                traded=trace.traded[:n, s, i],
+                exposure=trace.exposure[:n, s, i],
+                cost=trace.cost[:n, s, i],
+                initial_equity=initial_equity,
+                bars_per_year=bars_per_year,
+            )
+            each.append(found)
             rows.append(_head(trace, s, one.instrument) | each[-1])
         pooled = {name: float(np.mean([row[name] for row in each])) for name in each[0]}
         low, high = intervals(trace.reward[:, s], lambda r: _pooled(r, bars_per_year), seed)

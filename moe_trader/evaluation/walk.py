@@ -153,6 +153,8 @@ def _strategies(
         found.append(Strategy("single_policy", "single", single, np.ones((length, n, 1))))
     fractions = np.array(task.task.positions)
     held = int(np.abs(fractions - 1.0).argmin())
+    rng = np.random.default_rng(seed)
+    found.append(Strategy("random", "baseline", targets=rng.integers(len(fractions), size=(length, n))))
     found.append(Strategy("flat", "baseline", targets=np.full((length, n), int(np.abs(fractions).argmin()))))
     found.append(Strategy("buy_and_hold", "baseline", targets=np.full((length, n), held)))
     for name in instruments[0].references:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -67,6 +67,9 @@ class MixturePolicy(ActorCriticPolicy):
         self._gate_columns = list(gate_columns)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
+    gate_columns: Tensor
+    experts: nn.ModuleList
+
     def _build(self, lr_schedule: Schedule) -> None:
         self.experts = nn.ModuleList(
             ActorCriticPolicy(
@@ -87,7 +90,12 @@ class MixturePolicy(ActorCriticPolicy):
             {"params": list(self.experts.parameters()), "rate_factor": 1.0},
             {"params": list(self.gate.parameters()), "rate_factor": self._gate_rate_factor},
         ]
-        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)
+        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    @property
+    def actor_critics(self) -> list[ActorCriticPolicy]:
+        """The K experts as what they are: SB3 policies."""
+        return cast("list[ActorCriticPolicy]", list(self.experts))
 
     def mix(self, observations: Tensor) -> MixtureOutput:
         """Run the gate and every expert on observations of shape ``(batch, size)``."""
@@ -95,7 +103,7 @@ class MixturePolicy(ActorCriticPolicy):
         logits = self.gate.logits(observations.index_select(-1, self.gate_columns))
         weights = self.gate.weights(logits)
         scores, values = [], []
-        for expert in self.experts:
+        for expert in self.actor_critics:
             latent_pi, latent_vf = expert.mlp_extractor(expert.extract_features(observations))
             scores.append(expert.action_net(latent_pi))
             values.append(expert.value_net(latent_vf))
@@ -106,7 +114,7 @@ class MixturePolicy(ActorCriticPolicy):
         """Join the experts' action scores ``(batch, K, n)`` under gate weights ``(batch, K)``."""
         if isinstance(self.action_space, spaces.Discrete):
             return CategoricalMixture(weights, scores)
-        return GaussianMixture(weights, scores, torch.stack([expert.log_std for expert in self.experts]))
+        return GaussianMixture(weights, scores, torch.stack([expert.log_std for expert in self.actor_critics]))
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions, values ``(batch, 1)`` and log m(a|s) ``(batch,)``."""

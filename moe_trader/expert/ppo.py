@@ -1,13 +1,15 @@
 """PPO experts under one gate, trained jointly by PPO on the mixture density.
 
-Paper: https://arxiv.org/abs/1707.06347. Rollouts, advantages and schedules are SB3's own; :meth:`MixturePPO.train` follows
-SB3's ``PPO.train`` step by step (with one expert the weights agree to rounding, which a test pins) and adds what a
-mixture needs: a loss for each critic, the gate's losses, and the norms that say who is being trained.
+Paper: https://arxiv.org/abs/1707.06347. Rollouts, advantages and schedules are SB3's own; :meth:`MixturePPO.train`
+follows SB3's ``PPO.train`` step by step (with one expert the weights agree to rounding, which a test pins) and adds what
+a mixture needs: a loss for each critic, the gate's losses, and the norms that say who is being trained.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -95,7 +97,7 @@ class PPOExperts(ExpertFamily):
         }
         made = MixturePPO(
             MixturePolicy,
-            env,  # type: ignore[arg-type]
+            env,
             expert_value_share=self.expert_value_share,
             names=self.names(),
             seed=seed,
@@ -128,22 +130,21 @@ class PPOExperts(ExpertFamily):
 
         def size(widths: Iterable[int]) -> int:
             layers = [observation_size, *widths]
-            trunk = sum((a + 1) * b for a, b in zip(layers[:-1], layers[1:], strict=True))
+            trunk = sum((a + 1) * b for a, b in pairwise(layers))
             return 2 * trunk + (layers[-1] + 1) * (n_actions + 1)
 
         def widened(first: int) -> list[int]:
             return [max(1, round(first * width / self.net_arch[0])) for width in self.net_arch]
 
         best = min(range(1, 64 * self.net_arch[0]), key=lambda first: abs(size(widened(first)) - n_parameters))
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}  # type: ignore[attr-defined]
-        return PPOExperts(**(fields | {"count": 1, "prefix": "single", "net_arch": widened(best)}))
+        return dataclasses.replace(self, count=1, prefix="single", net_arch=widened(best))
 
     def _hyperparameters(self) -> dict[str, Any]:
-        same = "n_steps batch_size n_epochs gamma gae_lambda clip_range normalize_advantage ent_coef vf_coef".split()
-        same += ["max_grad_norm", "target_kl"]
+        same = "n_steps batch_size n_epochs gamma gae_lambda clip_range normalize_advantage ent_coef vf_coef"
+        same += " max_grad_norm target_kl"
         rate = self.learning_rate
         schedule = (lambda remaining: rate * remaining) if self.linear_decay else rate
-        return {name: getattr(self, name) for name in same} | {"learning_rate": schedule}
+        return {name: getattr(self, name) for name in same.split()} | {"learning_rate": schedule}
 
     def _policy_kwargs(self) -> dict[str, Any]:
         return {"net_arch": list(self.net_arch), "activation_fn": _ACTIVATIONS[self.activation]}
@@ -235,7 +236,9 @@ class MixturePPO(PPO):
             group = name if "/" in name else f"train/{name}"
             self.logger.record(group, float(np.mean([terms[name] for terms in trace if name in terms])))
         buffer = self.rollout_buffer
-        self.logger.record("train/explained_variance", explained_variance(buffer.values.ravel(), buffer.returns.ravel()))
+        self.logger.record(
+            "train/explained_variance", explained_variance(buffer.values.ravel(), buffer.returns.ravel())
+        )
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", clip_range)
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated
 
 import torch
@@ -41,7 +42,7 @@ class SoftmaxNetwork(GatingNetwork):
         super().__init__()
         sizes = [n_features, *hidden_sizes]
         layers: list[nn.Module] = []
-        for size, following in zip(sizes[:-1], sizes[1:], strict=True):
+        for size, following in pairwise(sizes):
             layers += [nn.Linear(size, following), nn.Tanh()]
         last = nn.Linear(sizes[-1], n_experts)
         nn.init.zeros_(last.weight)

@@ -91,8 +91,8 @@ class Progress(BaseCallback):
             self._starved[name] = self._starved[name] + 1 if value < DEAD_BELOW else 0
             if self._starved[name] == DEAD_AFTER:
                 log.warning(
-                    "%s is dead: its importance was below %s for %d updates; raise gating.losses.minimum_importance.weight "
-                    "or gating.floor, or train fewer experts (expert.count)",
+                    "%s is dead: its importance was below %s for %d updates; raise "
+                    "gating.losses.minimum_importance.weight or gating.floor, or train fewer experts (expert.count)",
                     name,
                     DEAD_BELOW,
                     DEAD_AFTER,

@@ -1,0 +1,208 @@
+"""MoEAgent: what it says about observations, alone, forced and mixed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from moe_trader.agent import MoEAgent
+
+
+def scatter(agent, scale=0.5):
+    """Give gate and experts something to say, without training."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in agent.policy.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return agent
+
+
+def observations_for(agent, n=200):
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(n, *agent.policy.observation_space.shape)).astype(np.float32)
+
+
+@pytest.fixture(params=["discrete", "box"])
+def agent(request, make_agent, pendulum):
+    return scatter(make_agent(env=pendulum(0) if request.param == "box" else None, batch_size=64))
+
+
+def test_gate_weights_are_one_row_a_state(agent):
+    observations = observations_for(agent)
+    weights = agent.gate_weights(observations)
+    assert weights.shape == (200, 3)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-6)
+    assert weights.min() >= agent.gating.floor / 3 - 1e-7
+    assert weights.std(axis=0).min() > 0.01
+    np.testing.assert_allclose(agent.gate_weights(observations[7:8])[0], weights[7], atol=1e-6)
+
+
+def test_one_hot_weights_are_one_expert_alone(agent):
+    observations = observations_for(agent)
+    alone = agent.expert_actions(observations)
+    assert alone.shape == (200, 3, *agent.policy.action_space.shape)
+    for k in range(3):
+        weights = np.zeros((200, 3))
+        weights[:, k] = 1.0
+        np.testing.assert_allclose(agent.act(observations, weights), alone[:, k], rtol=1e-6)
+    assert (alone[:, 0] != alone[:, 1]).any()
+    assert (alone[:, 1] != alone[:, 2]).any()
+
+
+def test_an_expert_alone_is_its_own_stable_baselines3_policy(agent):
+    observations = observations_for(agent)
+    alone = agent.expert_actions(observations)
+    low, high = (agent.policy.action_space.low, agent.policy.action_space.high) if alone.ndim == 3 else (0, 2)
+    for k, expert in enumerate(agent.policy.experts):
+        theirs, _ = expert.predict(observations, deterministic=True)
+        np.testing.assert_allclose(np.clip(alone[:, k], low, high), theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gates_own_weights_are_the_mixture(agent):
+    observations = observations_for(agent)
+    chosen, state = agent.predict(observations)
+    assert state is None
+    np.testing.assert_array_equal(agent.act(observations, agent.gate_weights(observations)), chosen)
+
+
+def test_other_weights_give_other_actions(make_agent):
+    agent = scatter(make_agent())
+    observations = observations_for(agent)
+    equal = agent.act(observations, np.full((200, 3), 1 / 3))
+    with torch.no_grad():
+        output = agent.policy.mix(torch.from_numpy(observations)).mixture
+    by_hand = output.expert_log_probs.exp().mean(dim=1).argmax(dim=-1)
+    np.testing.assert_array_equal(equal, by_hand.numpy())
+    assert (equal != agent.predict(observations)[0]).any()
+
+
+def test_what_it_would_do_is_something_it_can_do(agent):
+    """Actions are fit for ``env.step`` wherever they come from."""
+    observations = 5 * observations_for(agent)
+    space = agent.policy.action_space
+    weights = agent.gate_weights(observations)
+    for actions in (
+        agent.predict(observations)[0],
+        agent.predict(observations, deterministic=False)[0],
+        agent.act(observations, weights),
+        *agent.expert_actions(observations).swapaxes(0, 1),
+    ):
+        assert all(space.contains(np.asarray(action, dtype=space.dtype)) for action in actions)
+
+
+def test_predict_takes_one_observation_or_a_batch(agent):
+    observations = observations_for(agent, 5)
+    batch, _ = agent.predict(observations)
+    assert batch.shape == (5, *agent.policy.action_space.shape)
+    one, _ = agent.predict(observations[2])
+    assert one.shape == agent.policy.action_space.shape
+    np.testing.assert_allclose(one, batch[2], rtol=1e-5)
+
+
+def test_draws_follow_the_mixture_density(make_agent):
+    agent = scatter(make_agent())
+    observation = observations_for(agent, 1)
+    with torch.no_grad():
+        expected = agent.policy.mix(torch.from_numpy(observation)).mixture.log_probs[0].exp().numpy()
+    torch.manual_seed(0)
+    draws, _ = agent.predict(np.repeat(observation, 20_000, axis=0), deterministic=False)
+    share = np.bincount(draws, minlength=3) / 20_000
+    assert expected.min() > 0.01
+    np.testing.assert_array_less(np.abs(share - expected), 5 * np.sqrt(expected * (1 - expected) / 20_000))
+
+
+def test_the_gate_sees_its_columns_and_never_the_account(make_agent, prepared):
+    agent = scatter(make_agent())
+    size = agent.policy.observation_space.shape[0]
+    assert agent.gate_columns == list(prepared.rules.gate_columns)
+    assert not {size - 2, size - 1} & set(agent.gate_columns)
+    names = [prepared.feature_names[column] for column in agent.gate_columns]
+    assert len(names) == 10
+    assert all(name.startswith(("trend", "volatility", "autocorrelation")) for name in names), names
+    observations = observations_for(agent, 20)
+    before = agent.gate_weights(observations)
+    for column in range(size):
+        changed = observations.copy()
+        changed[:, column] += 3.0
+        differs = not np.array_equal(agent.gate_weights(changed), before)
+        assert differs == (column in agent.gate_columns), column
+
+
+def test_another_environment_shows_the_gate_everything(make_agent, pendulum):
+    assert make_agent(env=pendulum(0)).gate_columns == [0, 1, 2]
+
+
+def test_experts_are_named_in_order(make_agent):
+    assert make_agent(count=3).expert_names == ["expert_1", "expert_2", "expert_3"]
+    assert make_agent(count=2, prefix="pilot").expert_names == ["pilot_1", "pilot_2"]
+
+
+def test_metrics_describe_the_last_rollout(make_agent):
+    agent = make_agent(linear_decay=False)
+    assert agent.metrics == {}
+    assert agent.learn(128) is agent
+    observations = agent.algorithm.rollout_buffer.observations.reshape(-1, agent.policy.observation_space.shape[0])
+    weights = agent.gate_weights(observations)
+    for k, name in enumerate(agent.expert_names):
+        assert agent.metrics[f"importance/{name}"] == pytest.approx(weights[:, k].mean(), abs=1e-5)
+        assert agent.metrics[f"load/{name}"] == pytest.approx((weights.argmax(-1) == k).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize("net_arch", [[64, 64], [128, 32], [64]], ids=str)
+@pytest.mark.parametrize("market", ["trading", "pendulum"])
+def test_the_matched_single_policy_has_the_mixtures_size(net_arch, market, make_agent, pendulum):
+    env = pendulum(0) if market == "pendulum" else None
+    mixture = make_agent(env=env, count=4, net_arch=net_arch)
+    size = mixture.policy.n_parameters()
+    assert size == sum(p.numel() for p in mixture.policy.parameters())
+    n_outputs = 1 if market == "pendulum" else 3
+    expert = mixture.expert.matched_single(size, mixture.policy.observation_space.shape[0], n_outputs)
+    assert expert.names() == ["single_1"]
+    single = MoEAgent(pendulum(0) if env else make_agent().algorithm.env, expert, mixture.gating, seed=0)
+    found = sum(p.numel() for p in single.policy.experts[0].parameters())
+    assert abs(found - size) <= 0.02 * size
+    assert abs(single.policy.n_parameters() - size) <= 0.02 * size  # as a bundle reports it
+    same = {field.name for field in dataclasses.fields(expert)} - {"count", "prefix", "net_arch"}
+    assert all(getattr(expert, name) == getattr(mixture.expert, name) for name in same)
+
+
+class Shaped(gym.Env):
+    """An environment of any spaces."""
+
+    def __init__(self, observation_space, action_space):
+        self.observation_space, self.action_space = observation_space, action_space
+
+    def reset(self, *, seed=None, options=None):
+        return self.observation_space.sample(), {}
+
+
+BOX = spaces.Box(-1, 1, (3,), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("observation_space", "action_space", "message"),
+    [
+        (spaces.Box(-1, 1, (2, 3), np.float32), spaces.Discrete(2), r"^expected a flat Box observation space, got Box\("),
+        (spaces.Discrete(4), spaces.Discrete(2), r"^expected a flat Box observation space, got Discrete\(4\)"),
+        (BOX, spaces.MultiDiscrete([2, 3]), r"^expected a Discrete or Box action space, got MultiDiscrete"),
+    ],
+)
+def test_spaces_it_cannot_serve_are_refused(observation_space, action_space, message, small_experts, settings):
+    env = DummyVecEnv([lambda: Shaped(observation_space, action_space)])
+    with pytest.raises(ValueError, match=message):
+        MoEAgent(env, small_experts(), settings.gating, seed=0)
+
+
+def test_it_learns_in_any_box_environment(make_agent):
+    agent = make_agent(env=make_vec_env("CartPole-v1", n_envs=4, seed=0), count=2)
+    agent.learn(256)
+    assert agent.algorithm.num_timesteps == 256
+    assert set(agent.metrics) >= {"importance/expert_1", "load/expert_2", "mixture/gate_entropy"}

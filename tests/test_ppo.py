@@ -1,0 +1,361 @@
+"""Joint training by PPO: what must hold with one expert, with several, and that it learns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+
+from moe_trader.agent import MoEAgent
+from moe_trader.config import compose, run_settings
+from moe_trader.gating.losses import MinimumImportance, RouterZ
+
+PENDULUM = {"n_steps": 64}  # two lanes
+
+
+def states(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def largest_difference(one, other):
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def scatter(policy, seed=0, scale=0.3):
+    """Move gate and experts away from their alike beginnings."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+
+
+def collect(agent):
+    """Fill the agent's rollout buffer, and return the whole of it as one batch."""
+    algorithm = agent.algorithm
+    _, callback = algorithm._setup_learn(10**6, None)
+    assert algorithm.collect_rollouts(algorithm.env, callback, algorithm.rollout_buffer, algorithm.n_steps)
+    return next(algorithm.rollout_buffer.get(None))
+
+
+def actions_of(batch, agent):
+    return batch.actions.long().flatten() if agent.algorithm.action_space.shape == () else batch.actions
+
+
+# --- one expert is plain Stable-Baselines3 ------------------------------------------------------------------------------
+
+
+def plain_ppo(env, expert, seed):
+    activation = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[expert.activation]
+    rate = expert.learning_rate
+    return PPO(
+        "MlpPolicy",
+        env,
+        learning_rate=(lambda remaining: rate * remaining) if expert.linear_decay else rate,
+        n_steps=expert.n_steps,
+        batch_size=expert.batch_size,
+        n_epochs=expert.n_epochs,
+        gamma=expert.gamma,
+        gae_lambda=expert.gae_lambda,
+        clip_range=expert.clip_range,
+        normalize_advantage=expert.normalize_advantage,
+        ent_coef=expert.ent_coef,
+        vf_coef=expert.vf_coef,
+        max_grad_norm=expert.max_grad_norm,
+        target_kl=expert.target_kl,
+        policy_kwargs={"net_arch": list(expert.net_arch), "activation_fn": activation},
+        seed=seed,
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"linear_decay": False, "activation": "relu", "target_kl": None, "ent_coef": 0.05, "expert_value_share": 0.0},
+    ],
+    ids=["as configured", "other settings"],
+)
+@pytest.mark.parametrize("market", ["trading", "pendulum"])
+def test_one_expert_trains_as_plain_ppo(market, changes, prepared, settings, small_experts, pendulum):
+    make_env = (lambda: pendulum(5)) if market == "pendulum" else (lambda: prepared.training_env(4, 5))
+    expert = small_experts(count=1, **({} if market == "trading" else PENDULUM), **changes)
+    ours = MoEAgent(make_env(), expert, settings.gating, seed=5)
+    our_beginning = states(ours.policy.experts[0])
+    ours.learn(3 * 128)
+    theirs = plain_ppo(make_env(), expert, seed=5)
+    beginning = states(theirs.policy)
+    assert largest_difference(our_beginning, beginning) == 0.0
+    theirs.learn(3 * 128)
+    assert ours.algorithm.num_timesteps == theirs.num_timesteps == 3 * 128
+    assert ours.algorithm._n_updates == theirs._n_updates
+    assert largest_difference(beginning, states(theirs.policy)) > 1e-3
+    assert largest_difference(states(ours.policy.experts[0]), states(theirs.policy)) <= 1e-6
+    observations = theirs.env.reset()
+    np.testing.assert_allclose(ours.predict(observations)[0], theirs.predict(observations, deterministic=True)[0], atol=1e-5)
+
+
+# --- several experts --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["discrete", "box"])
+def four(request, make_agent, pendulum):
+    """Return a maker of agents with four experts, on either kind of action space."""
+
+    def make(**changes):
+        if request.param == "box":
+            return make_agent(env=pendulum(0), count=4, **(PENDULUM | changes))
+        return make_agent(count=4, **changes)
+
+    return make
+
+
+def test_the_ratio_is_one_before_the_first_update(four):
+    agent = four()
+    scatter(agent.policy)
+    batch = collect(agent)
+    actions = actions_of(batch, agent)
+    values, log_prob, entropy = agent.policy.evaluate_actions(batch.observations, actions)
+    weights = agent.gate_weights(batch.observations.numpy())
+    assert weights.std(axis=0).min() > 0.01  # a gate with something to say
+    assert (log_prob - batch.old_log_prob).abs().max() <= 1e-6
+    torch.testing.assert_close(values.flatten(), batch.old_values, rtol=0, atol=1e-6)
+    assert entropy.shape == log_prob.shape == (128,)
+
+
+def test_the_first_minibatch_sees_no_divergence(four):
+    agent = four(n_epochs=1, batch_size=128)
+    agent.learn(128)
+    recorded = agent.algorithm.logger.name_to_value
+    assert abs(recorded["train/approx_kl"]) < 1e-6
+    assert recorded["train/clip_fraction"] == 0.0
+
+
+def test_every_parameter_of_gate_and_experts_is_trained(four):
+    agent = four(linear_decay=False)
+    agent.learn(128)  # the gate's last layer starts at zero, which hides its first layers from the first gradient
+    batch = collect(agent)
+    loss, _ = agent.algorithm._loss(batch, 0.2)
+    agent.policy.zero_grad()
+    loss.backward()
+    names = {name for name, _ in agent.policy.named_parameters()}
+    assert {"gate.net.0.weight", "gate.net.2.bias", "experts.3.action_net.weight", "experts.0.value_net.bias"} <= names
+    untrained = [
+        name for name, p in agent.policy.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
+    ]
+    assert untrained == []
+
+
+def test_every_parameter_is_in_the_optimiser_once(four):
+    policy = four().policy
+    listed = [id(parameter) for group in policy.optimizer.param_groups for parameter in group["params"]]
+    assert sorted(listed) == sorted(id(parameter) for parameter in policy.parameters())
+
+
+def test_training_moves_gate_and_every_expert_apart(four):
+    agent = four()
+    before = states(agent.policy)
+    agent.learn(256)
+    after = states(agent.policy)
+    unmoved = [name for name in before if before[name].is_floating_point() and torch.equal(before[name], after[name])]
+    assert unmoved == []
+    first, second = (states(agent.policy.experts[k]) for k in (0, 1))
+    assert largest_difference(first, second) > 1e-3
+
+
+def test_experts_begin_different(make_agent):
+    policy = make_agent(count=2).policy
+    assert largest_difference(states(policy.experts[0]), states(policy.experts[1])) > 1e-2
+
+
+def test_a_gate_with_no_rate_stays_while_experts_learn(four):
+    agent = four(gate_rate_factor=0.0)
+    scatter(agent.policy.gate)
+    gate, experts = states(agent.policy.gate), states(agent.policy.experts)
+    agent.learn(256)
+    assert largest_difference(gate, states(agent.policy.gate)) == 0.0
+    assert largest_difference(experts, states(agent.policy.experts)) > 1e-4
+
+
+@pytest.mark.parametrize("linear_decay", [True, False])
+def test_the_gate_keeps_its_own_learning_rate(linear_decay, make_agent):
+    agent = make_agent(gate_rate_factor=5.0, linear_decay=linear_decay, learning_rate=1e-3, gating=None)
+    agent.learn(4 * 128)
+    experts, gate = agent.policy.optimizer.param_groups
+    assert [id(p) for p in gate["params"]] == [id(p) for p in agent.policy.gate.parameters()]
+    # SB3 lowers the rate before the update: at the last one, nothing remains of a linear schedule
+    assert experts["lr"] == pytest.approx(0.0 if linear_decay else 1e-3)
+    assert gate["lr"] == pytest.approx(5 * experts["lr"])
+    agent.algorithm._current_progress_remaining = 0.25
+    agent.algorithm._update_learning_rate(agent.policy.optimizer)
+    assert experts["lr"] == pytest.approx(2.5e-4 if linear_decay else 1e-3)
+    assert gate["lr"] == pytest.approx(5 * experts["lr"])
+
+
+def test_the_gate_moves_by_its_factor(make_agent):
+    def moved(factor):
+        agent = make_agent(gate_rate_factor=factor, linear_decay=False, n_epochs=1, batch_size=128)
+        agent.learn(128)  # one minibatch: Adam's first step is the rate times the gradient's sign
+        return agent.policy.gate.net[-1].bias.detach()
+
+    torch.testing.assert_close(moved(4.0), 4 * moved(1.0), rtol=1e-4, atol=1e-9)
+
+
+def test_the_value_does_not_train_the_gate(four):
+    agent = four()
+    scatter(agent.policy)
+    batch = collect(agent)
+    agent.policy.zero_grad()
+    agent.policy.mix(batch.observations).values.sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in agent.policy.gate.parameters())
+    assert all(p.grad.any() for expert in agent.policy.experts for p in expert.value_net.parameters())
+
+
+def test_the_value_loss_does_not_train_the_gate(four):
+    agent = four()
+    scatter(agent.policy)
+    batch = collect(agent)
+
+    def gradients(vf_coef):
+        agent.algorithm.vf_coef = vf_coef
+        torch.manual_seed(0)  # the entropy of a Gaussian mixture is estimated by drawing
+        agent.policy.zero_grad()
+        agent.algorithm._loss(batch, 0.2)[0].backward()
+        gate = torch.cat([p.grad.flatten() for p in agent.policy.gate.parameters()])
+        critics = torch.cat([p.grad.flatten() for expert in agent.policy.experts for p in expert.value_net.parameters()])
+        return gate, critics
+
+    (gate, critics), (other_gate, other_critics) = gradients(0.5), gradients(50.0)
+    assert gate.abs().max() > 1e-4
+    torch.testing.assert_close(gate, other_gate, rtol=0, atol=1e-6)
+    torch.testing.assert_close(other_critics, 100 * critics, rtol=1e-3, atol=1e-4)
+
+
+def test_each_critic_is_fitted_by_itself_with_its_responsibility(four):
+    agent = four(expert_value_share=1.0)
+    scatter(agent.policy)
+    batch = collect(agent)
+    with torch.no_grad():
+        output = agent.policy.mix(batch.observations)
+        r = output.mixture.responsibilities(actions_of(batch, agent))
+        by_hand = (r * (output.expert_values - batch.returns.unsqueeze(-1)) ** 2).sum(-1).mean().item()
+    assert agent.algorithm._loss(batch, 0.2)[1]["value_loss"] == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_gate_losses_are_part_of_the_loss(make_agent, settings):
+    losses = {"z": RouterZ(weight=2.0), "least": MinimumImportance(weight=3.0, share=1.0)}
+    found = []
+    for given in (losses, {}):
+        agent = make_agent(gating=dataclasses.replace(settings.gating, losses=given))
+        scatter(agent.policy)
+        batch = collect(agent)
+        found.append(agent.algorithm._loss(batch, 0.2)[1])
+    extra = 2 * found[0]["gate_loss/z"] + 3 * found[0]["gate_loss/least"]
+    assert extra > 0.01
+    assert found[0]["loss"] - found[1]["loss"] == pytest.approx(extra, rel=1e-4)
+
+
+def test_the_information_term_is_ramped_in_over_training(make_agent, settings):
+    information = dataclasses.replace(settings.gating.losses["information"], weight=10.0, ramp_start=0.5, ramp_end=1.0)
+    agent = make_agent(gating=dataclasses.replace(settings.gating, losses={"information": information}))
+    scatter(agent.policy)
+    batch = collect(agent)
+    found = {}
+    for progress in (0.0, 0.5, 0.75, 1.0):
+        agent.algorithm._current_progress_remaining = 1 - progress
+        _, terms = agent.algorithm._loss(batch, 0.2)
+        found[progress] = terms["loss"]
+    information = terms["gate_loss/information"]
+    assert information < -0.01
+    assert found[0.5] == pytest.approx(found[0.0], abs=1e-6)
+    assert found[0.75] - found[0.0] == pytest.approx(5 * information, abs=1e-5)
+    assert found[1.0] - found[0.0] == pytest.approx(10 * information, abs=1e-5)
+
+
+def test_target_kl_stops_an_update_early(make_agent):
+    fast = {"learning_rate": 0.01, "n_epochs": 10, "linear_decay": False}
+    updates, moved = [], []
+    for target_kl in (None, 0.005):
+        agent = make_agent(target_kl=target_kl, **fast)
+        before = states(agent.policy)
+        agent.learn(128)
+        updates.append(agent.algorithm._n_updates)
+        moved.append(largest_difference(before, states(agent.policy)))
+    assert updates[0] == 10
+    assert updates[1] < 10
+    assert 0 < moved[1] < moved[0]
+
+
+def test_a_batch_larger_than_a_rollout_is_refused(make_agent):
+    with pytest.raises(ValueError, match=r"^expert\.batch_size: 129 is more than one rollout holds \(expert\.n_steps 32 x "):
+        make_agent(batch_size=129)
+
+
+# --- determinism ------------------------------------------------------------------------------------------------------
+
+
+def test_one_seed_gives_the_same_weights_to_the_bit(four):
+    trained = [states(four().learn(3 * 128).policy) for _ in range(2)]
+    assert largest_difference(states(four().policy), trained[0]) > 1e-4
+    assert largest_difference(*trained) == 0.0
+
+
+def test_another_seed_gives_other_weights(make_agent):
+    assert largest_difference(*(states(make_agent(seed=seed).policy) for seed in (0, 1))) > 1e-2
+    assert largest_difference(*(states(make_agent(seed=seed).learn(256).policy) for seed in (0, 1))) > 1e-2
+
+
+def test_asking_an_agent_does_not_disturb_its_training(four):
+    trained = []
+    for asked in (False, True):
+        agent = four()
+        observations = collect(agent).observations.numpy()
+        if asked:
+            weights = agent.gate_weights(observations)
+            agent.predict(observations)
+            agent.expert_actions(observations)
+            agent.act(observations, weights)
+        trained.append(states(agent.learn(2 * 128).policy))
+    assert largest_difference(*trained) == 0.0
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["rising", "falling"])
+def test_it_learns_to_hold_the_position_that_earns(sign):
+    """One strong trend: the optimum is to hold it from the first bar on, and the profit is known."""
+    plain = compose(["env=synthetic", "env.market.bars=600", "env.market.series={train:2,validation:1,test:1}"])
+    trend = {"_target_": "moe_trader.env.synthetic.Regime", "mean_bp": 60.0 * sign, "ar1": 0.0, "volatility_bp": 80.0}
+    plain["env"]["market"]["regimes"] = {"trend": trend}
+    plain["env"]["episode_bars"] = 50
+    plain["expert"] |= {"count": 2, "net_arch": [16], "n_steps": 32, "batch_size": 128, "learning_rate": 3e-3}
+    settings = run_settings(plain)
+    prepared = settings.env.prepare()
+    agent = MoEAgent(prepared.training_env(16, 0), settings.expert, settings.gating, seed=0)
+
+    def walk(seed=0):
+        lanes = prepared.walk("test", 1)
+        lanes.reset(0, np.random.default_rng(seed))
+        positions = []
+        while not lanes.finished[0]:
+            action = agent.predict(lanes.observe().copy())[0]
+            positions.append(settings.env.positions[int(action[0])])
+            lanes.step(action)
+        return np.array(positions), lanes.log_profit(0)
+
+    untrained = walk()[1]
+    agent.learn(8_192)
+    positions, profit = walk()
+    close = prepared.evaluated("test")[0].close
+    trend = np.log(close[-1] / close[0])
+    assert trend * sign > 2.0
+    assert np.mean(positions == sign) > 0.98
+    # a short is held, not rebalanced: it gains what the price loses, at most its first value
+    best = trend if sign > 0 else np.log(2 - np.exp(trend))
+    assert profit > untrained + 0.25 * abs(best)
+    assert profit == pytest.approx(best, abs=0.05 * abs(best) + 0.02)
