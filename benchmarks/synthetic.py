@@ -1,4 +1,4 @@
-"""Measure how much of what can be earned on the synthetic market the mixture earns, and whether one policy does as well.
+"""Measure what share of what can be earned on the synthetic market the mixture earns, and what one policy does.
 
     python benchmarks/synthetic.py --seeds 5 --json synthetic.json
 

@@ -85,7 +85,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def small_experts(settings):
-    """``small_experts(count=2, ...)``: the real expert settings made small: 3 experts, 128 bars an update on 4 lanes."""
+    """``small_experts(count=2, ...)``: the real expert settings made small: 128 bars an update on 4 lanes."""
 
     def make(**changes):
         small = {"count": 3, "net_arch": [16, 16], "n_steps": 32, "batch_size": 64, "n_epochs": 3}
@@ -96,7 +96,7 @@ def small_experts(settings):
 
 @pytest.fixture(scope="session")
 def make_agent(settings, prepared, small_experts):
-    """``make_agent(seed=1, count=2, ...)``: a fresh small agent; ``env`` and ``gating`` replace the task and the gate."""
+    """``make_agent(seed=1, count=2, ...)``: a fresh small agent; ``env`` and ``gating`` replace task and gate."""
     from moe_trader.agent import MoEAgent
 
     def make(seed=0, env=None, gating=None, **changes):

@@ -42,7 +42,9 @@ def settings_of(*overrides):
 
 
 def test_the_walk_finds_the_options():
-    assert {"env/nasdaq", "env/synthetic", "env/csv", "env/split/by_date", "expert/ppo", "gating/softmax"} <= set(options())
+    assert {"env/nasdaq", "env/synthetic", "env/csv", "env/split/by_date", "expert/ppo", "gating/softmax"} <= set(
+        options()
+    )
 
 
 @pytest.mark.parametrize("name", options())
@@ -92,7 +94,12 @@ def test_a_whole_run_is_written_back_as_it_was(market):
 
 def test_the_default_run_is_what_the_readme_promises():
     made = settings_of()
-    assert [type(getattr(made, group)).__name__ for group in GROUPS] == ["TradingTask", "PPOExperts", "Softmax", "Trainer"]
+    assert [type(getattr(made, group)).__name__ for group in GROUPS] == [
+        "TradingTask",
+        "PPOExperts",
+        "Softmax",
+        "Trainer",
+    ]
     assert type(made.env.market).__name__ == "Nasdaq"
     assert isinstance(made.gating.losses["information"], Information)
     assert (made.device, made.threads, made.plugins, made.rerun_of) == ("cpu", 1, [], None)
@@ -138,13 +145,22 @@ def test_runs_started_in_the_same_second_get_their_own_directory():
         (["gating.floor=1"], r"^gating\.floor: Input should be less than 1, got 1$"),
         (["seed=-1"], r"^seed: Input should be greater than or equal to 0, got -1$"),
         (["env.gate_features=[trend,mood]"], r"^env: gate_features: 'mood' is none of env\.features \(returns, trend"),
-        (["env.positions=[-1,1]"], r"^env: positions: expected different fractions, 0 among them, got \[-1\.0, 1\.0\]$"),
+        (
+            ["env.positions=[-1,1]"],
+            r"^env: positions: expected different fractions, 0 among them, got \[-1\.0, 1\.0\]$",
+        ),
         (["device=gpu"], r"^device: 'gpu' cannot be used here \(.*\); use device=cpu$"),
         (["device=cuda:77"], r"^device: 'cuda:77' cannot be used here \(.*\); use device=cpu$"),
         (["env=csv"], r"^env\.market\.path: .*; give it a value: env\.market\.path=\.\.\.$"),
         (["expert._target_=os.system"], r"^expert\._target_: 'os\.system' is outside moe_trader\. To build options of"),
-        (["expert._target_=moe_trader.agent.MoEAgent"], r"^expert\._target_: 'moe_trader\.agent\.MoEAgent' is not an opt"),
-        (["gating=softmax", "expert._target_=moe_trader.trainer.Trainr"], r"^expert\._target_: cannot import 'moe_trad"),
+        (
+            ["expert._target_=moe_trader.agent.MoEAgent"],
+            r"^expert\._target_: 'moe_trader\.agent\.MoEAgent' is not an opt",
+        ),
+        (
+            ["gating=softmax", "expert._target_=moe_trader.trainer.Trainr"],
+            r"^expert\._target_: cannot import 'moe_trad",
+        ),
     ],
 )
 def test_a_mistake_is_told_by_its_place_in_the_config(overrides, message):
@@ -186,7 +202,9 @@ def test_an_option_of_another_group_is_refused():
 
 
 def test_an_interpolation_that_leads_nowhere_is_named():
-    with pytest.raises(ConfigError, match=r"^trainer\.n_envs: .*'nowhere' not found; give it a value: trainer\.n_envs="):
+    with pytest.raises(
+        ConfigError, match=r"^trainer\.n_envs: .*'nowhere' not found; give it a value: trainer\.n_envs="
+    ):
         compose(["trainer.n_envs=${nowhere}"])
 
 
@@ -215,7 +233,9 @@ def test_a_gate_of_the_users_own_package_is_built_only_if_listed(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     plain = compose()
     plain["gating"] = {"_target_": "plugin_gates.Linear", "sharpness": 2.0, "losses": {}}
-    with pytest.raises(ConfigError, match=r"^gating\._target_: 'plugin_gates\.Linear' is outside moe_trader\. .*plugins: \["):
+    with pytest.raises(
+        ConfigError, match=r"^gating\._target_: 'plugin_gates\.Linear' is outside moe_trader\. .*plugins: \["
+    ):
         run_settings(plain)
     assert "plugin_gates" not in sys.modules
     plain["plugins"] = ["plugin_gates"]
@@ -256,5 +276,7 @@ def test_composing_stays_light():
 
 
 def test_the_env_room_needs_no_torch():
-    statement = "import moe_trader.env.task, moe_trader.env.nasdaq, moe_trader.env.synthetic, moe_trader.env.trading_env"
+    statement = (
+        "import moe_trader.env.task, moe_trader.env.nasdaq, moe_trader.env.synthetic, moe_trader.env.trading_env"
+    )
     assert loaded_after(statement, ["torch", "stable_baselines3", "numpy"]) == ["numpy"]

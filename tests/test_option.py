@@ -133,10 +133,10 @@ def test_missing_wrong_type_and_out_of_range_are_all_named_at_once():
 def test_a_check_across_settings_is_reported_at_the_option():
     with pytest.raises(ConfigError, match=r"^garage\.car: too weak for 1000 seats$"):
         build_car(seats=1000)
+    node = {"_target_": "moe_trader.gating.losses.Information", "weight": 1.0, "ramp_start": 0.5, "ramp_end": 0.1}
     with pytest.raises(
-        ConfigError, match=r"^gating\.losses\.information: expected ramp_start <= ramp_end, got 0\.5 and"
+        ConfigError, match=r"^gating\.losses\.information: expected ramp_start <= ramp_end, got 0\.5 and 0"
     ):
-        node = {"_target_": "moe_trader.gating.losses.Information", "weight": 1.0, "ramp_start": 0.5, "ramp_end": 0.1}
         build(node, "gating.losses.information")
 
 

@@ -45,7 +45,7 @@ def actions_of(batch, agent):
     return batch.actions.long().flatten() if agent.algorithm.action_space.shape == () else batch.actions
 
 
-# --- one expert is plain Stable-Baselines3 ------------------------------------------------------------------------------
+# --- one expert is plain Stable-Baselines3 ----------------------------------------------------------------------------
 
 
 def plain_ppo(env, expert, seed):
@@ -96,7 +96,9 @@ def test_one_expert_trains_as_plain_ppo(market, changes, prepared, settings, sma
     assert largest_difference(beginning, states(theirs.policy)) > 1e-3
     assert largest_difference(states(ours.policy.experts[0]), states(theirs.policy)) <= 1e-6
     observations = theirs.env.reset()
-    np.testing.assert_allclose(ours.predict(observations)[0], theirs.predict(observations, deterministic=True)[0], atol=1e-5)
+    np.testing.assert_allclose(
+        ours.predict(observations)[0], theirs.predict(observations, deterministic=True)[0], atol=1e-5
+    )
 
 
 # --- several experts --------------------------------------------------------------------------------------------------
@@ -145,7 +147,9 @@ def test_every_parameter_of_gate_and_experts_is_trained(four):
     names = {name for name, _ in agent.policy.named_parameters()}
     assert {"gate.net.0.weight", "gate.net.2.bias", "experts.3.action_net.weight", "experts.0.value_net.bias"} <= names
     untrained = [
-        name for name, p in agent.policy.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
+        name
+        for name, p in agent.policy.named_parameters()
+        if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
     ]
     assert untrained == []
 
@@ -226,7 +230,9 @@ def test_the_value_loss_does_not_train_the_gate(four):
         agent.policy.zero_grad()
         agent.algorithm._loss(batch, 0.2)[0].backward()
         gate = torch.cat([p.grad.flatten() for p in agent.policy.gate.parameters()])
-        critics = torch.cat([p.grad.flatten() for expert in agent.policy.experts for p in expert.value_net.parameters()])
+        critics = torch.cat(
+            [p.grad.flatten() for expert in agent.policy.experts for p in expert.value_net.parameters()]
+        )
         return gate, critics
 
     (gate, critics), (other_gate, other_critics) = gradients(0.5), gradients(50.0)
@@ -291,7 +297,9 @@ def test_target_kl_stops_an_update_early(make_agent):
 
 
 def test_a_batch_larger_than_a_rollout_is_refused(make_agent):
-    with pytest.raises(ValueError, match=r"^expert\.batch_size: 129 is more than one rollout holds \(expert\.n_steps 32 x "):
+    with pytest.raises(
+        ValueError, match=r"^expert\.batch_size: 129 is more than one rollout holds \(expert\.n_steps 32 x "
+    ):
         make_agent(batch_size=129)
 
 

@@ -50,18 +50,24 @@ def test_regimes_follow_the_transition_matrix(source, long_series):
 
 
 def test_returns_within_a_regime_have_its_mean_autoregression_and_volatility(source, long_series):
-    returns = returns_of(long_series)
-    for index, (name, regime) in enumerate(source.regimes.items()):
-        bars = np.flatnonzero(long_series.regime == index)
-        bars = bars[bars > 0]
-        assert len(bars) > 15_000
-        design = np.column_stack([np.ones(len(bars)), returns[bars - 1]])
-        (constant, slope), *_ = np.linalg.lstsq(design, returns[bars], rcond=None)
-        spread = (returns[bars] - design @ [constant, slope]).std()
-        error = spread / np.sqrt(len(bars)) * 1e4
-        assert slope == pytest.approx(regime.ar1, abs=0.03), name
-        assert spread * 1e4 == pytest.approx(regime.volatility_bp, rel=0.02), name
-        assert constant * 1e4 == pytest.approx(regime.mean_bp * (1 - regime.ar1), abs=4 * error), name
+    strong = {
+        "up": Regime(mean_bp=40.0, ar1=0.5, volatility_bp=50.0),
+        "down": Regime(mean_bp=-40.0, ar1=-0.5, volatility_bp=90.0),
+    }
+    stronger = dataclasses.replace(source, regimes=strong, bars=40_000, series=ONE_EACH).load().instruments[0]
+    for regimes, series in ((source.regimes, long_series), (strong, stronger)):
+        returns = returns_of(series)
+        for index, (name, regime) in enumerate(regimes.items()):
+            bars = np.flatnonzero(series.regime == index)
+            bars = bars[bars > 0]
+            assert len(bars) > 15_000
+            design = np.column_stack([np.ones(len(bars)), returns[bars - 1]])
+            (constant, slope), *_ = np.linalg.lstsq(design, returns[bars], rcond=None)
+            spread = (returns[bars] - design @ [constant, slope]).std()
+            error = spread / np.sqrt(len(bars)) * 1e4
+            assert slope == pytest.approx(regime.ar1, abs=0.03), name
+            assert spread * 1e4 == pytest.approx(regime.volatility_bp, rel=0.02), name
+            assert constant * 1e4 == pytest.approx(regime.mean_bp * (1 - regime.ar1), abs=4 * error), name
 
 
 def test_bars_are_consistent_and_open_where_the_last_one_closed(source):

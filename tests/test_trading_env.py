@@ -185,6 +185,19 @@ def test_an_episode_is_as_long_as_asked_within_one_series(prepared):
     assert len(starts) > 20, "starts should be random"
 
 
+def test_an_episode_ends_with_its_split_where_that_is_shorter(walk_task, make_market):
+    """135 validation bars, of which every one pays, and 252 asked for."""
+    prepared = PreparedTask(walk_task, random_market(make_market), None)
+    env = prepared.env("validation")
+    for _ in range(3):
+        env.reset(seed=0)
+        length, done = 0, False
+        while not done:
+            _, _, terminated, truncated, _ = env.step(1)
+            length, done = length + 1, terminated or truncated
+        assert (length, truncated) == (135, True)
+
+
 def test_the_account_is_the_last_two_numbers_of_an_observation(walk_task, make_market):
     """Exposure, and ten times the log return since the last order (filled at the open, after costs)."""
     market = random_market(make_market)
@@ -354,16 +367,17 @@ def test_a_bankrupt_lane_is_not_reported_as_truncated(prepared):
 
 
 def test_results_of_a_step_stay_as_they_are_when_the_next_is_taken(prepared):
-    """SB3 keeps references to the arrays it is given."""
-    env = prepared.vec_env("train", 2, seed=0)
-    first = env.reset()
-    kept = first.copy()
-    observations, rewards, dones, _ = env.step(np.array([0, 2]))
-    copies = [one.copy() for one in (observations, rewards, dones)]
-    env.step(np.array([2, 0]))
-    np.testing.assert_array_equal(first, kept)
-    for given, copy in zip((observations, rewards, dones), copies, strict=True):
-        np.testing.assert_array_equal(given, copy)
+    """SB3 keeps references to the arrays it is given, over the end of episodes too."""
+    env = PreparedTask(changed(prepared.task, episode_bars=3), prepared.market, None).vec_env("train", 2, seed=0)
+    given = [env.reset()]
+    copies = [given[0].copy()]
+    for step in range(7):
+        observations, rewards, dones, infos = env.step(np.array([step % 3, 2]))
+        fresh = [observations, rewards, dones, *(info["terminal_observation"] for info in infos if info)]
+        given.extend(fresh)
+        copies.extend(one.copy() for one in fresh)
+    for one, copy in zip(given, copies, strict=True):
+        np.testing.assert_array_equal(one, copy)
 
 
 def test_seeding_a_vec_env_later_is_as_good_as_at_once(prepared):

@@ -60,7 +60,7 @@ class Tape:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A segment on the tape: an episode's first observation is at ``first`` or later, its last no later than ``last``."""
+    """A segment on the tape: an episode's observations lie between the bars ``first`` and ``last``, both included."""
 
     first: int
     last: int

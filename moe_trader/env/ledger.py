@@ -2,8 +2,8 @@
 
 The ledger of a lane is one row of float64 (columns :data:`EQUITY` ...). It keeps *equity* marked at the last price
 seen and the *units* held, so that a price that does not move changes nothing, to the last bit; cash is what remains:
-``cash = equity - units * mark``. An order moves the position to ``target`` x equity *after* costs, and costs are charged
-on the amount ordered. With 0.1 % and equity 1,000, buying all in leaves 999.0 and selling it again 998.001.
+``cash = equity - units * mark``. An order moves the position to ``target`` x equity *after* costs, and costs are
+charged on the amount ordered. With 0.1 % and equity 1,000, buying all in leaves 999.0 and selling it again 998.001.
 """
 
 from __future__ import annotations

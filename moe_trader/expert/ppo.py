@@ -1,8 +1,8 @@
 """PPO experts under one gate, trained jointly by PPO on the mixture density.
 
 Paper: https://arxiv.org/abs/1707.06347. Rollouts, advantages and schedules are SB3's own; :meth:`MixturePPO.train`
-follows SB3's ``PPO.train`` step by step (with one expert the weights agree to rounding, which a test pins) and adds what
-a mixture needs: a loss for each critic, the gate's losses, and the norms that say who is being trained.
+follows SB3's ``PPO.train`` step by step (with one expert the weights agree to rounding, which a test pins) and adds
+what a mixture needs: a loss for each critic, the gate's losses, and the norms that say who is being trained.
 """
 
 from __future__ import annotations
