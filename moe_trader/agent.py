@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from moe_trader import bundle
@@ -108,8 +109,8 @@ class MoEAgent:
     def expert_actions(self, observations: np.ndarray) -> np.ndarray:
         """Return what each expert would do by itself, its most likely action: ``(batch, K, ...)``."""
         with torch.no_grad():
-            actions: np.ndarray = self.policy.mix(self._tensor(observations)).mixture.expert_modes().cpu().numpy()
-        return actions
+            actions = self.policy.mix(self._tensor(observations)).mixture.expert_modes()
+        return self._executed(actions)
 
     def act(self, observations: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the most likely action of these experts under other gate weights, ``(batch, K)``.
@@ -118,8 +119,7 @@ class MoEAgent:
         """
         with torch.no_grad():
             mixture = self.policy.reweight(self._tensor(observations), self._tensor(weights))
-            actions: np.ndarray = mixture.mode().cpu().numpy()
-        return actions
+            return self._executed(mixture.mode())
 
     def draw(self, observations: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
         """Return actions drawn from the mixture under other gate weights; training's own draws are not disturbed."""
@@ -127,8 +127,7 @@ class MoEAgent:
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             mixture = self.policy.reweight(self._tensor(observations), self._tensor(weights))
-            actions: np.ndarray = mixture.sample().cpu().numpy()
-        return actions
+            return self._executed(mixture.sample())
 
     def save(self, path: str | Path, task: Mapping[str, Any] | None = None) -> None:
         """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.
@@ -154,18 +153,26 @@ class MoEAgent:
         )
 
     @classmethod
-    def load(cls, path: str | Path, env: VecEnv | None = None, device: str = "cpu") -> MoEAgent:
+    def load(
+        cls, path: str | Path, env: VecEnv | None = None, device: str = "cpu", plugins: Sequence[str] = ()
+    ) -> MoEAgent:
         """Load a bundle; with ``env`` the agent can learn on.
 
+        :param plugins: packages of your own whose gates or experts the bundle may build
         :raises BundleError: when a file is missing, altered, or of another format version
+        :raises ValueError: when ``env`` has other spaces than the agent
         """
-        content = bundle.read(Path(path))
+        content = bundle.read(Path(path), plugins)
         manifest = content.manifest
+        observation_space = bundle.space_from_json(manifest["observation_space"])
+        action_space = bundle.space_from_json(manifest["action_space"])
+        if env is not None:
+            check_for_correct_spaces(env, observation_space, action_space)
         agent = cls.__new__(cls)
         agent._assemble(
             env,
-            bundle.space_from_json(manifest["observation_space"]),  # type: ignore[arg-type]
-            bundle.space_from_json(manifest["action_space"]),
+            cast("spaces.Box", observation_space),
+            action_space,
             content.expert,
             content.gating,
             manifest["gate_columns"],
@@ -174,6 +181,12 @@ class MoEAgent:
         )
         agent.policy.load_state_dict(content.tensors, strict=True)
         return agent
+
+    def _executed(self, actions: torch.Tensor) -> np.ndarray:
+        """Return actions as an environment gets them: SB3's Gaussians are unbounded, and clipped to the space."""
+        array: np.ndarray = actions.cpu().numpy()
+        space = self.policy.action_space
+        return np.clip(array, space.low, space.high) if isinstance(space, spaces.Box) else array
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self.algorithm.device)

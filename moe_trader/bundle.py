@@ -15,7 +15,7 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 MANIFEST, CONFIG, WEIGHTS = "manifest.json", "config.yaml", "policy.safetensors"
+_NEEDED = ("experts", "observation_space", "action_space", "gate_columns", "seed", "threads", "task")
 _RECORDED = ("torch", "stable-baselines3", "gymnasium", "numpy", "pandas", "numba")
 
 
@@ -62,7 +63,12 @@ def write(
     experts: Mapping[str, BaseAlgorithm],
     manifest: Mapping[str, Any],
 ) -> None:
-    """Write a bundle in place of whatever is at ``path``; it appears there only once it is complete."""
+    """Write a bundle, in place of one that is there already; it appears only once it is complete.
+
+    :raises BundleError: when something else is at ``path``
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise BundleError(f"{path}: not empty and no bundle; nothing was overwritten, choose another place")
     building = path.with_name(path.name + ".partial")
     shutil.rmtree(building, ignore_errors=True)
     (building / "experts").mkdir(parents=True)
@@ -80,8 +86,12 @@ def write(
     building.rename(path)
 
 
-def read(path: Path) -> Bundle:
-    """Verify and read a bundle. :raises BundleError: naming the file that is missing, altered or unreadable."""
+def read(path: Path, plugins: Sequence[str] = ()) -> Bundle:
+    """Verify and read a bundle.
+
+    :param plugins: packages besides ``moe_trader`` whose options the bundle may build
+    :raises BundleError: naming the file that is missing, altered or unreadable
+    """
     manifest = read_manifest(path)
     for name, expected in manifest["files"].items():
         file = path / name
@@ -95,8 +105,8 @@ def read(path: Path) -> Bundle:
     assert isinstance(config, dict)
     return Bundle(
         manifest,
-        build_option(config["expert"], "expert", ExpertFamily),
-        build_option(config["gating"], "gating", Gate),
+        build_option(config["expert"], "expert", ExpertFamily, plugins),
+        build_option(config["gating"], "gating", Gate, plugins),
         load_file(path / WEIGHTS),
     )
 
@@ -109,16 +119,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(file.read_text())
         found = manifest["format_version"]
-        missing = [name for name in (CONFIG, WEIGHTS) if name not in manifest["files"]]
+        listed = dict(manifest["files"])
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{file}: not a bundle's manifest ({error!r})") from None
+    missing = [name for name in (CONFIG, WEIGHTS) if name not in listed]
+    missing += [name for name in _NEEDED if name not in manifest]
     if found != FORMAT_VERSION:
         raise BundleError(
             f"{file}: format version {found}, and moe_trader {moe_trader.__version__} reads version {FORMAT_VERSION}; "
             f"it was saved by moe_trader {manifest.get('versions', {}).get('moe_trader', 'unknown')}"
         )
     if missing:
-        raise BundleError(f"{file}: lists no {' and no '.join(missing)}; the bundle is incomplete")
+        raise BundleError(f"{file}: has no {' and no '.join(missing)}; the bundle is incomplete, copy it again")
     return manifest
 
 

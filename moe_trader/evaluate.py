@@ -48,7 +48,7 @@ def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
     from moe_trader.config import run_settings, to_plain
     from moe_trader.env.features import Scaler
     from moe_trader.evaluation.console import performance_view
-    from moe_trader.evaluation.evaluate import evaluate, write_tables
+    from moe_trader.evaluation.evaluate import differing, evaluate, write_tables
     from moe_trader.terminal import console
 
     saved = run / ".hydra" / "config.yaml"
@@ -61,41 +61,20 @@ def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
     task = settings.env.prepare(Scaler(tuple(scaler["mean"]), tuple(scaler["scale"])))
     if task.market.sha256() != manifest["task"]["market_sha256"]:
         console().print(f"[yellow]The prices of {task.market.name} are not those that the agent was trained on.[/]")
-    agent = MoEAgent.load(run / "bundle", device=settings.device)
+    agent = MoEAgent.load(run / "bundle", device=settings.device, plugins=settings.plugins)
     alone = run / "single_policy" / "bundle"
-    single = MoEAgent.load(alone, device=settings.device) if alone.is_dir() else None
+    single = MoEAgent.load(alone, device=settings.device, plugins=settings.plugins) if alone.is_dir() else None
     tables = evaluate(task, agent, single, settings.seed)
     console().print(performance_view(tables.experts, split))
     if output is not None:
         write_tables(tables, output)
         console().print(f"Tables written to {os.path.relpath(output)}")
-    different = _different(run, tables)
+    different = differing(tables, run)
     if different:
         console().print(f"Not the run's own: {', '.join(different)} of {run} differ.", soft_wrap=True)
     else:
         console().print(f"Identical to the tables of {run}, to the last bit.", soft_wrap=True)
     return not different
-
-
-def _different(run: Path, tables: object) -> list[str]:
-    """Return the files of the run that a new evaluation does not reproduce."""
-    from moe_trader.evaluation.evaluate import FILES, read_table
-
-    found = []
-    for name, file in FILES.items():
-        if not (run / file).is_file() or not _equal(read_table(run, name), getattr(tables, name)):
-            found.append(file)
-    return found
-
-
-def _equal(saved: object, new: object) -> bool:
-    import pandas as pd
-
-    assert isinstance(saved, pd.DataFrame)
-    assert isinstance(new, pd.DataFrame)
-    if list(saved.columns) != list(new.columns) or len(saved) != len(new):
-        return False
-    return all((saved[c].eq(new[c]) | (saved[c].isna() & new[c].isna())).all() for c in saved.columns)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ can be saved and rebuilt elsewhere. No default stands in Python: each stands onc
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import difflib
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -75,7 +76,7 @@ def describe(value: Any) -> Any:
         return {key: describe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]
-    return value
+    return value.isoformat() if isinstance(value, datetime.date) else value
 
 
 def is_option(cls: type) -> bool:

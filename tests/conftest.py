@@ -1,12 +1,15 @@
 """What every test may use: the real config made small, and markets made by hand."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from moe_trader.config import compose, run_settings
 from moe_trader.env import Instrument, Market
+
+ROOT = Path(__file__).resolve().parents[1]
 
 SMALL_MARKET = (
     "env=synthetic",
@@ -88,6 +91,8 @@ def small_experts(settings):
     """``small_experts(count=2, ...)``: the real expert settings made small: 128 bars an update on 4 lanes."""
 
     def make(**changes):
+        if "learning_rate" in changes:  # one rate unless a test asks for two
+            changes.setdefault("final_learning_rate", changes["learning_rate"])
         small = {"count": 3, "net_arch": [16, 16], "n_steps": 32, "batch_size": 64, "n_epochs": 3}
         return dataclasses.replace(settings.expert, **(small | changes))
 

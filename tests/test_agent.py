@@ -93,6 +93,7 @@ def test_what_it_would_do_is_something_it_can_do(agent):
         agent.predict(observations)[0],
         agent.predict(observations, deterministic=False)[0],
         agent.act(observations, weights),
+        agent.draw(observations, weights, 0),
         *agent.expert_actions(observations).swapaxes(0, 1),
     ):
         assert all(space.contains(np.asarray(action, dtype=space.dtype)) for action in actions)
@@ -117,6 +118,17 @@ def test_draws_follow_the_mixture_density(make_agent):
     share = np.bincount(draws, minlength=3) / 20_000
     assert expected.min() > 0.01
     np.testing.assert_array_less(np.abs(share - expected), 5 * np.sqrt(expected * (1 - expected) / 20_000))
+
+
+def test_seeded_draws_repeat_and_disturb_nobody(agent):
+    observations = observations_for(agent)
+    weights = agent.gate_weights(observations)
+    before = torch.get_rng_state()
+    first, again, other = (agent.draw(observations, weights, seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert first.shape == agent.predict(observations)[0].shape
 
 
 def test_the_gate_sees_its_columns_and_never_the_account(make_agent, prepared):
@@ -146,7 +158,7 @@ def test_experts_are_named_in_order(make_agent):
 
 
 def test_metrics_describe_the_last_rollout(make_agent):
-    agent = make_agent(linear_decay=False)
+    agent = make_agent(learning_rate=3e-4)
     assert agent.metrics == {}
     assert agent.learn(128) is agent
     observations = agent.algorithm.rollout_buffer.observations.reshape(-1, agent.policy.observation_space.shape[0])

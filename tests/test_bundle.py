@@ -35,7 +35,7 @@ FILES = [
 @pytest.fixture(scope="module")
 def trained(make_agent):
     """An agent that traded a little, with a gate and experts that say something."""
-    agent = make_agent(linear_decay=False, learning_rate=3e-3)
+    agent = make_agent(learning_rate=3e-3)
     return agent.learn(4 * 128)
 
 
@@ -94,13 +94,13 @@ def test_a_loaded_agent_is_the_saved_one_to_the_bit(trained, saved):
 
 
 def test_the_training_is_what_is_saved(saved, make_agent):
-    fresh = make_agent(linear_decay=False, learning_rate=3e-3)
+    fresh = make_agent(learning_rate=3e-3)
     observations = observations_for(fresh)
     assert not np.array_equal(MoEAgent.load(saved).gate_weights(observations), fresh.gate_weights(observations))
 
 
 def test_an_agent_on_a_box_action_space_comes_back_too(make_agent, pendulum, tmp_path):
-    agent = make_agent(env=pendulum(0), linear_decay=False)
+    agent = make_agent(env=pendulum(0), learning_rate=3e-4)
     agent.learn(128)
     agent.save(tmp_path / "bundle")
     assert_same_agent(agent, MoEAgent.load(tmp_path / "bundle"))
@@ -188,6 +188,11 @@ def test_saving_never_deletes_what_is_not_a_bundle(trained, tmp_path):
     assert (tmp_path / "results" / "thesis.txt").read_text() == "years of work"
 
 
+def test_an_empty_directory_is_a_place_to_save_to(trained, tmp_path):
+    trained.save(tmp_path)
+    assert_same_agent(trained, MoEAgent.load(tmp_path))
+
+
 # --- experts for others -----------------------------------------------------------------------------------------------
 
 WITHOUT_US = """
@@ -209,7 +214,7 @@ assert not [name for name in sys.modules if name.startswith("moe_trader.")]
 
 
 def test_experts_open_in_plain_stable_baselines3_without_us(trained, make_agent, pendulum, tmp_path):
-    on_box = make_agent(env=pendulum(0), linear_decay=False, learning_rate=3e-3).learn(3 * 128)
+    on_box = make_agent(env=pendulum(0), learning_rate=3e-3).learn(3 * 128)
     bundles = {tmp_path / "discrete": trained, tmp_path / "box": on_box}
     for path, agent in bundles.items():
         agent.save(path)
@@ -329,7 +334,7 @@ def test_a_file_outside_the_bundle_is_refused(kind, copied, tmp_path):
 def test_a_manifest_that_does_not_vouch_for_what_is_read_is_refused(name, copied):
     files = json.loads((copied / "manifest.json").read_text())["files"]
     edit_manifest(copied, files={other: digest for other, digest in files.items() if other != name})
-    with pytest.raises(BundleError, match=rf"manifest\.json: lists no {name}; the bundle is incomplete$"):
+    with pytest.raises(BundleError, match=rf"manifest\.json: has no {name}; the bundle is incomplete"):
         MoEAgent.load(copied)
 
 
@@ -362,5 +367,5 @@ def test_a_manifest_without_what_rebuilds_the_agent_is_refused(key, copied):
 
 
 def test_an_environment_of_other_observations_is_refused(saved, pendulum):
-    with pytest.raises(ValueError, match="observation"):
+    with pytest.raises(ValueError, match="Observation spaces do not match"):
         MoEAgent.load(saved, env=pendulum(0)).learn(128)

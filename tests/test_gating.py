@@ -175,3 +175,19 @@ def test_information_rewards_a_sharp_balanced_gate_and_experts_that_act_differen
     assert value(uniform, apart) == pytest.approx(-math.log(2), abs=1e-5)
     assert value(sharp, alike) == pytest.approx(-math.log(2), abs=1e-5)
     assert value(collapsed, apart) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_gate_without_a_floor_that_is_certain_still_has_finite_gradients():
+    """Single precision rounds the weight of a hopeless expert to zero, and its logarithm to minus infinity."""
+    gate = softmax_gate(n_experts=2, hidden_sizes=(), floor=0.0, trained=False)
+    with torch.no_grad():
+        gate.net[-1].bias.copy_(torch.tensor([0.0, 150.0]))
+    logits = gate.logits(torch.zeros(3, 5))
+    weights = gate.weights(logits)
+    assert weights[0].tolist() == [0.0, 1.0]
+    mixture = CategoricalMixture(weights, torch.zeros(3, 2, 4, requires_grad=True))
+    actions = torch.tensor([0, 1, 2])
+    for value in (mixture.log_prob(actions), mixture.entropy(), mixture.posterior_entropy(actions)):
+        assert value.isfinite().all()
+        (gradient,) = torch.autograd.grad(value.sum(), logits, retain_graph=True)
+        assert gradient.isfinite().all()

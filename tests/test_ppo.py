@@ -50,11 +50,11 @@ def actions_of(batch, agent):
 
 def plain_ppo(env, expert, seed):
     activation = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[expert.activation]
-    rate = expert.learning_rate
+    rate, last = expert.learning_rate, expert.final_learning_rate
     return PPO(
         "MlpPolicy",
         env,
-        learning_rate=(lambda remaining: rate * remaining) if expert.linear_decay else rate,
+        learning_rate=lambda remaining: last + (rate - last) * remaining,
         n_steps=expert.n_steps,
         batch_size=expert.batch_size,
         n_epochs=expert.n_epochs,
@@ -76,7 +76,13 @@ def plain_ppo(env, expert, seed):
     "changes",
     [
         {},
-        {"linear_decay": False, "activation": "relu", "target_kl": None, "ent_coef": 0.05, "expert_value_share": 0.0},
+        {
+            "final_learning_rate": 3e-4,
+            "activation": "relu",
+            "target_kl": None,
+            "ent_coef": 0.05,
+            "expert_value_share": 0.0,
+        },
     ],
     ids=["as configured", "other settings"],
 )
@@ -138,7 +144,7 @@ def test_the_first_minibatch_sees_no_divergence(four):
 
 
 def test_every_parameter_of_gate_and_experts_is_trained(four):
-    agent = four(linear_decay=False)
+    agent = four(learning_rate=3e-4)
     agent.learn(128)  # the gate's last layer starts at zero, which hides its first layers from the first gradient
     batch = collect(agent)
     loss, _ = agent.algorithm._loss(batch, 0.2)
@@ -185,24 +191,24 @@ def test_a_gate_with_no_rate_stays_while_experts_learn(four):
     assert largest_difference(experts, states(agent.policy.experts)) > 1e-4
 
 
-@pytest.mark.parametrize("linear_decay", [True, False])
-def test_the_gate_keeps_its_own_learning_rate(linear_decay, make_agent):
-    agent = make_agent(gate_rate_factor=5.0, linear_decay=linear_decay, learning_rate=1e-3, gating=None)
+@pytest.mark.parametrize("last", [2e-4, 1e-3])
+def test_the_gate_keeps_its_own_learning_rate(last, make_agent):
+    agent = make_agent(gate_rate_factor=5.0, learning_rate=1e-3, final_learning_rate=last, gating=None)
     agent.learn(4 * 128)
     experts, gate = agent.policy.optimizer.param_groups
     assert [id(p) for p in gate["params"]] == [id(p) for p in agent.policy.gate.parameters()]
-    # SB3 lowers the rate before the update: at the last one, nothing remains of a linear schedule
-    assert experts["lr"] == pytest.approx(0.0 if linear_decay else 1e-3)
+    # SB3 lowers the rate before the update: the last one has the final rate
+    assert experts["lr"] == pytest.approx(last)
     assert gate["lr"] == pytest.approx(5 * experts["lr"])
     agent.algorithm._current_progress_remaining = 0.25
     agent.algorithm._update_learning_rate(agent.policy.optimizer)
-    assert experts["lr"] == pytest.approx(2.5e-4 if linear_decay else 1e-3)
+    assert experts["lr"] == pytest.approx(last + 0.25 * (1e-3 - last))
     assert gate["lr"] == pytest.approx(5 * experts["lr"])
 
 
 def test_the_gate_moves_by_its_factor(make_agent):
     def moved(factor):
-        agent = make_agent(gate_rate_factor=factor, linear_decay=False, n_epochs=1, batch_size=128)
+        agent = make_agent(gate_rate_factor=factor, learning_rate=3e-4, n_epochs=1, batch_size=128)
         agent.learn(128)  # one minibatch: Adam's first step is the rate times the gradient's sign
         return agent.policy.gate.net[-1].bias.detach()
 
@@ -283,7 +289,7 @@ def test_the_information_term_is_ramped_in_over_training(make_agent, settings):
 
 
 def test_target_kl_stops_an_update_early(make_agent):
-    fast = {"learning_rate": 0.01, "n_epochs": 10, "linear_decay": False}
+    fast = {"learning_rate": 0.01, "n_epochs": 10}
     updates, moved = [], []
     for target_kl in (None, 0.005):
         agent = make_agent(target_kl=target_kl, **fast)

@@ -166,7 +166,7 @@ def test_a_trainer_that_would_do_nothing_is_refused():
 
 @pytest.fixture(scope="module")
 def real_run(make_agent, tmp_path_factory):
-    agent = make_agent(linear_decay=False)
+    agent = make_agent(learning_rate=3e-4)
     directory = tmp_path_factory.mktemp("run")
     Trainer(total_timesteps=4 * 128, n_envs=4).fit(agent, directory, task={"market": "synthetic"})
     return agent, directory

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from lzma import LZMAError
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from pandas.errors import EmptyDataError, ParserError
 
 from moe_trader.env import Instrument, MarketError
 
@@ -18,6 +22,7 @@ _ALIASES = {
     "volume": ("volume", "vol", "v"),
 }
 _REQUIRED = ("time", "open", "high", "low", "close")
+_UNREADABLE = (OSError, EOFError, UnicodeError, BadZipFile, LZMAError, ParserError, EmptyDataError)
 _PRICES = ("open", "high", "low", "close")
 
 
@@ -33,21 +38,28 @@ def read_csv(path: str | Path, symbol: str, date_format: str | None = None) -> I
     """
     source = str(path)
     try:
-        table = pd.read_csv(path)
+        # As text, so that errors can show a cell as the file has it, and blank lines keep their place in the count.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except FileNotFoundError:
         raise MarketError(f"{source}: no such file; give the path of a csv file with a header") from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except _UNREADABLE as error:
         raise MarketError(f"{source}: cannot be read as csv ({error})") from None
+    table = table[~table.fillna("").eq("").all(axis=1)]
     return to_instrument(table, symbol, source, date_format)
 
 
 def to_instrument(table: pd.DataFrame, symbol: str, source: str, date_format: str | None = None) -> Instrument:
-    """Validate a price table and return it as an instrument; ``source`` is what errors call it."""
+    """Validate a price table and return it as an instrument; ``source`` is what errors call it.
+
+    The table's index numbers its rows from 0 as they stand in the source.
+    """
     columns = _columns(table, source)
+    if table.empty:
+        raise MarketError(f"{source}: no rows below the header")
     time = _stamps(table[columns["time"]], source, date_format)
     numbers = {name: _numbers(table[columns[name]], source) for name in _PRICES}
     volume = _numbers(table[columns["volume"]], source) if "volume" in columns else np.zeros(len(table))
-    _check_prices(numbers, source)
+    _check_prices(numbers, table.index, source)
     if len(time) > 1 and time[0] > time[-1]:
         time, volume = time[::-1], volume[::-1]
         numbers = {name: column[::-1] for name, column in numbers.items()}
@@ -71,8 +83,13 @@ def _columns(table: pd.DataFrame, source: str) -> dict[str, str]:
     return found
 
 
-def _row(index: int) -> str:
-    return f"row {index + 2}"  # as an editor counts: the header is row 1
+def _row(index: Any, at: int) -> str:
+    return f"row {index[at] + 2}"  # as an editor counts: the header is row 1
+
+
+def _cell(column: pd.Series, at: int) -> str:
+    value = column.iloc[at]
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def _stamps(column: pd.Series, source: str, date_format: str | None) -> np.ndarray:
@@ -82,11 +99,11 @@ def _stamps(column: pd.Series, source: str, date_format: str | None) -> np.ndarr
         raise MarketError(f"{source}: column {column.name!r} holds no dates ({error})") from None
     bad = np.flatnonzero(stamps.isna().to_numpy())
     if len(bad):
-        value = column.iloc[bad[0]]
-        raise MarketError(
-            f"{source}: {_row(bad[0])}, column {column.name!r}: {value!r} is no date; expected "
-            + (f"the format {date_format!r}" if date_format else "ISO 8601 (2018-12-31), or set env.market.date_format")
+        wanted = (
+            f"the format {date_format!r}" if date_format else "ISO 8601 (2018-12-31), or set env.market.date_format"
         )
+        place = f"{source}: {_row(column.index, bad[0])}, column {column.name!r}"
+        raise MarketError(f"{place}: {_cell(column, bad[0])} is no date; expected {wanted}")
     return stamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
 
 
@@ -95,24 +112,24 @@ def _numbers(column: pd.Series, source: str) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(numbers))
     if len(bad):
         raise MarketError(
-            f"{source}: {_row(bad[0])}, column {column.name!r}: {column.iloc[bad[0]]!r} is no number "
+            f"{source}: {_row(column.index, bad[0])}, column {column.name!r}: {_cell(column, bad[0])} is no number "
             f"({len(bad)} such rows); mend or drop these rows"
         )
     return numbers
 
 
-def _check_prices(prices: dict[str, np.ndarray], source: str) -> None:
+def _check_prices(prices: dict[str, np.ndarray], index: Any, source: str) -> None:
     for name, column in prices.items():
         bad = np.flatnonzero(column <= 0)
         if len(bad):
-            raise MarketError(f"{source}: {_row(bad[0])}: {name} is {column[bad[0]]}; prices must be positive")
+            raise MarketError(f"{source}: {_row(index, bad[0])}: {name} is {column[bad[0]]}; prices must be positive")
     top = np.maximum(prices["open"], prices["close"])
     bottom = np.minimum(prices["open"], prices["close"])
     bad = np.flatnonzero((prices["high"] < top) | (prices["low"] > bottom))
     if len(bad):
         at = bad[0]
         row = ", ".join(f"{name} {column[at]}" for name, column in prices.items())
-        raise MarketError(f"{source}: {_row(at)}: open and close must lie between low and high ({row})")
+        raise MarketError(f"{source}: {_row(index, at)}: open and close must lie between low and high ({row})")
 
 
 def _check_order(time: np.ndarray, source: str) -> None:

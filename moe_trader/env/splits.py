@@ -61,7 +61,7 @@ class ByFraction(Split):
     def segments(self, market: Market) -> dict[str, list[Segment]]:
         """Return one segment for each instrument and split."""
         shares = (self.train, self.train + self.validation, 1.0)
-        return _cut(market, lambda one: [int(len(one) * share) for share in shares])
+        return _cut(market, lambda one: [round(len(one) * share) for share in shares])
 
 
 @option

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import numpy as np
 from numba import njit
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from moe_trader.env import SPLITS, Floats, Instrument, Market, MarketSource
 from moe_trader.option import option
 
 Correlation = Annotated[float, Field(gt=-1, lt=1)]
-NonNegative = Annotated[float, Field(ge=0)]
 
 
 @option
@@ -27,7 +26,7 @@ class Regime:
 
     mean_bp: float
     ar1: Correlation
-    volatility_bp: NonNegative
+    volatility_bp: PositiveFloat
 
 
 @option

@@ -150,7 +150,12 @@ class PreparedTask:
         if not self.task.unit_rewards:
             return env
         closes = [np.log(self.tape.prices.close[part.first : part.last + 1]) for part in self._stretches["train"]]
-        return UnitRewards(env, 1.0 / float(np.concatenate([np.diff(close) for close in closes]).std()))
+        volatility = float(np.concatenate([np.diff(close) for close in closes]).std())
+        if volatility == 0:
+            raise MarketError(
+                f"{self.market.name}: the price never moves in the training split; there is nothing to learn"
+            )
+        return UnitRewards(env, 1.0 / volatility)
 
     def walk(self, split: str, copies: int) -> Lanes:
         """Return lanes that walk every instrument of ``split`` from its first bar to its last, ``copies`` times over.
@@ -179,7 +184,7 @@ class PreparedTask:
         return found
 
     def summary(self) -> dict[str, Any]:
-        """Return what a saved agent must remember of its task: features, scaler, gate columns, data hash."""
+        """Return what a saved agent must remember of its task: market, data hash, features, scaler."""
         return {
             "market": self.market.name,
             "market_sha256": self.market.sha256(),

@@ -40,6 +40,8 @@ class TradingEnv(gym.Env[np.ndarray, np.int64]):
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Order the target position of ``action`` and carry the account to the next close."""
         lanes = self._lanes
+        if not 0 <= action < len(lanes.rules.positions):
+            raise ValueError(f"expected an action from 0 to {len(lanes.rules.positions) - 1}, got {action}")
         lanes.step(np.array([action], dtype=np.int64))
         terminated = bool(lanes.bankrupt[0])
         truncated = bool(lanes.finished[0]) and not terminated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,16 @@ def write_tables(tables: Tables, directory: Path) -> None:
             table.to_csv(path, index=False)
 
 
-def read_table(directory: Path, name: str) -> pd.DataFrame:
-    """Read one of :data:`FILES` back, to the last bit."""
-    path = directory / FILES[name]
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip")
+def differing(tables: Tables, directory: Path) -> list[str]:
+    """Return those of :data:`FILES` below ``directory`` that do not hold ``tables`` to the last bit, or are missing."""
+    found = []
+    for name, file in FILES.items():
+        path, table = directory / file, getattr(tables, name)
+        if not path.is_file():
+            found.append(file)
+        elif path.suffix == ".parquet":
+            written = pd.read_parquet(BytesIO(table.to_parquet(index=False)))
+            found += [] if written.equals(pd.read_parquet(path)) else [file]
+        else:
+            found += [] if table.to_csv(index=False) == path.read_text(encoding="utf-8") else [file]
+    return found

@@ -23,7 +23,8 @@ class Mixture(ABC):
 
     def __init__(self, weights: Tensor) -> None:
         self.weights = weights
-        self.log_weights = torch.log(weights)
+        # A weight that rounds to zero keeps a finite logarithm: one such state would make the gate's gradient NaN.
+        self.log_weights = torch.log(weights.clamp_min(torch.finfo(weights.dtype).tiny))
 
     @abstractmethod
     def expert_log_prob(self, actions: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -148,5 +147,6 @@ class MixturePolicy(ActorCriticPolicy):
         return GaussianMixture(weights, mixture.means, mixture.log_std)
 
     def n_parameters(self) -> int:
-        """Return how many numbers are trained, gate included."""
-        return int(np.sum([parameter.numel() for parameter in self.parameters()]))
+        """Return how many numbers are trained; over one expert the gate has nothing to learn, and does not count."""
+        parts = [self.experts] if self._n_experts == 1 else [self.experts, self.gate]
+        return sum(parameter.numel() for part in parts for parameter in part.parameters())

@@ -41,6 +41,7 @@ class PPOExperts(ExpertFamily):
     :param count: K
     :param prefix: experts are called ``prefix_1`` ... ``prefix_K``
     :param n_steps: steps of each lane between updates
+    :param final_learning_rate: the learning rate falls linearly to this, which the last update uses
     :param gate_rate_factor: the gate's learning rate over the experts'
     :param expert_value_share: share of the value loss that fits each critic by itself, sum_k r_k (V_k - R)^2; the rest
         fits their mixture. It makes the critic of an exported expert usable
@@ -51,7 +52,7 @@ class PPOExperts(ExpertFamily):
     net_arch: Annotated[list[PositiveInt], Field(min_length=1)]
     activation: Literal["tanh", "relu"]
     learning_rate: PositiveFloat
-    linear_decay: bool
+    final_learning_rate: PositiveFloat
     gate_rate_factor: NonNegative
     n_steps: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
@@ -142,9 +143,12 @@ class PPOExperts(ExpertFamily):
     def _hyperparameters(self) -> dict[str, Any]:
         same = "n_steps batch_size n_epochs gamma gae_lambda clip_range normalize_advantage ent_coef vf_coef"
         same += " max_grad_norm target_kl"
-        rate = self.learning_rate
-        schedule = (lambda remaining: rate * remaining) if self.linear_decay else rate
-        return {name: getattr(self, name) for name in same.split()} | {"learning_rate": schedule}
+        first, last = self.learning_rate, self.final_learning_rate
+
+        def rate(remaining: float) -> float:
+            return last + (first - last) * remaining
+
+        return {name: getattr(self, name) for name in same.split()} | {"learning_rate": rate}
 
     def _policy_kwargs(self) -> dict[str, Any]:
         return {"net_arch": list(self.net_arch), "activation_fn": _ACTIVATIONS[self.activation]}

@@ -67,5 +67,5 @@ class Gate(ABC):
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Return the entropy of each row in nats, shape ``(batch,)``; zero weights count as zero."""
-    return -torch.special.xlogy(weights, weights).sum(-1)
+    """Return the entropy of each row in nats, shape ``(batch,)``; zero weights count as zero, gradients stay finite."""
+    return -(weights * torch.log(weights.clamp_min(torch.finfo(weights.dtype).tiny))).sum(-1)

@@ -87,7 +87,9 @@ class Information(GateLoss):
         """Return the weight, ramped in linearly."""
         if progress >= self.ramp_end:
             return self.weight
-        return self.weight * max(0.0, (progress - self.ramp_start) / (self.ramp_end - self.ramp_start))
+        if progress <= self.ramp_start:
+            return 0.0
+        return self.weight * (progress - self.ramp_start) / (self.ramp_end - self.ramp_start)
 
     def __call__(self, batch: GateBatch) -> Tensor:
         """Return -[H(mean g) - E H(r)] in nats."""

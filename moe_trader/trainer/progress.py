@@ -39,7 +39,6 @@ class Progress(BaseCallback):
         self._agent, self._total, self._title = agent, total_timesteps, title
         self._starved = dict.fromkeys(agent.expert_names, 0)
         self._tenths = 0
-        self._seen_updates = 0
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=20),
@@ -81,10 +80,8 @@ class Progress(BaseCallback):
         tenths = 10 * self.num_timesteps // self._total
         if tenths > self._tenths:
             self._tenths = tenths
-            if self._bar.disable:
-                log.info("%s %d %%: %s", self._title, min(10 * tenths, 100), state)
-            else:
-                log.debug("%s %d %%: %s", self._title, min(10 * tenths, 100), state)
+            level = logging.INFO if self._bar.disable else logging.DEBUG  # a terminal shows the live line instead
+            log.log(level, "%s %d %%: %s", self._title, min(100 * self.num_timesteps // self._total, 100), state)
 
     def _warn_of_dead(self, names: Sequence[str], importance: Sequence[float]) -> None:
         for name, value in zip(names, importance, strict=True):

@@ -1,0 +1,278 @@
+"""The commands as a user types them: whole runs on a small market, in processes of their own."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+SMALL = [
+    "env=synthetic",
+    "env.market.bars=700",
+    "env.market.series={train: 2, validation: 1, test: 2}",
+    "expert.count=2",
+    "expert.net_arch=[16]",
+    "expert.n_steps=32",
+    "expert.batch_size=64",
+    "expert.n_epochs=2",
+    "trainer.n_envs=4",
+    "trainer.total_timesteps=1024",
+]
+EXPERTS = ["expert_1", "expert_2"]
+STRATEGIES = [
+    "mixture",
+    "mixture_sampled",
+    "strongest_expert",
+    *EXPERTS,
+    "uniform_gate",
+    "shuffled_gate",
+    "single_policy",
+    "random",
+    "flat",
+    "buy_and_hold",
+    "bayes_filter",
+]
+
+
+def call(*command, cwd, **environment):
+    """Run a command; warnings are errors there too."""
+    settings = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200", **environment}
+    return subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=settings, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def moe_train(*arguments, cwd):
+    return call(SCRIPTS / "moe-train", *arguments, cwd=cwd)
+
+
+def only_run(cwd):
+    (found,) = sorted(path.parent for path in cwd.glob("outputs/*/*/.hydra"))
+    return found
+
+
+def sha256(file):
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """One finished run: its directory, and what the command printed."""
+    cwd = tmp_path_factory.mktemp("first")
+    done = moe_train(*SMALL, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return only_run(cwd), done
+
+
+def test_a_run_directory_is_complete(first):
+    run, _ = first
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    expected = {
+        ".hydra/config.yaml",
+        "train.log",
+        "progress.csv",
+        "activations/steps.parquet",
+        "activations/by_regime.csv",
+        "evaluation/experts.csv",
+        "evaluation/comparisons.csv",
+        "evaluation/competence.csv",
+        "evaluation/equity.parquet",
+        "report.html",
+        "figures/equity.png",
+        "figures/gate.png",
+        "figures/regimes.png",
+        "figures/learning.png",
+        "bundle/manifest.json",
+        "bundle/config.yaml",
+        "bundle/policy.safetensors",
+        "bundle/experts/01_expert_1.zip",
+        "bundle/experts/02_expert_2.zip",
+        "single_policy/bundle/manifest.json",
+        "single_policy/progress.csv",
+    }
+    assert expected <= files
+    assert any(name.startswith("events.out.tfevents") for name in files)
+
+
+def test_the_end_of_a_run_shows_the_table_and_the_next_step(first):
+    run, done = first
+    assert all(f"│ {name} " in done.stdout for name in STRATEGIES)
+    assert "the mixture" in done.stdout
+    for step in (f"{run.relative_to(run.parents[2])}/report.html", "moe-evaluate outputs", "moe-train rerun outputs"):
+        assert step in done.stdout
+
+
+def test_the_log_file_tells_the_run(first):
+    run, _ = first
+    log = (run / "train.log").read_text()
+    for line in ("Training mixture", "Training single policy", "Evaluating on the test split", "importance expert_1"):
+        assert line in log
+
+
+def test_the_activation_table_has_a_row_for_each_evaluated_bar(first):
+    run, _ = first
+    steps = pd.read_parquet(run / "activations" / "steps.parquet")
+    gates, own = [f"gate_{name}" for name in EXPERTS], [f"own_{name}" for name in EXPERTS]
+    columns = ["split", "time", "instrument", "regime", "close", *gates, "position", "reward", *own]
+    assert list(steps.columns) == columns
+    assert steps[gates].sum(axis=1).sub(1).abs().max() < 1e-6
+    assert set(steps["position"]) <= {-1.0, 0.0, 1.0}
+    assert set(steps["regime"]) <= {"trend_up", "trend_down", "mean_reversion", "noise"}
+    assert list(steps.groupby("split")["instrument"].nunique()) == [2, 1]
+    assert not steps.isna().any().any()
+
+
+def test_rewards_of_the_table_sum_to_the_performance(first):
+    run, _ = first
+    steps = pd.read_parquet(run / "activations" / "steps.parquet")
+    experts = pd.read_csv(run / "evaluation" / "experts.csv")
+    mixture = experts[experts["strategy"] == "mixture"].set_index(["split", "instrument"])["log_return"]
+    for place, rewards in steps.groupby(["split", "instrument"])["reward"]:
+        assert rewards.sum() == pytest.approx(mixture[place], abs=1e-12)
+
+
+def test_by_regime_is_the_mean_of_the_steps(first):
+    run, _ = first
+    steps = pd.read_parquet(run / "activations" / "steps.parquet")
+    table = pd.read_csv(run / "activations" / "by_regime.csv")
+    assert table["bars"].sum() == len(EXPERTS) * len(steps)
+    row = table[(table["bars"] > 0) & (table["expert"] == "expert_2")].iloc[0]
+    part = steps[(steps["split"] == row["split"]) & (steps["regime"] == row["regime"])]
+    assert row["importance"] == pytest.approx(part["gate_expert_2"].mean())
+    assert row["load"] == pytest.approx((part["gate_expert_2"] > part["gate_expert_1"]).mean())
+
+
+def test_every_strategy_is_in_the_performance_table(first):
+    run, _ = first
+    experts = pd.read_csv(run / "evaluation" / "experts.csv")
+    pooled = experts[(experts["split"] == "test") & (experts["instrument"] == "all")].set_index("strategy")
+    assert list(pooled.index) == STRATEGIES
+    assert pooled.loc["flat", "log_return"] == 0
+    assert pooled.loc["buy_and_hold", "trades"] == 1
+    assert (pooled["log_return_low"] <= pooled["log_return"]).all()
+    assert (pooled["log_return_high"] >= pooled["log_return"]).all()
+    one = experts[(experts["split"] == "test") & (experts["instrument"] != "all")]
+    assert one.groupby("strategy")["log_return"].mean()["mixture"] == pytest.approx(pooled.loc["mixture", "log_return"])
+
+
+def test_the_report_is_one_self_contained_page(first):
+    run, _ = first
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "http://" not in page
+    assert "https://" not in page
+    assert all(name.replace("_", " ") in page for name in STRATEGIES)
+
+
+def test_the_manifest_says_what_the_agent_needs(first):
+    run, _ = first
+    manifest = json.loads((run / "bundle" / "manifest.json").read_text())
+    assert manifest["experts"] == EXPERTS
+    assert manifest["task"]["features"][0] == "return_1"
+    assert len(manifest["task"]["scaler"]["mean"]) == len(manifest["task"]["features"])
+    assert manifest["files"]["policy.safetensors"] == sha256(run / "bundle" / "policy.safetensors")
+
+
+def test_evaluating_a_saved_run_gives_its_tables_to_the_last_bit(first, tmp_path):
+    run, _ = first
+    done = call(SCRIPTS / "moe-evaluate", run, "--output", "again", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Identical to the tables of" in done.stdout
+    for table in ("evaluation/experts.csv", "evaluation/competence.csv", "activations/steps.parquet"):
+        assert sha256(tmp_path / "again" / table) == sha256(run / table)
+
+
+def test_a_rerun_is_identical_and_says_so(first, tmp_path):
+    run, _ = first
+    done = moe_train("rerun", run, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Identical to" in done.stdout
+    assert only_run(tmp_path) != run
+    for file in ("bundle/policy.safetensors", "activations/steps.parquet", "evaluation/experts.csv"):
+        assert sha256(only_run(tmp_path) / file) == sha256(run / file)
+
+
+def test_a_rerun_with_another_seed_differs_and_says_in_what(first, tmp_path):
+    run, _ = first
+    done = moe_train("rerun", run, "seed=7", "single_policy=false", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Differs from" in done.stdout
+    assert "weights of the mixture" in done.stdout
+    assert sha256(only_run(tmp_path) / "activations/steps.parquet") != sha256(run / "activations/steps.parquet")
+
+
+def test_hydra_s_own_way_to_a_saved_config_works(first, tmp_path):
+    run, _ = first
+    done = moe_train("--config-path", run / ".hydra", "--config-name", "config", "single_policy=false", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    repeated = only_run(tmp_path)
+    assert sha256(repeated / "bundle/policy.safetensors") == sha256(run / "bundle/policy.safetensors")
+
+
+def test_a_sweep_leaves_a_run_directory_for_each_job(tmp_path):
+    done = moe_train("-m", *SMALL, "seed=1,2", "single_policy=false", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = sorted(path.parent for path in tmp_path.glob("outputs/multirun/*/*/*/report.html"))
+    assert [run.name for run in runs] == ["0", "1"]
+    assert sha256(runs[0] / "bundle/policy.safetensors") != sha256(runs[1] / "bundle/policy.safetensors")
+
+
+def test_the_module_is_the_command(tmp_path):
+    done = call(sys.executable, "-m", "moe_trader", "--version", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("moe_trader ")
+    done = call(sys.executable, "-m", "moe_trader.train", "--cfg", "job", "expert.count=3", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "count: 3" in done.stdout
+
+
+def test_help_lists_the_options_without_loading_torch(tmp_path):
+    done = call(sys.executable, "-X", "importtime", "-m", "moe_trader", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for line in ("env: csv, nasdaq, synthetic", "moe-train rerun RUN", "gating: softmax"):
+        assert line in done.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hydra" in loaded
+    assert not loaded & {"torch", "stable_baselines3", "pandas", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place", "reason"),
+    [
+        (["gating=sofmax"], "gating/sofmax", "Available options in 'gating':\n\tsoftmax"),
+        (["trainer.total_timesteps=-5"], "trainer.total_timesteps", "greater than 0, got -5"),
+        (["expert.learning_rate=abc"], "expert.learning_rate", "valid number, unable to parse string"),
+        (["+expert.foo=1"], "expert.foo", "unknown setting"),
+        (["expert.batch_size=100000"], "expert.batch_size", "more than one rollout holds"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_training(overrides, place, reason, tmp_path):
+    done = moe_train(*overrides, cwd=tmp_path)
+    assert done.returncode == 1
+    assert place in done.stderr
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Training" not in done.stdout
+
+
+def test_a_market_without_a_column_is_refused_before_training(tmp_path):
+    (tmp_path / "bars.csv").write_text("date,open,high,low\n2020-01-01,1,1,1\n")
+    done = moe_train("env=csv", "env.market.path=bars.csv", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "bars.csv: missing column close" in done.stderr
+    assert "Columns there: date, open, high, low" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Training" not in done.stdout
+
+
+@pytest.mark.parametrize("command", [("moe-evaluate", "nowhere"), ("moe-train", "rerun", "nowhere")])
+def test_a_directory_that_is_no_run_is_refused(command, tmp_path):
+    done = call(SCRIPTS / command[0], *command[1:], cwd=tmp_path)
+    assert done.returncode == 1
+    assert "nowhere: not a run directory (no .hydra/config.yaml there); give one that moe-train made" in done.stderr

@@ -1,0 +1,131 @@
+"""Metrics against an independent library, ablations and intervals against what they must be."""
+
+import math
+
+import empyrical
+import numpy as np
+import pytest
+
+from moe_trader.evaluation.metrics import METRICS, performance
+from moe_trader.evaluation.statistics import intervals
+from moe_trader.evaluation.walk import shuffle_in_time, walk
+
+PER_YEAR = 252
+
+
+@pytest.fixture(scope="module")
+def trace(prepared, make_agent):
+    agent, single = make_agent(seed=0).learn(256), make_agent(seed=1, count=1).learn(256)
+    return walk(prepared, "test", agent, single, seed=0)
+
+
+def measured(log_returns, **changes):
+    n = len(log_returns)
+    account = {"traded": np.zeros(n), "exposure": np.ones(n), "cost": np.zeros(n)} | changes
+    return performance(log_returns, initial_equity=100.0, bars_per_year=PER_YEAR, **account)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_metrics_agree_with_empyrical(seed):
+    log_returns = np.random.default_rng(seed).normal(2e-4, 0.012, 1500)
+    returns, found = np.expm1(log_returns), measured(log_returns)
+    assert found["sharpe"] == pytest.approx(empyrical.sharpe_ratio(returns, annualization=PER_YEAR), rel=1e-9)
+    assert found["sortino"] == pytest.approx(empyrical.sortino_ratio(returns, annualization=PER_YEAR), rel=1e-9)
+    assert found["max_drawdown"] == pytest.approx(empyrical.max_drawdown(returns), rel=1e-9)
+    assert found["volatility"] == pytest.approx(empyrical.annual_volatility(returns, annualization=PER_YEAR), rel=1e-9)
+    assert found["annual_return"] == pytest.approx(empyrical.annual_return(returns, annualization=PER_YEAR), rel=1e-9)
+    assert found["calmar"] == pytest.approx(empyrical.calmar_ratio(returns, annualization=PER_YEAR), rel=1e-9)
+
+
+def test_counts_by_hand():
+    found = measured(
+        np.log([1.1, 0.9, 1.0, 1.2]),
+        traded=np.array([1.0, 0.0, 2.0, 0.0]),
+        exposure=np.array([1.0, 1.0, 0.0, -0.5]),
+        cost=np.array([0.5, 0.0, 1.0, 0.0]),
+    )
+    assert list(found) == list(METRICS)
+    assert found["trades"] == 2
+    assert found["hit_rate"] == pytest.approx(2 / 3)
+    assert found["exposure"] == pytest.approx(2.5 / 4)
+    assert found["turnover"] == pytest.approx(3 / 4 * PER_YEAR)
+    assert found["cost"] == pytest.approx(0.015)
+    assert found["max_drawdown"] == pytest.approx(-0.1)
+    assert found["log_return"] == pytest.approx(math.log(1.1 * 0.9 * 1.2))
+
+
+def test_an_account_that_never_trades_has_no_ratios():
+    found = measured(np.zeros(100), exposure=np.zeros(100))
+    assert found["log_return"] == found["volatility"] == found["max_drawdown"] == 0
+    assert all(math.isnan(found[name]) for name in ("sharpe", "sortino", "calmar", "hit_rate"))
+
+
+def test_intervals_cover_the_mean_of_a_persistent_series_as_often_as_they_say():
+    """Blocks matter: treating an AR(1) of 0.8 as independent would cover about half as often."""
+    hits, trials = 0, 60
+    for seed in range(trials):
+        rng = np.random.default_rng(seed)
+        noise = rng.standard_normal(1000)
+        series = np.zeros(1000)
+        for at in range(1, 1000):
+            series[at] = 0.8 * series[at - 1] + noise[at]
+        low, high = intervals(series, lambda rows: np.array([rows.mean()]), seed)
+        hits += bool(low[0] <= 0 <= high[0])
+    assert hits / trials > 0.82
+
+
+def test_intervals_repeat_with_their_seed():
+    values = np.random.default_rng(0).standard_normal((200, 2))
+
+    def ends(seed):
+        return intervals(values, lambda rows: rows.mean(0), seed)
+
+    np.testing.assert_array_equal(ends(1), ends(1))
+    assert (ends(1) != ends(2)).any()
+
+
+def test_shuffling_keeps_every_weight_and_moves_most():
+    gate = np.random.default_rng(0).dirichlet(np.ones(3), size=(400, 2))
+    shuffled = shuffle_in_time(gate, [range(400), range(300)], seed=0)
+    for column, n in enumerate((400, 300)):
+        assert sorted(map(tuple, shuffled[:n, column])) == sorted(map(tuple, gate[:n, column]))
+        assert (shuffled[:n, column] != gate[:n, column]).any(axis=1).mean() > 0.8
+    np.testing.assert_array_equal(shuffled[300:, 1], gate[300:, 1])
+
+
+def test_every_strategy_trades_its_own_account(trace, prepared):
+    hold, flat = trace.index("buy_and_hold"), trace.index("flat")
+    (one,) = trace.instruments
+    assert (trace.reward[:, flat] == 0).all()
+    fee = math.log1p(-prepared.rules.costs.rate)
+    assert trace.reward[:, hold, 0].sum() == pytest.approx(math.log(one.close[-1] / one.close[0]) + fee, abs=1e-9)
+    assert trace.equity[-1, hold, 0] == pytest.approx(
+        prepared.rules.initial_equity * math.exp(trace.reward[:, hold].sum())
+    )
+
+
+def test_an_expert_alone_does_what_it_says_it_would_at_the_first_bar(trace):
+    """At the first bar every account is still the same, so each expert's own action is what it does when alone."""
+    for k, name in enumerate(("expert_1", "expert_2", "expert_3")):
+        position = trace.position[0, trace.index(name), 0]
+        assert position == [-1.0, 0.0, 1.0][trace.own_action[0, 0, k]]
+
+
+def test_evaluation_leaves_the_generators_of_training_alone(prepared, make_agent):
+    import torch
+
+    agent = make_agent(seed=0)
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002  # the legacy generator is what SB3 uses
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    walk(prepared, "validation", agent, None, seed=0)
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def test_no_test_bar_is_seen_in_validation(prepared):
+    seen = {
+        split: {(one.instrument, stamp) for one in prepared.evaluated(split) for stamp in one.paid}
+        for split in ("validation", "test")
+    }
+    assert not seen["validation"] & seen["test"]
