@@ -79,7 +79,7 @@ def _report(
         "training steps": f"{settings.trainer.total_timesteps:,}",
         "seed": settings.seed,
         "fill": settings.env.fill.replace("_", " "),
-        "cost": f"{1e4 * settings.env.costs.rate():g} bp of the amount traded",
+        "cost": f"{1e4 * task.rules.costs.rate:g} bp of the amount traded",
         "moe_trader": moe_trader.__version__,
     }
     warnings = []

@@ -107,8 +107,7 @@ def test_every_strategy_trades_its_own_account(trace, prepared):
 def test_an_expert_alone_does_what_it_says_it_would_at_the_first_bar(trace):
     """At the first bar every account is still the same, so each expert's own action is what it does when alone."""
     for k, name in enumerate(("expert_1", "expert_2", "expert_3")):
-        position = trace.position[0, trace.index(name), 0]
-        assert position == [-1.0, 0.0, 1.0][trace.own_action[0, 0, k]]
+        assert trace.position[0, trace.index(name), 0] == trace.own_target[0, 0, k]
 
 
 def test_evaluation_leaves_the_generators_of_training_alone(prepared, make_agent):

@@ -8,13 +8,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from moe_trader.env.costs import Borrow, FixedPerOrder, HalfSpread, Proportional
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
-from moe_trader.env.ledger import FILLS, Costs, Prices
+from moe_trader.env.ledger import FILLS, Cost, Prices, total
+from moe_trader.env.positions import Discrete
+from moe_trader.env.rewards import LogReturn
 from moe_trader.env.trading_env import TradingEnv
 from moe_trader.option import ConfigError
 
 POSITIONS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 FREE = {"proportional_bp": 0.0, "half_spread_bp": 0.0, "fixed_entry": 0.0, "fixed_exit": 0.0, "borrow_annual": 0.0}
+
+
+def pieces(**costs) -> list[Cost]:
+    """The pieces that together cost what the keywords say."""
+    wanted = {**FREE, **costs}
+    return [
+        Proportional(bp=wanted["proportional_bp"]),
+        HalfSpread(bp=wanted["half_spread_bp"]),
+        FixedPerOrder(entry=wanted["fixed_entry"], exit=wanted["fixed_exit"]),
+        Borrow(annual=wanted["borrow_annual"]),
+    ]
 
 
 def trade(targets, close, opening=None, fill="next_close", years=None, equity=1000.0, **costs):
@@ -35,13 +49,17 @@ def account(close, opening=None, fill="next_close", years=None, equity=1000.0, *
     close = np.asarray(close, dtype=np.float64)
     opening = np.concatenate([close[:1], close[:-1]]) if opening is None else np.asarray(opening, dtype=np.float64)
     years = np.full(len(close), 1 / 365.25) if years is None else np.asarray(years, dtype=np.float64)
-    tape = Tape(Prices(opening, close, years), np.zeros((len(close), 1), dtype=np.float32))
+    tape = Tape(
+        Prices(opening, close, years, np.zeros(len(close)), np.zeros(len(close))),
+        np.zeros((len(close), 1), dtype=np.float32),
+    )
     rules = Rules(
-        positions=np.array(POSITIONS),
+        positions=Discrete(fractions=list(POSITIONS), minimum_trade=0.0),
+        reward=LogReturn().kernel(),
         fill=FILLS.index(fill),
         window=1,
         clip=5.0,
-        costs=Costs(**{**FREE, **costs}).rates(),
+        costs=total(pieces(**costs)),
         initial_equity=equity,
         gate_columns=(0,),
     )
@@ -154,12 +172,16 @@ def test_borrow_interest_runs_over_the_calendar_so_a_weekend_costs_three_nights(
     from moe_trader.env.task import PreparedTask
 
     task = make_settings(
-        "env=csv", "env.market.path=none.csv", "env.costs.borrow_annual=0.1", "env.costs.proportional_bp=0", small=False
+        "env=csv",
+        "env.market.path=none.csv",
+        "env.costs.commission.bp=0",
+        "+env.costs.borrow={_target_: moe_trader.env.costs.Borrow, annual: 0.1}",
+        small=False,
     ).env
     market = make_market(np.full(1000, 50.0))
     lanes = PreparedTask(task, market, None).walk("train", 1)
     lanes.reset(0, np.random.default_rng(0))
-    short = np.array([task.positions.index(-1.0)])
+    short = np.array([task.positions.fractions.index(-1.0)])
     lanes.step(short)  # filled at the next open: nothing is borrowed before it
     assert lanes.cost[0] == 0.0
     nights = {}
@@ -282,7 +304,7 @@ def test_a_bankrupt_account_starts_anew_after_reset():
 
 @pytest.mark.parametrize("name", FREE)
 def test_negative_costs_are_refused(name, make_settings):
-    with pytest.raises(ValidationError, match=name):
-        Costs(**{**FREE, name: -1.0})
-    with pytest.raises(ConfigError, match=rf"env\.costs\.{name}: .*greater than or equal to 0"):
-        make_settings(f"env.costs.{name}=-1.0")
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        pieces(**{name: -1.0})
+    with pytest.raises(ConfigError, match=r"env\.costs\.commission\.bp: .*greater than or equal to 0"):
+        make_settings("env.costs.commission.bp=-1.0")

@@ -358,7 +358,7 @@ def test_it_learns_to_hold_the_position_that_earns(sign):
         positions = []
         while not lanes.finished[0]:
             action = agent.predict(lanes.observe().copy())[0]
-            positions.append(settings.env.positions[int(action[0])])
+            positions.append(settings.env.positions.fractions[int(action[0])])
             lanes.step(action)
         return np.array(positions), lanes.log_profit(0)
 

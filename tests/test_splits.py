@@ -45,8 +45,8 @@ def test_the_first_test_reward_belongs_to_the_first_bar_of_2015(nasdaq):
     np.testing.assert_array_equal(row.close, one.close[first - 1 :])
     lanes = nasdaq.walk("test", 1)
     lanes.reset(0, np.random.default_rng(0))
-    lanes.step(np.array([nasdaq.task.positions.index(1.0)]))
-    earned = math.log(one.close[first] / one.open[first] * (1 - nasdaq.task.costs.rate()))
+    lanes.step(np.array([nasdaq.task.positions.fractions.index(1.0)]))
+    earned = math.log(one.close[first] / one.open[first] * (1 - nasdaq.rules.costs.rate))
     assert lanes.rewards[0] == pytest.approx(earned, abs=1e-12)
 
 

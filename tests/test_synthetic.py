@@ -200,7 +200,7 @@ def test_on_unseen_series_the_bayes_filter_earns_and_random_actions_lose(setting
     market = dataclasses.replace(settings.env.market, bars=3000, series={"train": 1, "validation": 1, "test": 6})
     prepared = PreparedTask(dataclasses.replace(settings.env, market=market), market.load(), None)
     targets = np.stack([row.references["bayes_filter"] for row in prepared.evaluated("test")], 1)
-    informed = np.searchsorted(prepared.task.positions, targets)
+    informed = np.searchsorted(prepared.task.positions.fractions, targets)
     random = np.random.default_rng(0).integers(3, size=informed.shape)
     rewards = {}
     for name, actions in (("informed", informed), ("random", random)):

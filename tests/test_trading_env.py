@@ -12,6 +12,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from moe_trader.env import MarketError, MarketSource
 from moe_trader.env.ledger import FILLS
+from moe_trader.env.positions import Discrete
 from moe_trader.env.task import PreparedTask
 
 OWN_BARS = ("env=csv", "env.market.path=none.csv")
@@ -21,6 +22,10 @@ OWN_BARS = ("env=csv", "env.market.path=none.csv")
 def walk_task(make_settings):
     """The task of a user's own bars, with overnight gaps: its market is handed to PreparedTask by the test."""
     return make_settings(*OWN_BARS, small=False).env
+
+
+def discrete(fractions):
+    return Discrete(fractions=fractions, minimum_trade=0.0)
 
 
 def random_market(make_market, bars=900, seed=1):
@@ -66,7 +71,7 @@ def test_no_observation_fill_or_reward_depends_on_a_later_bar(fill, walk_task, m
     market = random_market(make_market)
     task = changed(walk_task, fill=fill, window=3)
     now = 800  # within the test split: the scaler and the tercile edges come from the training bars
-    actions = np.random.default_rng(0).integers(len(task.positions), size=900)
+    actions = np.random.default_rng(0).integers(len(task.positions.fractions), size=900)
     true = walk(PreparedTask(task, market, None), "test", actions)
     other = walk(PreparedTask(task, altered_after(market, now), None), "test", actions)
     upto = [place for place, (bar, *_) in enumerate(true) if bar <= now]
@@ -123,10 +128,10 @@ def test_the_first_reward_of_a_split_belongs_to_its_first_bar(walk_task, make_ma
     prepared = PreparedTask(walk_task, market, None)
     for split in ("validation", "test"):
         start = walk_task.split.segments(market)[split][0].start
-        seen = walk(prepared, split, [walk_task.positions.index(1.0)])
+        seen = walk(prepared, split, [walk_task.positions.fractions.index(1.0)])
         (one,) = market.instruments
         assert [bar for bar, *_ in seen] == [start - 1, start]
-        paid = math.log(one.close[start] / one.open[start] * (1 - walk_task.costs.rate()))
+        paid = math.log(one.close[start] / one.open[start] * (1 - prepared.rules.costs.rate))
         assert seen[1][2] == pytest.approx(paid, abs=1e-12)
 
 
@@ -253,7 +258,7 @@ def test_same_seed_same_trajectory_and_another_seed_another(prepared):
 
 
 def test_all_observations_lie_in_the_space(prepared):
-    task = changed(prepared.task, positions=[-20.0, 0.0, 20.0])
+    task = changed(prepared.task, positions=discrete([-20.0, 0.0, 20.0]))
     env = PreparedTask(task, prepared.market, None).env("train")
     rng = np.random.default_rng(0)
     observation, _ = env.reset(seed=0)
@@ -297,8 +302,8 @@ def test_the_env_works_under_gymnasium_wrappers(prepared):
     ("seed", "changes"),
     [
         (11, {"fill": "next_open"}),
-        (0, {"fill": "next_close", "window": 3, "positions": [-25.0, 0.0, 0.5, 25.0], "episode_bars": 60}),
-        (2**31 - 20, {"fill": "this_close", "positions": [-25.0, 0.0, 25.0], "episode_bars": 60}),
+        (0, {"fill": "next_close", "window": 3, "positions": discrete([-25.0, 0.0, 0.5, 25.0]), "episode_bars": 60}),
+        (2**31 - 20, {"fill": "this_close", "positions": discrete([-25.0, 0.0, 25.0]), "episode_bars": 60}),
     ],
 )
 def test_every_lane_is_bit_for_bit_the_single_environment_of_its_seed(seed, changes, prepared):
@@ -312,7 +317,7 @@ def test_every_lane_is_bit_for_bit_the_single_environment_of_its_seed(seed, chan
     )
     ends = {"truncated": 0, "terminated": 0}
     for _ in range(500):
-        actions = rng.integers(len(task.task.positions), size=lanes)
+        actions = rng.integers(len(task.task.positions.fractions), size=lanes)
         observations, rewards, dones, infos = many.step(actions)
         for lane, single in enumerate(singles):
             observation, reward, terminated, truncated, info = single.step(actions[lane])
@@ -326,7 +331,7 @@ def test_every_lane_is_bit_for_bit_the_single_environment_of_its_seed(seed, chan
                 observation, _ = single.reset()
             np.testing.assert_array_equal(observations[lane], observation)
     assert ends["truncated"] > 0
-    assert ends["terminated"] > 0 or max(task.task.positions) == 1.0
+    assert ends["terminated"] > 0 or max(task.task.positions.fractions) == 1.0
 
 
 def test_a_finished_lane_speaks_the_dialect_of_sb3(prepared):
@@ -338,7 +343,7 @@ def test_a_finished_lane_speaks_the_dialect_of_sb3(prepared):
         observations, rewards, dones, infos = env.step(np.array([0, 1, 2]))
         sums += rewards
         assert dones.tolist() == [step == 20] * 3
-        assert (infos == [{}] * 3) == (step < 20)
+        assert all((set(info) == {"log_return"}) == (step < 20) for info in infos)
     assert rewards.dtype == np.float32
     for lane, info in enumerate(infos):
         assert info["TimeLimit.truncated"] is True
@@ -352,7 +357,7 @@ def test_a_finished_lane_speaks_the_dialect_of_sb3(prepared):
 
 
 def test_a_bankrupt_lane_is_not_reported_as_truncated(prepared):
-    task = PreparedTask(changed(prepared.task, positions=[-80.0, 0.0, 80.0]), prepared.market, None)
+    task = PreparedTask(changed(prepared.task, positions=discrete([-80.0, 0.0, 80.0])), prepared.market, None)
     env = task.vec_env("train", 4, seed=0)
     env.reset()
     for _ in range(252):
@@ -373,7 +378,7 @@ def test_results_of_a_step_stay_as_they_are_when_the_next_is_taken(prepared):
     copies = [given[0].copy()]
     for step in range(7):
         observations, rewards, dones, infos = env.step(np.array([step % 3, 2]))
-        fresh = [observations, rewards, dones, *(info["terminal_observation"] for info in infos if info)]
+        fresh = [observations, rewards, dones, *(info["terminal_observation"] for info in infos if len(info) > 1)]
         given.extend(fresh)
         copies.extend(one.copy() for one in fresh)
     for one, copy in zip(given, copies, strict=True):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -126,6 +127,43 @@ class Feature(ABC):
     @abstractmethod
     def compute(self, instrument: Instrument) -> Floats:
         """Return an array of shape ``(n_bars, n_columns)``."""
+
+
+class Positions(ABC):
+    """What an action means: an option of ``conf/env/positions``.
+
+    ``minimum_trade`` is the smallest change of the target, as a fraction of equity, that is traded.
+    """
+
+    minimum_trade: float
+
+    @abstractmethod
+    def action_space(self) -> spaces.Discrete | spaces.Box:
+        """Return the space of one lane's action."""
+
+    @abstractmethod
+    def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
+        """Return each lane's target position (a fraction of equity) and what its reward is docked, ``(n_lanes,)``.
+
+        :param actions: shape ``(n_lanes, *action_space.shape)``
+        :param held: the target each lane holds now
+        """
+
+    @abstractmethod
+    def reach(self, targets: Floats, held: Floats) -> np.ndarray:
+        """Return the actions that lead towards targets, ``(n_lanes,)``: how baselines speak this language."""
+
+
+class Reward(ABC):
+    """What the learner is rewarded for: an option of ``conf/env/reward``."""
+
+    @abstractmethod
+    def kernel(self) -> tuple[int, float]:
+        """Return which of the ledger's rewards this is, and its setting."""
+
+    def has_unit(self) -> bool:
+        """Whether the reward is in log return, so that dividing by the market's volatility makes sense."""
+        return True
 
 
 @dataclass(frozen=True)

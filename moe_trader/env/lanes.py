@@ -13,17 +13,20 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from moe_trader.env import Floats
+from moe_trader.env import Floats, Positions
 from moe_trader.env.ledger import (
     COST,
     EQUITY,
+    INTEREST,
     MARK,
     N_COLUMNS,
     RUIN,
+    TARGET,
     TRADED,
     UNITS,
     CostRates,
     Prices,
+    Terms,
     observe_lanes,
     open_ledger,
     step_lanes,
@@ -34,15 +37,17 @@ from moe_trader.env.ledger import (
 class Rules:
     """What the lanes trade by.
 
-    :param positions: target position, as a fraction of equity, of each discrete action
+    :param positions: what an action means
     :param fill: index into :data:`~moe_trader.env.ledger.FILLS`
+    :param reward: which of the ledger's rewards, and its setting
     :param window: feature rows in an observation
     :param clip: bound of every number in an observation
     :param gate_columns: which numbers of an observation the gate may see
     """
 
-    positions: Floats
+    positions: Positions
     fill: int
+    reward: tuple[int, float]
     window: int
     clip: float
     costs: CostRates
@@ -84,7 +89,9 @@ class Lanes:
         self._episode_bars = episode_bars
         lengths = np.array([len(stretch) for stretch in stretches], dtype=np.float64)
         self._chances = np.cumsum(lengths / lengths.sum())
-        self._ruin = RUIN * rules.initial_equity
+        self._terms = Terms(
+            rules.fill, RUIN * rules.initial_equity, rules.positions.minimum_trade, *rules.reward, rules.costs
+        )
         self.ledger = np.zeros((n, N_COLUMNS))
         self.bars = np.zeros(n, dtype=np.int64)
         self.starts = np.zeros(n, dtype=np.int64)
@@ -92,9 +99,10 @@ class Lanes:
         size = rules.window * tape.features.shape[1] + 2
         self.observations = np.zeros((n, size), dtype=np.float32)
         self.rewards = np.zeros(n)
+        self.log_returns = np.zeros(n)
         self.bankrupt = np.zeros(n, dtype=np.bool_)
         self.observation_space = spaces.Box(-rules.clip, rules.clip, (size,), np.float32)
-        self.action_space = spaces.Discrete(len(rules.positions))
+        self.action_space = rules.positions.action_space()
 
     def reset(self, lane: int, rng: np.random.Generator) -> None:
         """Start an episode in one lane: all cash, at a random bar of a random stretch unless episodes are whole."""
@@ -112,21 +120,21 @@ class Lanes:
         self.ends[lane] = end
         open_ledger(self.ledger[lane], self.rules.initial_equity, self.tape.prices.close[start])
 
-    def step(self, actions: NDArray[np.int64]) -> None:
-        """Move every lane one bar on, filling :attr:`rewards` and :attr:`bankrupt`."""
-        rules = self.rules
+    def step(self, actions: np.ndarray) -> None:
+        """Move every lane one bar on, filling :attr:`rewards`, :attr:`log_returns` and :attr:`bankrupt`."""
+        targets, docked = self.rules.positions.targets(actions, self.target)
         step_lanes(
             self.ledger,
             self.bars,
             self.ends,
-            rules.positions[actions],
-            rules.fill,
+            targets,
             self.tape.prices,
-            rules.costs,
-            self._ruin,
+            self._terms,
             self.rewards,
+            self.log_returns,
             self.bankrupt,
         )
+        self.rewards -= docked
 
     def observe(self) -> NDArray[np.float32]:
         """Return every lane's observation, shape ``(n, size)``; the same array at each call."""
@@ -138,6 +146,11 @@ class Lanes:
     def finished(self) -> NDArray[np.bool_]:
         """Lanes at the end of their episode's bars."""
         return self.bars >= self.ends
+
+    @property
+    def target(self) -> Floats:
+        """Target position that each lane holds, as a fraction of equity."""
+        return self.ledger[:, TARGET]
 
     @property
     def equity(self) -> Floats:
@@ -160,7 +173,7 @@ class Lanes:
         return self.ledger[:, COST]
 
     def log_profit(self, lane: int) -> float:
-        """Return log(equity / initial equity): what the episode's rewards have summed to."""
+        """Return log(equity / initial equity): what the episode's log returns have summed to."""
         return float(np.log(self.ledger[lane, EQUITY] / self.rules.initial_equity))
 
     def account(self, lane: int) -> dict[str, float]:
@@ -172,8 +185,9 @@ class Lanes:
             "cash": float(row[EQUITY] - row[UNITS] * row[MARK]),
             "exposure": float(row[UNITS] * row[MARK] / row[EQUITY]),
             "cost": float(row[COST]),
+            "interest": float(row[INTEREST]),
             "traded": float(row[TRADED]),
-            "log_return": float(self.rewards[lane]),
+            "log_return": float(self.log_returns[lane]),
         }
 
 

@@ -8,67 +8,93 @@ charged on the amount ordered. With 0.1 % and equity 1,000, buying all in leaves
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from pydantic import Field
 
 from moe_trader.env import Floats
-from moe_trader.option import option
 
-EQUITY, UNITS, MARK, TARGET, ENTRY_EQUITY, TRADED, COST = range(7)
-N_COLUMNS = 7
+EQUITY, UNITS, MARK, TARGET, ENTRY_EQUITY, TRADED, COST, INTEREST, MEMORY_A, MEMORY_B = range(10)
+N_COLUMNS = 10
 
 FILLS = ("this_close", "next_open", "next_close")
 THIS_CLOSE, NEXT_OPEN, NEXT_CLOSE = range(3)
 
+LOG_RETURN, DIFFERENTIAL_SHARPE, DRAWDOWN, TURNOVER = range(4)
+
 RUIN = 1e-6  # of the initial equity: a lane at or below it is bankrupt and ends, which keeps log rewards finite
-
-NonNegative = Annotated[float, Field(ge=0)]
-
-
-@option
-class Costs:
-    """What trading costs.
-
-    :param proportional_bp: commission on the amount traded, basis points
-    :param half_spread_bp: half the bid-ask spread and slippage, on the amount traded, basis points
-    :param fixed_entry: per order that opens or enlarges a position, in currency
-    :param fixed_exit: per order that closes or reduces a position, in currency; a reversal pays both
-    :param borrow_annual: interest on the value of a short position held overnight, a fraction per year of calendar time
-    """
-
-    proportional_bp: NonNegative
-    half_spread_bp: NonNegative
-    fixed_entry: NonNegative
-    fixed_exit: NonNegative
-    borrow_annual: NonNegative
-
-    def rate(self) -> float:
-        """Return the cost of trading one unit of currency."""
-        return (self.proportional_bp + self.half_spread_bp) * 1e-4
-
-    def rates(self) -> CostRates:
-        """Return the costs as the kernel takes them."""
-        return CostRates(self.rate(), self.fixed_entry, self.fixed_exit, self.borrow_annual)
 
 
 class CostRates(NamedTuple):
-    """Costs in the units of the kernel: a fraction of the amount, currency, currency, a fraction per year."""
+    """Costs in the units of the kernel.
+
+    :param rate: fraction of the amount traded
+    :param entry: currency for an order that opens or enlarges a position
+    :param exit: currency for an order that closes or reduces one
+    :param slippage: fraction of the amount traded, times a bar's volatility
+    :param impact: the same, times the root of the share of the bar's volume
+    :param volume_cap: largest share of a bar's volume that is traded
+    :param borrow: fraction of a short position's value per year
+    :param credit: fraction of positive cash per year, earned
+    :param debit: fraction of negative cash per year, paid
+    """
 
     rate: float
     entry: float
     exit: float
+    slippage: float
+    impact: float
+    volume_cap: float
     borrow: float
+    credit: float
+    debit: float
+
+
+FREE = CostRates(0.0, 0.0, 0.0, 0.0, 0.0, np.inf, 0.0, 0.0, 0.0)
+
+
+class Cost(ABC):
+    """A piece of what trading costs: an entry of ``env.costs``."""
+
+    @abstractmethod
+    def rates(self) -> CostRates:
+        """Return this piece's part; everything else is :data:`FREE`'s."""
+
+
+def total(costs: Iterable[Cost]) -> CostRates:
+    """Return the rates of all pieces together: sums, and the tightest volume cap."""
+    parts = [FREE, *(cost.rates() for cost in costs)]
+    summed = CostRates(*(float(sum(column)) for column in zip(*parts, strict=True)))
+    return summed._replace(volume_cap=float(min(part.volume_cap for part in parts)))
 
 
 class Prices(NamedTuple):
-    """Bars of all instruments, one after the other, shape ``(n_bars,)``; ``years`` since the bar before."""
+    """Bars of all instruments, one after the other, each of shape ``(n_bars,)``.
+
+    :param years: since the bar before
+    :param volatility: of one bar's log return, known at its close
+    :param volume: units traded in the bar
+    """
 
     open: Floats
     close: Floats
     years: Floats
+    volatility: Floats
+    volume: Floats
+
+
+class Terms(NamedTuple):
+    """What every lane trades by; see :class:`~moe_trader.env.lanes.Rules`."""
+
+    fill: int
+    ruin: float
+    minimum_trade: float
+    reward: int
+    reward_setting: float
+    costs: CostRates
 
 
 @njit(cache=True)
@@ -87,12 +113,17 @@ def _mark(row: Floats, price: float) -> None:
 
 
 @njit(cache=True)
-def _trade(row: Floats, target: float, costs: CostRates) -> None:
+def _trade(row: Floats, target: float, volatility: float, volume: float, costs: CostRates) -> None:
     """Move the position to ``target`` x equity at the mark price, after costs."""
-    held = row[UNITS] * row[MARK]
-    traded = abs(target * row[EQUITY] - held)
+    ordered = target * row[EQUITY] - row[UNITS] * row[MARK]
+    cap = np.inf if costs.volume_cap == np.inf else costs.volume_cap * volume * row[MARK]
+    traded = min(abs(ordered), cap)
+    if traded == 0.0 and cap == 0.0:
+        return
+    cost = (costs.rate + costs.slippage * volatility) * traded
+    if costs.impact > 0:
+        cost += costs.impact * volatility * np.sqrt(traded / (volume * row[MARK])) * traded
     before, after = row[TARGET], target
-    cost = costs.rate * traded
     reverses = before * after < 0
     if reverses or abs(after) > abs(before):
         cost += costs.entry
@@ -101,40 +132,79 @@ def _trade(row: Floats, target: float, costs: CostRates) -> None:
     row[TRADED] = traded / row[EQUITY]
     row[COST] += cost
     row[EQUITY] -= cost
-    row[UNITS] = target * row[EQUITY] / row[MARK] if row[EQUITY] > 0 else 0.0
+    if row[EQUITY] <= 0:
+        row[UNITS] = 0.0
+    elif traded < abs(ordered):
+        row[UNITS] += np.sign(ordered) * traded / row[MARK]
+        target = row[UNITS] * row[MARK] / row[EQUITY]  # what is left can be ordered again
+    else:
+        row[UNITS] = target * row[EQUITY] / row[MARK]
     row[TARGET] = target
     row[ENTRY_EQUITY] = row[EQUITY]
 
 
 @njit(cache=True)
-def step_ledger(
-    row: Floats, bar: int, target: float, fill: int, prices: Prices, costs: CostRates, ruin: float
-) -> tuple[float, bool]:
+def _carry(row: Floats, years: float, costs: CostRates) -> None:
+    """Charge and pay interest on what is carried out of a close: short positions and cash."""
+    held = row[UNITS] * row[MARK]
+    cash = row[EQUITY] - held
+    fee = costs.borrow * years * max(-held, 0.0) + costs.debit * years * max(-cash, 0.0)
+    earned = costs.credit * years * max(cash, 0.0)
+    row[COST] += fee
+    row[INTEREST] = earned
+    row[EQUITY] += earned - fee
+
+
+@njit(cache=True)
+def _shape(row: Floats, log_return: float, kind: int, setting: float) -> float:
+    """Return the reward of a bar from its log return and what the lane remembers."""
+    if kind == DIFFERENTIAL_SHARPE:
+        first, second = row[MEMORY_A], row[MEMORY_B]
+        up, up_square = log_return - first, log_return * log_return - second
+        spread = second - first * first
+        row[MEMORY_A] += setting * up
+        row[MEMORY_B] += setting * up_square
+        if spread <= 1e-12:  # nothing has happened yet: there is no ratio to raise
+            return 0.0
+        return (second * up - 0.5 * first * up_square) / spread**1.5
+    if kind == DRAWDOWN:
+        level = row[MEMORY_A] - log_return  # log drawdown, 0 at a peak
+        deeper = max(level, 0.0) - row[MEMORY_A]
+        row[MEMORY_A] = max(level, 0.0)
+        return log_return - setting * max(deeper, 0.0)
+    if kind == TURNOVER:
+        return log_return - setting * row[TRADED]
+    return log_return
+
+
+@njit(cache=True)
+def step_ledger(row: Floats, bar: int, target: float, prices: Prices, terms: Terms) -> tuple[float, float, bool]:
     """Carry one lane from the close of ``bar`` to the next close, moving to ``target`` at the fill.
 
-    A target equal to the one before is no order: the position is left to drift.
+    A target within ``terms.minimum_trade`` of the one before is no order, unless it closes the position: what is held
+    is left to drift. Equity at or below ``terms.ruin`` is bankruptcy: the lane is closed out there, and keeps exactly
+    that.
 
-    :param ruin: equity at or below which the lane is bankrupt: it is closed out there, and keeps exactly that
-    :return: log(equity after / equity before), and whether the lane went bankrupt
+    :return: reward, log(equity after / equity before), and whether the lane went bankrupt
     """
     before = row[EQUITY]
     row[TRADED] = 0.0
     row[COST] = 0.0
-    changes = target != row[TARGET]
+    row[INTEREST] = 0.0
+    fill, ruin, costs = terms.fill, terms.ruin, terms.costs
+    changes = target != row[TARGET] and (target == 0.0 or abs(target - row[TARGET]) >= terms.minimum_trade)
+    volatility, volume = prices.volatility[bar], prices.volume[bar]
     if fill == THIS_CLOSE and changes:
-        _trade(row, target, costs)
-    if row[UNITS] < 0:  # the loan is the position carried out of this close
-        interest = costs.borrow * prices.years[bar + 1] * -row[UNITS] * row[MARK]
-        row[COST] += interest
-        row[EQUITY] -= interest
-    if fill == NEXT_OPEN:
+        _trade(row, target, volatility, volume, costs)
+    _carry(row, prices.years[bar + 1], costs)
+    if fill == NEXT_OPEN and row[EQUITY] > ruin:
         _mark(row, prices.open[bar + 1])
         if changes and row[EQUITY] > ruin:
-            _trade(row, target, costs)
+            _trade(row, target, volatility, volume, costs)
     if row[EQUITY] > ruin:
         _mark(row, prices.close[bar + 1])
     if fill == NEXT_CLOSE and changes and row[EQUITY] > ruin:
-        _trade(row, target, costs)
+        _trade(row, target, volatility, volume, costs)
     bankrupt = row[EQUITY] <= ruin
     if bankrupt:
         row[EQUITY] = ruin
@@ -142,7 +212,8 @@ def step_ledger(
         row[UNITS] = 0.0
         row[TARGET] = 0.0
         row[MARK] = prices.close[bar + 1]
-    return np.log(row[EQUITY] / before), bankrupt
+    log_return = np.log(row[EQUITY] / before)
+    return _shape(row, log_return, terms.reward, terms.reward_setting), log_return, bankrupt
 
 
 @njit(cache=True, nogil=True)
@@ -151,11 +222,10 @@ def step_lanes(
     bars: np.ndarray,
     ends: np.ndarray,
     targets: Floats,
-    fill: int,
     prices: Prices,
-    costs: CostRates,
-    ruin: float,
+    terms: Terms,
     rewards: Floats,
+    log_returns: Floats,
     bankrupt: np.ndarray,
 ) -> None:
     """Step every lane in place: ``ledger (n_lanes, N_COLUMNS)``, the rest ``(n_lanes,)``; ``bars`` moves on by one.
@@ -164,11 +234,12 @@ def step_lanes(
     """
     for lane in range(len(bars)):
         if bars[lane] >= ends[lane]:
-            rewards[lane] = 0.0
-            ledger[lane, TRADED] = 0.0
-            ledger[lane, COST] = 0.0
+            rewards[lane] = log_returns[lane] = 0.0
+            ledger[lane, TRADED] = ledger[lane, COST] = ledger[lane, INTEREST] = 0.0
             continue
-        rewards[lane], bankrupt[lane] = step_ledger(ledger[lane], bars[lane], targets[lane], fill, prices, costs, ruin)
+        rewards[lane], log_returns[lane], bankrupt[lane] = step_ledger(
+            ledger[lane], bars[lane], targets[lane], prices, terms
+        )
         bars[lane] += 1
         if bankrupt[lane]:
             ends[lane] = bars[lane]

@@ -10,15 +10,30 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from moe_trader.env import SPLITS, Feature, Floats, Labels, Market, MarketError, MarketSource, RegimeLabeller, Split
-from moe_trader.env.features import Scaler
+from moe_trader.env import (
+    SPLITS,
+    Feature,
+    Floats,
+    Labels,
+    Market,
+    MarketError,
+    MarketSource,
+    Positions,
+    RegimeLabeller,
+    Reward,
+    Split,
+)
+from moe_trader.env.features import Scaler, log_returns
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
-from moe_trader.env.ledger import FILLS, Costs, Prices
+from moe_trader.env.ledger import FILLS, Cost, Prices, total
 from moe_trader.env.trading_env import TradingEnv
 from moe_trader.option import option
 
 if TYPE_CHECKING:
     from moe_trader.env.trading_vec_env import TradingVecEnv, UnitRewards
+
+
+VOLATILITY_SPAN = 20  # bars, of the volatility that slippage and impact are charged by
 
 
 @option
@@ -32,9 +47,10 @@ class TradingTask:
     :param window: feature rows (bars) in an observation
     :param clip: bound of the standardised features
     :param regimes: names the market condition of each bar, for the tables
-    :param positions: target position of each discrete action, as a fraction of equity
+    :param positions: what an action means
     :param fill: when an order decided at a close is filled; ``this_close`` is not tradable, and reported as such
-    :param costs: what trading costs
+    :param costs: name -> piece of what trading costs
+    :param reward: what the learner is rewarded for
     :param initial_equity: currency
     :param unit_rewards: show the learner its rewards in units of the training split's bar volatility
     :param episode_bars: longest training episode
@@ -47,9 +63,10 @@ class TradingTask:
     window: PositiveInt
     clip: PositiveFloat
     regimes: RegimeLabeller
-    positions: Annotated[list[float], Field(min_length=2)]
+    positions: Positions
     fill: Literal["next_open", "next_close", "this_close"]
-    costs: Costs
+    costs: dict[str, Cost]
+    reward: Reward
     initial_equity: PositiveFloat
     unit_rewards: bool
     episode_bars: Annotated[int, Field(ge=2)]
@@ -58,8 +75,6 @@ class TradingTask:
         for name in self.gate_features:
             if name not in self.features:
                 raise ValueError(f"gate_features: {name!r} is none of env.features ({', '.join(self.features)})")
-        if len(set(self.positions)) < len(self.positions) or 0.0 not in self.positions:
-            raise ValueError(f"positions: expected different fractions, 0 among them, got {self.positions}")
 
     def prepare(self, scaler: Scaler | None = None) -> PreparedTask:
         """Load the market and compute everything that does not change while trading.
@@ -70,6 +85,9 @@ class TradingTask:
         market = self.market.load()
         if self.fill == "next_open" and not market.opens_are_real:
             raise MarketError(f"{market.name} has no true opens: set env.fill=next_close")
+        rates = total(self.costs.values())
+        if (rates.impact > 0 or rates.volume_cap < np.inf) and not all(one.volume.any() for one in market.instruments):
+            raise MarketError(f"{market.name} has no volume, which market impact in env.costs needs")
         return PreparedTask(self, market, scaler)
 
 
@@ -118,11 +136,12 @@ class PreparedTask:
         self.scaler = scaler
         self.tape = Tape(_prices(market), scaler.apply(raw, task.clip).astype(np.float32))
         self.rules = Rules(
-            positions=np.array(task.positions),
+            positions=task.positions,
             fill=FILLS.index(task.fill),
+            reward=task.reward.kernel(),
             window=task.window,
             clip=task.clip,
-            costs=task.costs.rates(),
+            costs=total(task.costs.values()),
             initial_equity=task.initial_equity,
             gate_columns=self._gate_columns(),
         )
@@ -147,7 +166,7 @@ class PreparedTask:
         from moe_trader.env.trading_vec_env import UnitRewards
 
         env = self.vec_env("train", n_envs, seed)
-        if not self.task.unit_rewards:
+        if not (self.task.unit_rewards and self.task.reward.has_unit()):
             return env
         closes = [np.log(self.tape.prices.close[part.first : part.last + 1]) for part in self._stretches["train"]]
         volatility = float(np.concatenate([np.diff(close) for close in closes]).std())
@@ -167,7 +186,7 @@ class PreparedTask:
 
     def evaluated(self, split: str) -> list[Evaluated]:
         """Return what each lane of :meth:`walk` goes through."""
-        references = self.task.market.reference_targets(self.market, self.task.costs.rate())
+        references = self.task.market.reference_targets(self.market, self.rules.costs.rate)
         found = []
         for stretch, index in zip(self._stretches[split], self._instruments[split], strict=True):
             one, rows = self.market.instruments[index], slice(*(stretch.first, stretch.last) - self._offsets[index])
@@ -191,7 +210,6 @@ class PreparedTask:
             "features": self.feature_names,
             "window": self.task.window,
             "scaler": dataclasses.asdict(self.scaler),
-            "positions": list(self.task.positions),
         }
 
     def _stretch(self, split: str, part: Any) -> Stretch:
@@ -219,12 +237,16 @@ class PreparedTask:
 
 
 def _prices(market: Market) -> Prices:
-    years = []
+    years, volatility = [], []
     for one in market.instruments:
         gaps = np.diff(one.time, prepend=one.time[:1]) / np.timedelta64(1, "s")
         years.append(gaps / (365.25 * 86_400))
+        squares = log_returns(one) ** 2
+        volatility.append(np.sqrt(squares.ewm(span=VOLATILITY_SPAN, adjust=False).mean().to_numpy()))
     return Prices(
         np.concatenate([one.open for one in market.instruments]),
         np.concatenate([one.close for one in market.instruments]),
         np.concatenate(years),
+        np.concatenate(volatility),
+        np.concatenate([one.volume for one in market.instruments]),
     )

@@ -10,11 +10,12 @@ import numpy as np
 from moe_trader.env.lanes import Lanes
 
 
-class TradingEnv(gym.Env[np.ndarray, np.int64]):
+class TradingEnv(gym.Env[np.ndarray, Any]):
     """Trade one instrument at a time; the reward is the log change of equity.
 
-    Observation: ``(window x n_features + 2,)`` float32, causal features and the account. Action: index of a target
-    position. An episode ends (*terminated*) when the account is bankrupt and (*truncated*) when its bars are used up.
+    Observation: ``(window x n_features + 2,)`` float32, causal features and the account. Action: what ``env.positions``
+    says. ``info`` holds the account, and the plain ``log_return`` whatever the reward is. An episode ends
+    (*terminated*) when the account is bankrupt and (*truncated*) when its bars are used up.
     Made by :meth:`moe_trader.env.task.PreparedTask.env`.
 
     :param lanes: an engine of one lane
@@ -34,15 +35,18 @@ class TradingEnv(gym.Env[np.ndarray, np.int64]):
         """Start an episode, all cash, at a random bar drawn from ``seed``."""
         super().reset(seed=seed)
         self._lanes.reset(0, self.np_random)
-        self._lanes.rewards[0] = 0.0
+        self._lanes.log_returns[0] = 0.0
         return self._lanes.observe()[0].copy(), self._lanes.account(0)
 
-    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Order the target position of ``action`` and carry the account to the next close."""
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Order what ``action`` says and carry the account to the next close.
+
+        :raises ValueError: for an action outside the action space
+        """
         lanes = self._lanes
-        if not 0 <= action < len(lanes.rules.positions):
-            raise ValueError(f"expected an action from 0 to {len(lanes.rules.positions) - 1}, got {action}")
-        lanes.step(np.array([action], dtype=np.int64))
+        if isinstance(self.action_space, gym.spaces.Discrete) and not 0 <= action < self.action_space.n:
+            raise ValueError(f"expected an action from 0 to {self.action_space.n - 1}, got {action}")
+        lanes.step(np.asarray(action, dtype=self.action_space.dtype)[None])
         terminated = bool(lanes.bankrupt[0])
         truncated = bool(lanes.finished[0]) and not terminated
         return lanes.observe()[0].copy(), float(lanes.rewards[0]), terminated, truncated, lanes.account(0)

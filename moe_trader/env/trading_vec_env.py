@@ -15,9 +15,9 @@ from moe_trader.env.lanes import Lanes, lane_generators
 class TradingVecEnv(VecEnv):
     """The rules of :class:`~moe_trader.env.trading_env.TradingEnv` for many lanes in one compiled kernel.
 
-    A finished lane starts a new episode at once, as SB3 expects: its ``info`` then holds ``terminal_observation``,
-    ``TimeLimit.truncated`` and ``episode`` (``r``: log profit, ``l``: bars). With one seed, lane i goes through exactly
-    what ``TradingEnv`` with seed + i goes through.
+    ``info`` always holds the plain ``log_return``. A finished lane starts a new episode at once, as SB3 expects: its
+    ``info`` then also holds ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` (``r``: log profit,
+    ``l``: bars). With one seed, lane i goes through exactly what ``TradingEnv`` with seed + i goes through.
 
     :param lanes: the engine
     :param seed: of the start offsets; ``None``: from the operating system
@@ -30,7 +30,7 @@ class TradingVecEnv(VecEnv):
         self.lanes = lanes
         self.gate_columns = lanes.rules.gate_columns
         self._generators = lane_generators(lanes.n, seed)
-        self._actions = np.zeros(lanes.n, dtype=np.int64)
+        self._actions = np.zeros((lanes.n, *(lanes.action_space.shape or ())), dtype=lanes.action_space.dtype)
 
     def reset(self) -> np.ndarray:
         """Start an episode in every lane and return the observations, shape ``(n_lanes, size)``."""
@@ -44,8 +44,8 @@ class TradingVecEnv(VecEnv):
         return self.lanes.observe().copy()
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take one action index for each lane."""
-        self._actions = np.asarray(actions, dtype=np.int64).reshape(self.num_envs)
+        """Take one action for each lane, shape ``(n_lanes, *action_space.shape)``."""
+        self._actions = np.asarray(actions, dtype=self._actions.dtype).reshape(self._actions.shape)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every lane; return observations, rewards (float32), dones and infos."""
@@ -53,10 +53,10 @@ class TradingVecEnv(VecEnv):
         lanes.step(self._actions)
         dones = lanes.finished | lanes.bankrupt
         observations = lanes.observe().copy()
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        infos: list[dict[str, Any]] = [{"log_return": value} for value in lanes.log_returns.tolist()]
         if dones.any():
             for lane in np.flatnonzero(dones).tolist():
-                infos[lane] = {
+                infos[lane] |= {
                     "terminal_observation": observations[lane].copy(),
                     "TimeLimit.truncated": not bool(lanes.bankrupt[lane]),
                     "episode": {"r": lanes.log_profit(lane), "l": int(lanes.bars[lane] - lanes.starts[lane])},

@@ -39,7 +39,7 @@ class Lanes(Protocol):
     """Accounts that walk the bars of a split together; see :class:`moe_trader.env.lanes.Lanes`."""
 
     n: int
-    rewards: Floats
+    log_returns: Floats
 
     def reset(self, lane: int, rng: np.random.Generator) -> None:
         """Go back to the first bar."""
@@ -49,6 +49,10 @@ class Lanes(Protocol):
 
     def step(self, actions: np.ndarray) -> None:
         """Carry every lane one bar on."""
+
+    @property
+    def target(self) -> Floats:
+        """Target position held."""
 
     @property
     def exposure(self) -> Floats:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from moe_trader.evaluation import Decider, Walkable
@@ -52,7 +51,7 @@ def evaluate(
     for split in splits:
         log.info("Evaluating on the %s split", split)
         trace = walk(task, split, agent, single, seed)
-        steps = make.steps_table(trace, regimes, names, np.array(task.task.positions))
+        steps = make.steps_table(trace, regimes, names)
         parts["steps"].append(steps)
         parts["by_regime"].append(make.by_regime_table(steps, regimes, names))
         parts["experts"].append(make.performance_table(trace, task.task.initial_equity, per_year, seed))

@@ -15,7 +15,7 @@ from moe_trader.evaluation.walk import Trace
 ALL = "all"
 
 
-def steps_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str], positions: Floats) -> pd.DataFrame:
+def steps_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str]) -> pd.DataFrame:
     """Return one row for each evaluated bar of the mixture: who was listened to, what was done, what it earned."""
     parts = []
     for i, one in enumerate(trace.instruments):
@@ -29,7 +29,7 @@ def steps_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str], po
         }
         columns |= {f"gate_{name}": trace.gate[:n, i, k] for k, name in enumerate(experts)}
         columns |= {"position": trace.position[:n, 0, i], "reward": trace.reward[:n, 0, i]}
-        columns |= {f"own_{name}": positions[trace.own_action[:n, i, k]] for k, name in enumerate(experts)}
+        columns |= {f"own_{name}": trace.own_target[:n, i, k] for k, name in enumerate(experts)}
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
 

@@ -20,7 +20,8 @@ class Strategy:
     :param kind: what the tables group it by
     :param agent: who decides; ``None``: ``targets`` do
     :param weights: gate weights at each decision, shape ``(n_decisions, n_instruments, K)``
-    :param targets: action at each decision, shape ``(n_decisions, n_instruments)``
+    :param targets: target position at each decision, shape ``(n_decisions, n_instruments)``
+    :param actions: action at each decision, shape ``(n_decisions, n_instruments, ...)``
     :param sampled: draw from the mixture instead of taking its most likely action
     """
 
@@ -28,7 +29,8 @@ class Strategy:
     kind: Kind
     agent: Decider | None = None
     weights: Floats | None = None
-    targets: np.ndarray | None = None
+    targets: Floats | None = None
+    actions: np.ndarray | None = None
     sampled: bool = False
 
 
@@ -37,7 +39,8 @@ class Trace:
     """What every strategy did; arrays have shape ``(n_decisions, n_strategies, n_instruments)``.
 
     Rewards are log returns; NaN stands after an instrument's last bar. ``position`` is the target of each decision,
-    ``exposure`` the position's value over equity at the close that follows.
+    ``exposure`` the position's value over equity at the close that follows, ``own_target`` the target each expert would
+    have chosen in the mixture's place, shape ``(n_decisions, n_instruments, K)``.
     """
 
     split: str
@@ -50,7 +53,7 @@ class Trace:
     cost: Floats
     equity: Floats
     gate: Floats
-    own_action: np.ndarray
+    own_target: Floats
 
     def index(self, name: str) -> int:
         """Return the place of a strategy."""
@@ -72,25 +75,31 @@ def walk(task: Walkable, split: str, agent: Decider, single: Decider | None, see
     shape = (length, len(strategies), len(instruments))
     record = {name: np.full(shape, np.nan) for name in ("reward", "exposure", "traded", "cost", "equity")}
     position = np.full(shape, np.nan)
-    own_action = np.zeros((length, len(instruments), len(agent.expert_names)), dtype=np.int64)
-    fractions = np.array(task.task.positions)
+    positions = task.task.positions
+    own_target = np.zeros((length, len(instruments), len(agent.expert_names)))
+    space = positions.action_space()
     alive = np.array([len(one) for one in instruments])
     for at in range(length):
         observations = lanes.observe().reshape(len(strategies), len(instruments), -1)
-        actions = np.zeros(shape[1:], dtype=np.int64)
+        actions = np.zeros((*shape[1:], *space.shape), dtype=space.dtype)
+        held = lanes.target.reshape(shape[1:])
         for who in dict.fromkeys((s.agent, s.sampled) for s in strategies if s.agent is not None):
             _decide(strategies, who, observations, actions, at, seed)
         for row, strategy in enumerate(strategies):
             if strategy.targets is not None:
-                actions[row] = strategy.targets[at]
-        own_action[at] = agent.expert_actions(observations[0])
-        lanes.step(actions.ravel())
+                actions[row] = positions.reach(strategy.targets[at], held[row])
+            elif strategy.actions is not None:
+                actions[row] = strategy.actions[at]
+        for k, own in enumerate(np.swapaxes(agent.expert_actions(observations[0]), 0, 1)):
+            own_target[at, :, k] = positions.targets(own, held[0])[0]
+        wanted = positions.targets(actions.reshape(-1, *space.shape), lanes.target)[0]
+        lanes.step(actions.reshape(-1, *space.shape))
         on = at < alive
-        position[at][:, on] = fractions[actions][:, on]
+        position[at][:, on] = wanted.reshape(shape[1:])[:, on]
         for name, values in record.items():
-            whole = lanes.rewards if name == "reward" else getattr(lanes, name)
+            whole = lanes.log_returns if name == "reward" else getattr(lanes, name)
             values[at][:, on] = whole.reshape(shape[1:])[:, on]
-    return Trace(split, strategies, instruments, position=position, gate=gate, own_action=own_action, **record)
+    return Trace(split, strategies, instruments, position=position, gate=gate, own_target=own_target, **record)
 
 
 def _decide(
@@ -108,7 +117,7 @@ def _decide(
     weights = np.concatenate([s.weights[at] for s in (strategies[row] for row in rows) if s.weights is not None])
     batch = observations[rows].reshape(len(weights), -1)
     chosen = agent.draw(batch, weights, seed + at) if sampled else agent.act(batch, weights)
-    actions[rows] = chosen.reshape(len(rows), -1)
+    actions[rows] = chosen.reshape(len(rows), *actions.shape[1:])
 
 
 def _rewind(lanes: Lanes) -> None:
@@ -121,7 +130,7 @@ def _gate_over_time(task: Walkable, split: str, agent: Decider, length: int, n: 
     """Return the gate's weights at each decision; it sees the market alone, so no account need be traded."""
     lanes = task.walk(split, 1)
     _rewind(lanes)
-    flat = np.full(n, list(task.task.positions).index(0.0))
+    flat = task.task.positions.reach(np.zeros(n), np.zeros(n))
     weights = np.zeros((length, n, len(agent.expert_names)))
     for at in range(length):
         weights[at] = agent.gate_weights(lanes.observe())
@@ -151,18 +160,17 @@ def _strategies(
     found.append(Strategy("shuffled_gate", "ablation", agent, shuffle_in_time(gate, instruments, seed)))
     if single is not None:
         found.append(Strategy("single_policy", "single", single, np.ones((length, n, 1))))
-    fractions = np.array(task.task.positions)
-    held = int(np.abs(fractions - 1.0).argmin())
-    rng = np.random.default_rng(seed)
-    found.append(Strategy("random", "baseline", targets=rng.integers(len(fractions), size=(length, n))))
-    found.append(Strategy("flat", "baseline", targets=np.full((length, n), int(np.abs(fractions).argmin()))))
-    found.append(Strategy("buy_and_hold", "baseline", targets=np.full((length, n), held)))
+    space = task.task.positions.action_space()
+    space.seed(seed)
+    drawn = np.array([[space.sample() for _ in range(n)] for _ in range(length)])
+    found.append(Strategy("random", "baseline", actions=drawn))
+    found.append(Strategy("flat", "baseline", targets=np.zeros((length, n))))
+    found.append(Strategy("buy_and_hold", "baseline", targets=np.ones((length, n))))
     for name in instruments[0].references:
         targets = np.zeros((length, n))
         for i, one in enumerate(instruments):
             targets[: len(one), i] = one.references[name]
-        nearest = np.abs(fractions[:, None, None] - targets).argmin(0)
-        found.append(Strategy(name, "reference", targets=nearest))
+        found.append(Strategy(name, "reference", targets=targets))
     return found
 
 

@@ -1,0 +1,122 @@
+"""What an action means: the position an agent may ask for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from gymnasium import spaces
+from pydantic import Field, PositiveFloat
+
+from moe_trader.env import Floats, Positions
+from moe_trader.option import option
+
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+@option
+class Discrete(Positions):
+    """One action for each of a list of target positions.
+
+    :param fractions: of equity; above 1 is leverage, below 0 short, and 0 must be among them
+    :param minimum_trade: smallest change of the target, as a fraction of equity, that is traded
+    """
+
+    fractions: Annotated[list[float], Field(min_length=2)]
+    minimum_trade: NonNegative
+
+    def __post_init__(self) -> None:
+        if len(set(self.fractions)) < len(self.fractions) or 0.0 not in self.fractions:
+            raise ValueError(f"fractions: expected different numbers, 0 among them, got {self.fractions}")
+
+    def action_space(self) -> spaces.Discrete:
+        """Return ``Discrete(n)``."""
+        return spaces.Discrete(len(self.fractions))
+
+    def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
+        """Look the fractions up."""
+        return np.array(self.fractions)[actions], np.zeros(len(held))
+
+    def reach(self, targets: Floats, held: Floats) -> np.ndarray:
+        """Return the actions with the nearest fractions."""
+        nearest: np.ndarray = np.abs(np.array(self.fractions)[:, None] - targets).argmin(0)
+        return nearest
+
+
+@option
+class Continuous(Positions):
+    """The action is the target position itself, a number in [-1, 1] that spans ``low`` to ``high``.
+
+    The target is 0 where the action is 0 if ``low = -high``; otherwise the middle of the range.
+
+    :param low: most negative target, as a fraction of equity; 0 bans short positions
+    :param high: largest target; above 1 is leverage
+    :param minimum_trade: smallest change of the target, as a fraction of equity, that is traded
+    """
+
+    low: Annotated[float, Field(le=0)]
+    high: PositiveFloat
+    minimum_trade: NonNegative
+
+    def action_space(self) -> spaces.Box:
+        """Return ``Box(-1, 1, (1,))``, the range that SB3's Gaussian policies expect."""
+        return spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
+        """Spread [-1, 1] over [low, high]; actions beyond it count as its ends."""
+        unit = np.clip(np.asarray(actions, dtype=np.float64).reshape(len(held)), -1.0, 1.0)
+        return self.low + (unit + 1.0) / 2.0 * (self.high - self.low), np.zeros(len(held))
+
+    def reach(self, targets: Floats, held: Floats) -> np.ndarray:
+        """Return the actions of the targets, which are moved into the range where they lie outside."""
+        inside = np.clip(targets, self.low, self.high)
+        return (2.0 * (inside - self.low) / (self.high - self.low) - 1.0).astype(np.float64)[:, None]
+
+
+BUY_LONG, SELL_SHORT, CLOSE_LONG, CLOSE_SHORT, HOLD = range(5)
+
+
+@option
+class Orders(Positions):
+    """Five orders: BUY_LONG, SELL_SHORT, CLOSE_LONG, CLOSE_SHORT, HOLD (actions 0 to 4).
+
+    A position must be closed before the opposite one is opened. An order that makes no sense for the position held
+    (closing what is not there, opening what is) holds, and costs a penalty of the reward.
+
+    :param size: of an opened position, as a fraction of equity
+    :param allow_short: whether SELL_SHORT is a sensible order at all
+    :param penalty: subtracted from the reward (a log return) for an order that makes no sense; never from equity
+    """
+
+    size: PositiveFloat
+    allow_short: bool
+    penalty: NonNegative
+
+    minimum_trade = 0.0
+
+    def action_space(self) -> spaces.Discrete:
+        """Return ``Discrete(5)``."""
+        return spaces.Discrete(5)
+
+    def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
+        """Look the order up in what it does when short, flat and long."""
+        table = self._table()[actions, np.sign(held).astype(np.int64) + 1]
+        senseless = np.isnan(table)
+        return np.where(senseless, held, table), np.where(senseless, self.penalty, 0.0)
+
+    def reach(self, targets: Floats, held: Floats) -> np.ndarray:
+        """Return the next order on the way from ``held`` to the sign of ``targets``: a reversal takes two."""
+        want, have = np.sign(targets), np.sign(held)
+        if not self.allow_short:
+            want = np.maximum(want, 0.0)
+        opening = np.where(want > 0, BUY_LONG, SELL_SHORT)
+        closing = np.where(have > 0, CLOSE_LONG, CLOSE_SHORT)
+        order: np.ndarray = np.where(want == have, HOLD, np.where(have == 0, opening, closing))
+        return order
+
+    def _table(self) -> Floats:
+        """Return the target of each order when short, flat and long; NaN where it makes no sense."""
+        no, size = np.nan, self.size
+        short = -size if self.allow_short else no
+        held = np.array([-size, 0.0, size])
+        return np.array([[no, size, no], [no, short, no], [no, no, 0.0], [0.0, no, no], held])

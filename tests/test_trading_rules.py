@@ -1,0 +1,313 @@
+"""Positions, costs and rewards: each by hand, and all of them together in both environments."""
+
+import dataclasses
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+
+from moe_trader.env import MarketError
+from moe_trader.env.costs import (
+    Borrow,
+    CashInterest,
+    FixedPerOrder,
+    HalfSpread,
+    Proportional,
+    SquareRootImpact,
+    VolatilitySlippage,
+)
+from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
+from moe_trader.env.ledger import FILLS, Prices, total
+from moe_trader.env.positions import BUY_LONG, CLOSE_LONG, CLOSE_SHORT, HOLD, SELL_SHORT, Continuous, Discrete, Orders
+from moe_trader.env.rewards import DifferentialSharpe, DrawdownPenalised, LogReturn, TurnoverPenalised
+from moe_trader.env.task import PreparedTask
+from moe_trader.env.trading_env import TradingEnv
+
+PLAIN = Discrete(fractions=[-1.0, 0.0, 1.0, 2.0], minimum_trade=0.0)
+SHORT, FLAT, LONG, DOUBLE = range(4)
+
+POSITIONS = {
+    "discrete": PLAIN,
+    "continuous": Continuous(low=-1.0, high=2.0, minimum_trade=0.1),
+    "orders": Orders(size=1.0, allow_short=True, penalty=0.001),
+}
+COSTS = {
+    "none": {},
+    "two_bp": {"commission": Proportional(bp=2.0)},
+    "everything": {
+        "commission": Proportional(bp=1.0),
+        "spread": HalfSpread(bp=2.0),
+        "order": FixedPerOrder(entry=2.0, exit=3.0),
+        "slippage": VolatilitySlippage(fraction=0.1),
+        "impact": SquareRootImpact(coefficient=0.5, volume_cap=0.3),
+        "borrow": Borrow(annual=0.05),
+        "cash": CashInterest(credit_annual=0.02, debit_annual=0.07),
+    },
+}
+REWARDS = {
+    "log_return": LogReturn(),
+    "differential_sharpe": DifferentialSharpe(eta=0.02),
+    "drawdown_penalised": DrawdownPenalised(weight=0.5),
+    "turnover_penalised": TurnoverPenalised(weight=0.001),
+}
+
+
+def account(
+    close, positions=PLAIN, costs=(), reward=None, fill="next_close", volatility=0.0, volume=0.0, years=1 / 365.25
+):
+    close = np.asarray(close, dtype=np.float64)
+    n = len(close)
+    prices = Prices(close, close, np.full(n, years), np.full(n, volatility), np.full(n, volume))
+    rules = Rules(
+        positions=positions,
+        fill=FILLS.index(fill),
+        reward=(reward or LogReturn()).kernel(),
+        window=1,
+        clip=5.0,
+        costs=total(costs),
+        initial_equity=1000.0,
+        gate_columns=(0,),
+    )
+    return TradingEnv(Lanes(Tape(prices, np.zeros((n, 1), np.float32)), rules, [Stretch(0, n - 1)], 1, None))
+
+
+def steps(env, actions):
+    env.reset(seed=0)
+    return [(reward, info) for _, reward, _, _, info in (env.step(action) for action in actions)]
+
+
+# --- positions --------------------------------------------------------------------------------------------------------
+
+
+def test_a_continuous_action_spans_the_range():
+    space = Continuous(low=-0.5, high=1.5, minimum_trade=0.0)
+    targets, docked = space.targets(np.array([[-1.0], [0.0], [1.0], [-7.0], [3.0]]), np.zeros(5))
+    np.testing.assert_allclose(targets, [-0.5, 0.5, 1.5, -0.5, 1.5])
+    assert not docked.any()
+
+
+def test_a_range_from_zero_bans_short_positions():
+    low = Continuous(low=0.0, high=1.0, minimum_trade=0.0)
+    targets, _ = low.targets(np.random.default_rng(0).uniform(-2, 2, (500, 1)), np.zeros(500))
+    assert targets.min() == 0.0
+
+
+@pytest.mark.parametrize("positions", POSITIONS.values(), ids=POSITIONS)
+def test_baselines_reach_what_they_want(positions):
+    """Repeating `reach` leads from any position to long, flat and short, and then stays."""
+    for want in (1.0, 0.0, -1.0):
+        held = np.array([-1.0, 0.0, 1.0])
+        for _ in range(3):
+            held, docked = positions.targets(positions.reach(np.full(3, want), held), held)
+            assert not docked.any()
+        np.testing.assert_allclose(held, want, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("held", "sensible"),
+    [
+        (0.0, {BUY_LONG: 0.5, SELL_SHORT: -0.5, HOLD: 0.0}),
+        (0.5, {CLOSE_LONG: 0.0, HOLD: 0.5}),
+        (-0.5, {CLOSE_SHORT: 0.0, HOLD: -0.5}),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_a_penalised_hold(held, sensible):
+    orders = Orders(size=0.5, allow_short=True, penalty=0.25)
+    targets, docked = orders.targets(np.arange(5), np.full(5, held))
+    assert targets.tolist() == [sensible.get(order, held) for order in range(5)]
+    assert docked.tolist() == [0.0 if order in sensible else 0.25 for order in range(5)]
+
+
+def test_a_banned_short_makes_no_sense():
+    targets, docked = Orders(size=1.0, allow_short=False, penalty=0.1).targets(np.array([SELL_SHORT]), np.zeros(1))
+    assert (targets[0], docked[0]) == (0.0, 0.1)
+
+
+def test_the_penalty_is_taken_from_the_reward_and_never_from_equity():
+    orders = Orders(size=1.0, allow_short=True, penalty=0.01)
+    (reward, info), *_ = steps(account([50.0] * 4, orders), [CLOSE_LONG])
+    assert reward == -0.01
+    assert (info["log_return"], info["equity"]) == (0.0, 1000.0)
+
+
+def test_small_changes_are_not_traded_but_closing_is():
+    positions = Continuous(low=-1.0, high=1.0, minimum_trade=0.2)
+    taken = [
+        info["traded"] for _, info in steps(account([50.0] * 8, positions), [[0.5], [0.6], [0.4], [0.75], [0.1], [0.0]])
+    ]
+    assert taken == pytest.approx([0.5, 0.0, 0.0, 0.25, 0.65, 0.1])
+    tiny = [info["traded"] for _, info in steps(account([50.0] * 4, positions), [[0.1], [0.0]])]
+    assert tiny == [0.0, 0.0]
+
+
+def test_an_action_outside_the_space_is_refused():
+    env = account([50.0] * 4)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="expected an action from 0 to 3, got 4"):
+        env.step(4)
+
+
+# --- costs ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_fixed_fee_preset(make_settings):
+    costs = make_settings("env/costs=india_fixed").env.costs.values()
+    done = steps(account([50.0] * 5, costs=costs), [LONG, SHORT, FLAT])
+    assert [info["cost"] for _, info in done] == [25.0, 60.0, 35.0]
+    assert [info["equity"] for _, info in done] == [975.0, 915.0, 880.0]
+
+
+def test_interest_of_one_percent_a_step_on_a_short_that_is_rebalanced_compounds():
+    """At a constant price a short of -1 loses 1 % of its equity a step when it is brought back to -1 each time."""
+    positions = Discrete(fractions=[-1.0, 0.0, -0.999999999], minimum_trade=0.0)
+    env = account([50.0] * 8, positions, [Borrow(annual=0.01)], fill="this_close", years=1.0)
+    equity = [info["equity"] for _, info in steps(env, [0, 2, 0, 2, 0])]
+    assert equity == pytest.approx([1000.0 * 0.99**k for k in range(1, 6)], rel=1e-7)
+
+
+def test_cash_earns_and_leverage_pays():
+    costs = [CashInterest(credit_annual=0.02, debit_annual=0.07)]
+    ((_, flat),) = steps(account([50.0] * 3, costs=costs, years=0.5), [FLAT])
+    assert flat["equity"] == pytest.approx(1010.0)
+    assert (flat["cost"], flat["interest"]) == (0.0, pytest.approx(10.0))
+    ((_, first), (_, second)) = steps(account([50.0] * 4, costs=costs, years=0.5, fill="this_close"), [DOUBLE, DOUBLE])
+    assert (first["cost"], first["interest"]) == (pytest.approx(1000.0 * 0.07 * 0.5), 0.0)
+    assert second["cost"] == pytest.approx(1035.0 * 0.07 * 0.5)
+
+
+def test_slippage_grows_with_volatility():
+    ((_, info),) = steps(account([50.0] * 3, costs=[VolatilitySlippage(fraction=0.1)], volatility=0.02), [LONG])
+    assert info["cost"] == pytest.approx(0.1 * 0.02 * 1000.0)
+
+
+def test_impact_is_a_square_root_of_the_share_of_volume():
+    costs = [SquareRootImpact(coefficient=0.8, volume_cap=1.0)]
+    ((_, info),) = steps(account([50.0] * 3, costs=costs, volatility=0.02, volume=500.0), [LONG])
+    assert info["cost"] == pytest.approx(0.8 * 0.02 * math.sqrt(20.0 / 500.0) * 1000.0)
+
+
+def test_a_volume_cap_fills_in_parts():
+    costs = [SquareRootImpact(coefficient=0.0, volume_cap=0.1)]
+    done = steps(account([50.0] * 6, costs=costs, volume=100.0), [LONG, LONG, LONG, LONG])
+    assert [info["units"] for _, info in done] == pytest.approx([10.0, 20.0, 20.0, 20.0])
+    none = steps(account([50.0] * 3, costs=costs, volume=0.0), [LONG])
+    assert none[0][1]["units"] == 0.0
+
+
+def test_impact_without_volume_is_refused(make_settings):
+    settings = make_settings("env/costs=retail_stock")
+    with pytest.raises(MarketError, match=r"synthetic has no volume, which market impact in env\.costs needs"):
+        settings.env.prepare()
+
+
+def test_pieces_add_up_and_the_tightest_cap_holds():
+    rates = total([Proportional(bp=3.0), HalfSpread(bp=2.0), SquareRootImpact(coefficient=1.0, volume_cap=0.2)])
+    assert rates.rate == pytest.approx(5e-4)
+    assert rates.volume_cap == 0.2
+    assert total([]).volume_cap == math.inf
+
+
+# --- rewards ----------------------------------------------------------------------------------------------------------
+
+PATH = [50.0, 50.0, 55.0, 44.0, 46.0, 60.0, 58.0]
+
+
+def test_a_deeper_drawdown_costs_and_a_recovery_does_not():
+    plain = [info["log_return"] for _, info in steps(account(PATH), [LONG] * 6)]
+    shaped = [reward for reward, _ in steps(account(PATH, reward=DrawdownPenalised(weight=0.5)), [LONG] * 6)]
+    level, peak, depth, expected = 0.0, 0.0, 0.0, []
+    for log_return in plain:
+        level += log_return
+        peak = max(peak, level)
+        expected.append(log_return - 0.5 * max(0.0, (peak - level) - depth))
+        depth = peak - level
+    assert shaped == pytest.approx(expected, abs=1e-12)
+
+
+def test_turnover_costs_reward():
+    done = steps(account(PATH, reward=TurnoverPenalised(weight=0.01)), [LONG, LONG, SHORT, SHORT])
+    for reward, info in done:
+        assert reward == pytest.approx(info["log_return"] - 0.01 * info["traded"], abs=1e-15)
+    assert done[2][1]["traded"] == pytest.approx(2.0)
+
+
+def test_the_differential_sharpe_ratio_is_the_slope_of_the_exponential_ratio():
+    """D_t = dS_t / d eta at eta = 0 of the ratio that takes in this return (Moody and Saffell 1998)."""
+    eta = 0.05
+    done = steps(account(PATH, reward=DifferentialSharpe(eta=eta), fill="this_close"), [LONG] * 6)
+    first = second = 0.0
+    for reward, info in done:
+        log_return, step = info["log_return"], 1e-6
+
+        def ratio(rate, first=first, second=second, r=log_return):
+            a, b = first + rate * (r - first), second + rate * (r * r - second)
+            return a / math.sqrt(b - a * a)
+
+        if second - first * first > 1e-12:
+            assert reward == pytest.approx((ratio(step) - ratio(-step)) / (2 * step), rel=1e-5)
+        else:
+            assert reward == 0.0
+        first += eta * (log_return - first)
+        second += eta * (log_return**2 - second)
+
+
+def test_a_reward_without_a_unit_is_not_scaled(make_settings):
+    from moe_trader.env.trading_vec_env import UnitRewards
+
+    assert isinstance(make_settings().env.prepare().training_env(2, 0), UnitRewards)
+    assert not isinstance(make_settings("env/reward=differential_sharpe").env.prepare().training_env(2, 0), UnitRewards)
+
+
+# --- all together -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def market_with_volume(prepared):
+    rng = np.random.default_rng(0)
+    loud = [dataclasses.replace(one, volume=rng.uniform(0.0, 900.0, len(one))) for one in prepared.market.instruments]
+    return dataclasses.replace(prepared.market, instruments=tuple(loud))
+
+
+@pytest.mark.parametrize(("positions", "costs", "reward"), list(product(POSITIONS, COSTS, REWARDS)))
+def test_every_combination_agrees_bit_for_bit_over_10000_steps(positions, costs, reward, prepared, market_with_volume):
+    """20 lanes x 500 steps of the vectorised environment against one single environment for each lane."""
+    changes = {"positions": POSITIONS[positions], "costs": COSTS[costs], "reward": REWARDS[reward]}
+    task = PreparedTask(dataclasses.replace(prepared.task, **changes, episode_bars=120), market_with_volume, None)
+    lanes, rng = 20, np.random.default_rng(1)
+    many, singles = task.vec_env("train", lanes, 0), [task.env("train") for _ in range(20)]
+    np.testing.assert_array_equal(many.reset(), [one.reset(seed=lane)[0] for lane, one in enumerate(singles)])
+    space, sums = many.action_space, np.zeros(lanes)
+    for _ in range(500):
+        drawn = rng.integers(space.n, size=lanes) if space.shape == () else rng.uniform(-1, 1, (lanes, 1)).astype("f4")
+        observations, rewards, dones, infos = many.step(drawn)
+        for lane, one in enumerate(singles):
+            observation, earned, terminated, truncated, info = one.step(drawn[lane])
+            assert rewards[lane] == np.float32(earned)
+            assert infos[lane]["log_return"] == info["log_return"]
+            assert info["cost"] >= 0
+            assert info["cash"] + info["units"] * one._lanes.ledger[0, 2] == pytest.approx(info["equity"], rel=1e-12)
+            sums[lane] += info["log_return"]
+            assert dones[lane] == (terminated or truncated)
+            if dones[lane]:
+                assert sums[lane] == pytest.approx(math.log(info["equity"] / task.task.initial_equity), abs=1e-9)
+                observation, sums[lane] = one.reset()[0], 0.0
+            np.testing.assert_array_equal(observations[lane], observation)
+
+
+@pytest.mark.parametrize(
+    "option", ["env/positions=continuous", "env/positions=orders", "env/reward=differential_sharpe"]
+)
+def test_every_option_learns_and_is_evaluated(option, make_settings, small_experts):
+    from moe_trader.agent import MoEAgent
+    from moe_trader.evaluation.evaluate import evaluate
+
+    settings = make_settings(option)
+    task = settings.env.prepare()
+    agent = MoEAgent(task.training_env(4, 0), small_experts(count=2), settings.gating, seed=0).learn(512)
+    tables = evaluate(task, agent, None, 0, splits=("test",))
+    pooled = tables.experts[tables.experts["instrument"] == "all"].set_index("strategy")
+    assert pooled.loc["flat", "log_return"] == 0.0
+    assert pooled.loc["buy_and_hold", "trades"] == 1
+    assert pooled.loc["mixture", "log_return"] == pytest.approx(tables.steps["reward"].sum())
+    assert not tables.steps.isna().any().any()
