@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from gymnasium import spaces
@@ -29,6 +30,8 @@ from moe_trader.env.ledger import (
     Terms,
     observe_lanes,
     open_ledger,
+    pack_prices,
+    pack_terms,
     step_lanes,
 )
 
@@ -62,6 +65,11 @@ class Tape:
     prices: Prices
     features: NDArray[np.float32]
 
+    @cached_property
+    def packed(self) -> Floats:
+        """Prices as the kernel takes them."""
+        return pack_prices(self.prices)
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -89,15 +97,13 @@ class Lanes:
         self._episode_bars = episode_bars
         lengths = np.array([len(stretch) for stretch in stretches], dtype=np.float64)
         self._chances = np.cumsum(lengths / lengths.sum())
-        self._terms = Terms(
-            rules.fill, RUIN * rules.initial_equity, rules.positions.minimum_trade, *rules.reward, rules.costs
-        )
+        terms = Terms(rules.fill, RUIN * rules.initial_equity, rules.positions.minimum_trade, *rules.reward)
+        self._terms = pack_terms(terms, rules.costs)
         self.ledger = np.zeros((n, N_COLUMNS))
         self.bars = np.zeros(n, dtype=np.int64)
         self.starts = np.zeros(n, dtype=np.int64)
         self.ends = np.zeros(n, dtype=np.int64)
         size = rules.window * tape.features.shape[1] + 2
-        self.observations = np.zeros((n, size), dtype=np.float32)
         self.rewards = np.zeros(n)
         self.log_returns = np.zeros(n)
         self.bankrupt = np.zeros(n, dtype=np.bool_)
@@ -128,7 +134,7 @@ class Lanes:
             self.bars,
             self.ends,
             targets,
-            self.tape.prices,
+            self.tape.packed,
             self._terms,
             self.rewards,
             self.log_returns,
@@ -137,10 +143,11 @@ class Lanes:
         self.rewards -= docked
 
     def observe(self) -> NDArray[np.float32]:
-        """Return every lane's observation, shape ``(n, size)``; the same array at each call."""
+        """Return every lane's observation, shape ``(n, size)``."""
+        observations = np.empty((self.n, *self.observation_space.shape), dtype=np.float32)
         rules = self.rules
-        observe_lanes(self.ledger, self.bars, self.tape.features, rules.window, rules.clip, self.observations)
-        return self.observations
+        observe_lanes(self.ledger, self.bars, self.tape.features, rules.window, rules.clip, observations)
+        return observations
 
     @property
     def finished(self) -> NDArray[np.bool_]:

@@ -94,7 +94,25 @@ class Terms(NamedTuple):
     minimum_trade: float
     reward: int
     reward_setting: float
-    costs: CostRates
+
+
+# The kernel takes prices as one array (n_bars, 5) and terms with costs as one vector: unpacking named tuples at every
+# call would cost more than stepping 64 lanes. These are their columns.
+OPEN, CLOSE, YEARS, VOLATILITY, VOLUME = range(len(Prices._fields))
+FILL, RUIN_LEVEL, MINIMUM_TRADE, REWARD, REWARD_SETTING = range(len(Terms._fields))
+RATE, ENTRY, EXIT, SLIPPAGE, IMPACT, VOLUME_CAP, BORROW, CREDIT, DEBIT = range(
+    len(Terms._fields), len(Terms._fields) + len(CostRates._fields)
+)
+
+
+def pack_terms(terms: Terms, costs: CostRates) -> Floats:
+    """Return terms and costs as the kernel takes them."""
+    return np.array([*terms, *costs], dtype=np.float64)
+
+
+def pack_prices(prices: Prices) -> Floats:
+    """Return prices as the kernel takes them, shape ``(n_bars, 5)``."""
+    return np.stack(prices, axis=1)
 
 
 @njit(cache=True)
@@ -113,22 +131,22 @@ def _mark(row: Floats, price: float) -> None:
 
 
 @njit(cache=True)
-def _trade(row: Floats, target: float, volatility: float, volume: float, costs: CostRates) -> None:
+def _trade(row: Floats, target: float, volatility: float, volume: float, terms: Floats) -> None:
     """Move the position to ``target`` x equity at the mark price, after costs."""
     ordered = target * row[EQUITY] - row[UNITS] * row[MARK]
-    cap = np.inf if costs.volume_cap == np.inf else costs.volume_cap * volume * row[MARK]
+    cap = np.inf if terms[VOLUME_CAP] == np.inf else terms[VOLUME_CAP] * volume * row[MARK]
     traded = min(abs(ordered), cap)
     if traded == 0.0 and cap == 0.0:
         return
-    cost = (costs.rate + costs.slippage * volatility) * traded
-    if costs.impact > 0:
-        cost += costs.impact * volatility * np.sqrt(traded / (volume * row[MARK])) * traded
+    cost = (terms[RATE] + terms[SLIPPAGE] * volatility) * traded
+    if terms[IMPACT] > 0:
+        cost += terms[IMPACT] * volatility * np.sqrt(traded / (volume * row[MARK])) * traded
     before, after = row[TARGET], target
     reverses = before * after < 0
     if reverses or abs(after) > abs(before):
-        cost += costs.entry
+        cost += terms[ENTRY]
     if reverses or abs(after) < abs(before):
-        cost += costs.exit
+        cost += terms[EXIT]
     row[TRADED] = traded / row[EQUITY]
     row[COST] += cost
     row[EQUITY] -= cost
@@ -144,19 +162,19 @@ def _trade(row: Floats, target: float, volatility: float, volume: float, costs: 
 
 
 @njit(cache=True)
-def _carry(row: Floats, years: float, costs: CostRates) -> None:
+def _carry(row: Floats, years: float, terms: Floats) -> None:
     """Charge and pay interest on what is carried out of a close: short positions and cash."""
     held = row[UNITS] * row[MARK]
     cash = row[EQUITY] - held
-    fee = costs.borrow * years * max(-held, 0.0) + costs.debit * years * max(-cash, 0.0)
-    earned = costs.credit * years * max(cash, 0.0)
+    fee = terms[BORROW] * years * max(-held, 0.0) + terms[DEBIT] * years * max(-cash, 0.0)
+    earned = terms[CREDIT] * years * max(cash, 0.0)
     row[COST] += fee
     row[INTEREST] = earned
     row[EQUITY] += earned - fee
 
 
 @njit(cache=True)
-def _shape(row: Floats, log_return: float, kind: int, setting: float) -> float:
+def _shape(row: Floats, log_return: float, kind: float, setting: float) -> float:
     """Return the reward of a bar from its log return and what the lane remembers."""
     if kind == DIFFERENTIAL_SHARPE:
         first, second = row[MEMORY_A], row[MEMORY_B]
@@ -178,11 +196,11 @@ def _shape(row: Floats, log_return: float, kind: int, setting: float) -> float:
 
 
 @njit(cache=True)
-def step_ledger(row: Floats, bar: int, target: float, prices: Prices, terms: Terms) -> tuple[float, float, bool]:
+def step_ledger(row: Floats, bar: int, target: float, prices: Floats, terms: Floats) -> tuple[float, float, bool]:
     """Carry one lane from the close of ``bar`` to the next close, moving to ``target`` at the fill.
 
-    A target within ``terms.minimum_trade`` of the one before is no order, unless it closes the position: what is held
-    is left to drift. Equity at or below ``terms.ruin`` is bankruptcy: the lane is closed out there, and keeps exactly
+    A target within the minimum trade of the one before is no order, unless it closes the position: what is held
+    is left to drift. Equity at or below the ruin level is bankruptcy: the lane is closed out there, and keeps exactly
     that.
 
     :return: reward, log(equity after / equity before), and whether the lane went bankrupt
@@ -191,29 +209,29 @@ def step_ledger(row: Floats, bar: int, target: float, prices: Prices, terms: Ter
     row[TRADED] = 0.0
     row[COST] = 0.0
     row[INTEREST] = 0.0
-    fill, ruin, costs = terms.fill, terms.ruin, terms.costs
-    changes = target != row[TARGET] and (target == 0.0 or abs(target - row[TARGET]) >= terms.minimum_trade)
-    volatility, volume = prices.volatility[bar], prices.volume[bar]
+    fill, ruin = terms[FILL], terms[RUIN_LEVEL]
+    changes = target != row[TARGET] and (target == 0.0 or abs(target - row[TARGET]) >= terms[MINIMUM_TRADE])
+    volatility, volume = prices[bar, VOLATILITY], prices[bar, VOLUME]
     if fill == THIS_CLOSE and changes:
-        _trade(row, target, volatility, volume, costs)
-    _carry(row, prices.years[bar + 1], costs)
+        _trade(row, target, volatility, volume, terms)
+    _carry(row, prices[bar + 1, YEARS], terms)
     if fill == NEXT_OPEN and row[EQUITY] > ruin:
-        _mark(row, prices.open[bar + 1])
+        _mark(row, prices[bar + 1, OPEN])
         if changes and row[EQUITY] > ruin:
-            _trade(row, target, volatility, volume, costs)
+            _trade(row, target, volatility, volume, terms)
     if row[EQUITY] > ruin:
-        _mark(row, prices.close[bar + 1])
+        _mark(row, prices[bar + 1, CLOSE])
     if fill == NEXT_CLOSE and changes and row[EQUITY] > ruin:
-        _trade(row, target, volatility, volume, costs)
+        _trade(row, target, volatility, volume, terms)
     bankrupt = row[EQUITY] <= ruin
     if bankrupt:
         row[EQUITY] = ruin
         row[ENTRY_EQUITY] = ruin
         row[UNITS] = 0.0
         row[TARGET] = 0.0
-        row[MARK] = prices.close[bar + 1]
+        row[MARK] = prices[bar + 1, CLOSE]
     log_return = np.log(row[EQUITY] / before)
-    return _shape(row, log_return, terms.reward, terms.reward_setting), log_return, bankrupt
+    return _shape(row, log_return, terms[REWARD], terms[REWARD_SETTING]), log_return, bankrupt
 
 
 @njit(cache=True, nogil=True)
@@ -222,8 +240,8 @@ def step_lanes(
     bars: np.ndarray,
     ends: np.ndarray,
     targets: Floats,
-    prices: Prices,
-    terms: Terms,
+    prices: Floats,
+    terms: Floats,
     rewards: Floats,
     log_returns: Floats,
     bankrupt: np.ndarray,
@@ -253,15 +271,14 @@ def observe_lanes(
 
     The account is exposure (position value / equity) and ten times the log return since the last order.
     """
+    flat = features.ravel()  # a view: a window of rows is one stretch of memory
     n_features = features.shape[1]
+    size = window * n_features
     for lane in range(len(bars)):
-        first = bars[lane] - window + 1
-        out = observations[lane]
-        for lag in range(window):
-            for column in range(n_features):
-                out[lag * n_features + column] = features[first + lag, column]
+        first = (bars[lane] - window + 1) * n_features
+        observations[lane, :size] = flat[first : first + size]
         row = ledger[lane]
         exposure = row[UNITS] * row[MARK] / row[EQUITY]
         gain = 10.0 * np.log(row[EQUITY] / row[ENTRY_EQUITY])
-        out[window * n_features] = min(max(exposure, -clip), clip)
-        out[window * n_features + 1] = min(max(gain, -clip), clip)
+        observations[lane, size] = min(max(exposure, -clip), clip)
+        observations[lane, size + 1] = min(max(gain, -clip), clip)

@@ -36,7 +36,7 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
         super().reset(seed=seed)
         self._lanes.reset(0, self.np_random)
         self._lanes.log_returns[0] = 0.0
-        return self._lanes.observe()[0].copy(), self._lanes.account(0)
+        return self._lanes.observe()[0], self._lanes.account(0)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Order what ``action`` says and carry the account to the next close.
@@ -49,4 +49,4 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
         lanes.step(np.asarray(action, dtype=self.action_space.dtype)[None])
         terminated = bool(lanes.bankrupt[0])
         truncated = bool(lanes.finished[0]) and not terminated
-        return lanes.observe()[0].copy(), float(lanes.rewards[0]), terminated, truncated, lanes.account(0)
+        return lanes.observe()[0], float(lanes.rewards[0]), terminated, truncated, lanes.account(0)

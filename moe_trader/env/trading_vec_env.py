@@ -41,7 +41,7 @@ class TradingVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = [{} for _ in range(self.num_envs)]
-        return self.lanes.observe().copy()
+        return self.lanes.observe()
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take one action for each lane, shape ``(n_lanes, *action_space.shape)``."""
@@ -52,7 +52,7 @@ class TradingVecEnv(VecEnv):
         lanes = self.lanes
         lanes.step(self._actions)
         dones = lanes.finished | lanes.bankrupt
-        observations = lanes.observe().copy()
+        observations = lanes.observe()
         infos: list[dict[str, Any]] = [{"log_return": value} for value in lanes.log_returns.tolist()]
         if dones.any():
             for lane in np.flatnonzero(dones).tolist():
@@ -62,7 +62,7 @@ class TradingVecEnv(VecEnv):
                     "episode": {"r": lanes.log_profit(lane), "l": int(lanes.bars[lane] - lanes.starts[lane])},
                 }
                 lanes.reset(lane, self._generators[lane])
-            observations = lanes.observe().copy()
+            observations = lanes.observe()
         return observations, lanes.rewards.astype(np.float32), dones, infos
 
     def close(self) -> None:
