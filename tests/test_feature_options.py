@@ -374,3 +374,8 @@ def test_ta_lib_is_imported_when_an_indicator_is_computed():
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_a_config_saved_before_each_kind_had_a_file_still_builds():
+    node = {"_target_": "moe_trader.env.features.Volatility", "spans": [5, 20, 60]}
+    assert build(node, "env.features.volatility") == FEATURES["volatility"]
