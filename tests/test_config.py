@@ -21,6 +21,10 @@ CONF = Path(config_directory())
 GROUPS = ("env", "expert", "gating", "trainer")
 PLACED = {"env/rules": "env/rules@env"}  # groups whose nodes do not stand where their folder says
 NEEDED = {"env/csv": ["env.market.path=prices.csv"]}  # what an option cannot do without
+SINGLE = sorted(  # features by themselves: the gate must then see what there is
+    file.stem for file in (CONF / "env" / "features").glob("*.yaml") if "_target_" in file.read_text()
+)
+NEEDED |= {f"env/features/{name}": [f"env.gate_features=[{name}]"] for name in SINGLE}
 MARKETS = {"nasdaq": ["env=nasdaq"], "synthetic": ["env=synthetic"], "csv": ["env=csv", "env.market.path=prices.csv"]}
 
 

@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_trader.env.features import Autocorrelation, Returns, Scaler, Trend, Volatility
+from moe_trader.env.features import Scaler
+from moe_trader.env.features.autocorrelation import Autocorrelation
+from moe_trader.env.features.returns import Returns
+from moe_trader.env.features.trend import Trend
+from moe_trader.env.features.volatility import Volatility
 from moe_trader.env.task import PreparedTask
 from moe_trader.option import ConfigError
 
@@ -48,7 +52,7 @@ def noise(make_instrument):
     return instrument_of(make_instrument, np.random.default_rng(3).normal(0, 0.01, 20_000))
 
 
-def test_the_config_uses_every_feature_that_is_tested_here(settings):
+def test_the_default_is_every_feature_that_is_tested_here(settings):
     assert {type(one) for one in settings.env.features.values()} == {type(one) for one in FEATURES.values()}
 
 

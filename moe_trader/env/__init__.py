@@ -51,12 +51,14 @@ class Market:
 
     :param opens_are_real: whether an order can be filled at the next open; close-only sources say no
     :param regime_names: names of the true regimes, empty where nobody knows them
+    :param repaired: rows of each instrument that its source mended while it read them, empty where none ever is
     """
 
     name: str
     instruments: tuple[Instrument, ...]
     opens_are_real: bool
     regime_names: tuple[str, ...] = ()
+    repaired: tuple[int, ...] = ()
 
     @property
     def bars_per_year(self) -> float:
@@ -105,8 +107,12 @@ class Split(ABC):
     """How a market is cut into training, validation and test segments: an option of ``conf/env/split``."""
 
     @abstractmethod
-    def segments(self, market: Market) -> dict[str, list[Segment]]:
-        """Return the segments of each of :data:`SPLITS`. :raises MarketError: when one of them would be empty."""
+    def segments(self, market: Market, lookback: int = 1) -> dict[str, list[Segment]]:
+        """Return the segments of each of :data:`SPLITS`.
+
+        :param lookback: bars that an observation uses, its own among them: what a purge must drop at least
+        :raises MarketError: when one of them would be empty
+        """
 
 
 class Feature(ABC):

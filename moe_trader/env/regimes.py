@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from moe_trader.env import Labels, Market, MarketError, RegimeLabeller, Segment
-from moe_trader.env.features import log_returns
+from moe_trader.env.features.series import log_returns
 from moe_trader.option import option
 
 _TRENDS = ("falling", "sideways", "rising")

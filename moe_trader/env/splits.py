@@ -1,4 +1,9 @@
-"""Chronological cuts of a market into training, validation and test segments."""
+"""Chronological cuts of a market into training, validation and test segments.
+
+A split holds the bars whose returns it pays: its first decision falls on the close of the bar before it. So no reward
+counts in two splits, and each split starts from bars that were known at the time. Neighbouring splits touch here; drop
+bars between them, and test on one stretch of history after the other, with :mod:`moe_trader.env.walk_forward`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +35,7 @@ class ByDate(Split):
                 f"expected validation < test < end, got {self.validation}, {self.test}, {self.end or 'no end'}"
             )
 
-    def segments(self, market: Market) -> dict[str, list[Segment]]:
+    def segments(self, market: Market, lookback: int = 1) -> dict[str, list[Segment]]:
         """Return one segment for each instrument and split."""
         days = [np.datetime64(day) for day in (self.validation, self.test, self.end) if day is not None]
 
@@ -58,7 +63,7 @@ class ByFraction(Split):
                 f"expected train > 0, validation > 0 and train + validation < 1, got {self.train}, {self.validation}"
             )
 
-    def segments(self, market: Market) -> dict[str, list[Segment]]:
+    def segments(self, market: Market, lookback: int = 1) -> dict[str, list[Segment]]:
         """Return one segment for each instrument and split."""
         shares = (self.train, self.train + self.validation, 1.0)
         return _cut(market, lambda one: [round(len(one) * share) for share in shares])
@@ -68,7 +73,7 @@ class ByFraction(Split):
 class BySeries(Split):
     """Whole series: instrument ``train_0`` belongs to the training split, and so on (``env=synthetic``)."""
 
-    def segments(self, market: Market) -> dict[str, list[Segment]]:
+    def segments(self, market: Market, lookback: int = 1) -> dict[str, list[Segment]]:
         """Return one segment for each instrument."""
         found: dict[str, list[Segment]] = {split: [] for split in SPLITS}
         for index, one in enumerate(market.instruments):

@@ -23,7 +23,8 @@ from moe_trader.env import (
     Reward,
     Split,
 )
-from moe_trader.env.features import Scaler, log_returns
+from moe_trader.env.features import Scaler, check_columns, lookback, rows
+from moe_trader.env.features.series import log_returns
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
 from moe_trader.env.ledger import FILLS, Cost, Prices, total
 from moe_trader.env.trading_env import TradingEnv
@@ -72,9 +73,13 @@ class TradingTask:
     episode_bars: Annotated[int, Field(ge=2)]
 
     def __post_init__(self) -> None:
+        check_columns(self.features)
         for name in self.gate_features:
             if name not in self.features:
-                raise ValueError(f"gate_features: {name!r} is none of env.features ({', '.join(self.features)})")
+                raise ValueError(
+                    f"gate_features: {name!r} is none of env.features ({', '.join(self.features)}); choose among these "
+                    f"with env.gate_features=[{next(iter(self.features))}]"
+                )
 
     def prepare(self, scaler: Scaler | None = None) -> PreparedTask:
         """Load the market and compute everything that does not change while trading.
@@ -120,16 +125,13 @@ class PreparedTask:
         self.task, self.market = task, market
         lengths = [len(one) for one in market.instruments]
         self._offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int)
-        self._warmup = max(
-            task.window - 1 + max(feature.warmup() for feature in task.features.values()), task.regimes.warmup()
-        )
-        segments = task.split.segments(market)
+        uses = lookback(task.features, task.window)
+        self._warmup = max(uses - 1, task.regimes.warmup())
+        segments = task.split.segments(market, uses)
         self.labels: Labels = task.regimes.label(market, segments["train"])
         self._stretches = {split: [self._stretch(split, part) for part in segments[split]] for split in SPLITS}
         self._instruments = {split: [part.instrument for part in segments[split]] for split in SPLITS}
-        raw = np.concatenate(
-            [np.concatenate([f.compute(one) for f in task.features.values()], 1) for one in market.instruments]
-        )
+        raw = np.concatenate([rows(task.features, one) for one in market.instruments])
         if scaler is None:
             seen = [raw[part.first : part.last + 1] for part in self._stretches["train"]]
             scaler = Scaler.fit(np.concatenate(seen))

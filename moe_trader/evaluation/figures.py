@@ -8,34 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart by colour-blind readers too.
-_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
-_MIXTURE, _SINGLE, _HOLD, _REFERENCE = "#111111", "#7B3294", "#8C8C8C", "#B8860B"
-_NAMED = {"falling": "#C0392B", "sideways": "#7F8C8D", "rising": "#27AE60"}
-_SHADES = {"calm": 0.30, "normal": 0.60, "wild": 1.0}
+from moe_trader.evaluation.price import INK, PALETTE, draw_price
+
+_MIXTURE, _SINGLE, _HOLD, _REFERENCE = INK, "#7B3294", "#8C8C8C", "#B8860B"
 _DPI = 130
 
 
 def expert_colours(experts: Sequence[str]) -> dict[str, str]:
     """Return one colour an expert, the same in every figure."""
-    return {name: _PALETTE[k % len(_PALETTE)] for k, name in enumerate(experts)}
-
-
-def regime_colours(regimes: Sequence[str]) -> dict[str, tuple[float, float, float]]:
-    """Return one colour a regime: hue for the trend and depth for the volatility where names tell them."""
-    colours = {}
-    for index, name in enumerate(regimes):
-        trend, _, volatility = name.partition("_")
-        if trend in _NAMED and volatility in _SHADES:
-            depth = _SHADES[volatility]
-            red, green, blue = (1 - depth * (1 - part) for part in to_rgb(_NAMED[trend]))
-            colours[name] = (red, green, blue)
-        else:
-            colours[name] = to_rgb(_PALETTE[(index + 2) % len(_PALETTE)])
-    return colours
+    return {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(experts)}
 
 
 def save_figures(
@@ -101,21 +84,8 @@ def _gate(steps: pd.DataFrame, experts: Sequence[str]) -> Figure:
     figure = Figure(figsize=(11, 5.4), layout="constrained")
     price, weights = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
     time = one["time"].to_numpy()
-    price.plot(time, one["close"], color=_MIXTURE, lw=1.0)
-    price.set_yscale("log")
-    price.yaxis.set_major_formatter("{x:,.0f}")
-    price.yaxis.set_minor_formatter("{x:,.0f}")
-    price.tick_params(axis="y", which="minor", labelsize=7)
-    names = list(dict.fromkeys(one["regime"]))
-    colours = regime_colours(sorted(names))
-    starts = np.flatnonzero(np.r_[True, one["regime"].to_numpy()[1:] != one["regime"].to_numpy()[:-1]])
-    for start, stop in zip(starts, [*starts[1:], len(one) - 1], strict=True):
-        name = one["regime"].iloc[start]
-        price.axvspan(time[start], time[stop], color=colours[name], alpha=0.45, lw=0)
-    handles = [
-        price.axvspan(time[0], time[0], color=colours[name], alpha=0.45, label=_words(name)) for name in sorted(names)
-    ]
-    price.legend(handles=handles, fontsize=7, frameon=False, ncols=3, loc="upper left")
+    names = sorted(one["regime"].unique())
+    draw_price(price, time, one["close"].to_numpy(), one["regime"].to_numpy(), names)
     price.set_title(f"{one['split'].iloc[0]}: {one['instrument'].iloc[0]} close, coloured by regime")
     stack = [one[f"gate_{name}"].to_numpy() for name in experts]
     palette = expert_colours(experts)
@@ -181,8 +151,8 @@ def _learning(curves: dict[str, pd.DataFrame], experts: Sequence[str]) -> Figure
     reward.set_title("log profit per training episode", fontsize=10)
     reward.legend(fontsize=8, frameon=False)
     mixture = next(iter(curves.values()))
-    _curve(gate, mixture, "mixture/gate_entropy", _PALETTE[0], "gate entropy")
-    _curve(gate, mixture, "mixture/disagreement", _PALETTE[5], "disagreement")
+    _curve(gate, mixture, "mixture/gate_entropy", PALETTE[0], "gate entropy")
+    _curve(gate, mixture, "mixture/disagreement", PALETTE[5], "disagreement")
     gate.set_ylim(bottom=0)
     gate.set_title("nats", fontsize=10)
     gate.legend(fontsize=8, frameon=False)

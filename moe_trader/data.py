@@ -1,0 +1,249 @@
+"""``moe-data``: what a market holds, in tables and a picture, and whether any feature looks ahead."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+import moe_trader
+from moe_trader.config import config_directory, to_plain
+from moe_trader.train import RunError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.table import Table
+
+    from moe_trader.env import Market
+    from moe_trader.env.lookahead import Leak, LookAhead
+    from moe_trader.env.task import PreparedTask, TradingTask
+
+log = logging.getLogger("moe_trader.data")
+
+
+def run(task: TradingTask, look_ahead: LookAhead, panels: int, directory: Path) -> None:
+    """Print the market, its splits, regimes and features, draw it, and check the features.
+
+    :raises LookAheadError: naming every feature that looks ahead
+    """
+    from moe_trader.env.lookahead import LookAheadError, explain
+    from moe_trader.terminal import console
+
+    market = task.market.load()
+    console().print(market_view(market))  # before anything else can be refused: it shows what there is
+    leaks = look_ahead.leaks(task.features, market)
+    console().print(features_view(task, market, leaks))
+    if leaks:
+        raise LookAheadError(explain(leaks))
+    console().print(f"No feature looks ahead: no row changed when the bars after it did ({look_ahead.cuts} moments).\n")
+
+    prepared = task.prepare()
+    console().print(splits_view(prepared))
+    console().print(regimes_view(prepared))
+    drawn = draw(prepared, panels, directory / "market.png")
+    console().print(f"\nLook at the picture:  {os.path.relpath(drawn)}", soft_wrap=True)
+
+
+def market_view(market: Market) -> Table:
+    """Return a table with a row for each instrument."""
+    from moe_trader.env.contents import contents
+
+    table = _table(
+        f"{market.name}: {len(market.instruments)} instrument{'s' if len(market.instruments) > 1 else ''}, "
+        f"{market.bars_per_year:,.0f} bars a year, opens {'real' if market.opens_are_real else 'not real'}",
+        [
+            "instrument",
+            "bars",
+            "first",
+            "last",
+            "gaps",
+            "longest gap",
+            "open = last close",
+            "no volume",
+            "repaired rows",
+        ],
+        "A gap: a step longer than 1.5 times the 99 % quantile of the steps. Repaired: rows mended while reading.",
+    )
+    for heading in ("per year", "volatility"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    repaired = market.repaired or (0,) * len(market.instruments)
+    for one, mended in zip(market.instruments, repaired, strict=True):
+        held = contents(one)
+        table.add_row(
+            one.symbol,
+            f"{held.bars:,}",
+            _stamp(held.first),
+            _stamp(held.last),
+            f"{held.gaps:,}",
+            str(held.longest_gap.astype("timedelta64[s]").astype(object)).replace(", 0:00:00", ""),
+            f"{held.stale_opens:.0%}",
+            f"{held.no_volume:,}",
+            f"{mended:,}",
+            f"{held.annual_return:+.1%}",
+            f"{held.annual_volatility:.1%}",
+        )
+    return table
+
+
+def features_view(task: TradingTask, market: Market, leaks: list[Leak]) -> Table:
+    """Return a table with a row for each feature."""
+    import numpy as np
+
+    from moe_trader.env.features import lookback
+
+    table = _table(
+        f"Features: {sum(len(one.columns()) for one in task.features.values())} columns; an observation uses "
+        f"{lookback(task.features, task.window)} bars",
+        ["feature", "columns", "warm-up", "seen by the gate", "looks ahead"],
+        "A constant column never varies in this market: it tells an agent nothing.",
+    )
+    leaking = {leak.feature: leak for leak in leaks}
+    for name, feature in task.features.items():
+        known = np.concatenate([feature.compute(one)[feature.warmup() :] for one in market.instruments])
+        marked = [
+            f"{column} (constant)" if len(np.unique(values.round(9))) == 1 else column
+            for column, values in zip(feature.columns(), known.T, strict=True)
+        ]
+        verdict = f"[red]YES: {leaking[name].column}[/]" if name in leaking else "no"
+        gate = "yes" if name in task.gate_features else ""
+        table.add_row(name, ", ".join(marked), f"{feature.warmup()}", gate, verdict)
+    return table
+
+
+def splits_view(prepared: PreparedTask) -> Table:
+    """Return a table with a row for each split."""
+    from moe_trader.env import SPLITS
+
+    table = _table(
+        f"Splits ({type(prepared.task.split).__name__})",
+        ["split", "instruments", "first decision", "last bar that pays", "decisions"],
+        "A split's first decision falls on the close before its first bar; what its features need first is left out.",
+    )
+    for split in SPLITS:
+        walked = prepared.evaluated(split)
+        first, last = min(row.time[0] for row in walked), max(row.paid[-1] for row in walked)
+        decisions = sum(map(len, walked))
+        table.add_row(split, f"{len(walked)}", _stamp(first), _stamp(last), f"{decisions:,}")
+    return table
+
+
+def regimes_view(prepared: PreparedTask) -> Table:
+    """Return a table of the share of each split's bars in each regime."""
+    import numpy as np
+
+    from moe_trader.env import SPLITS
+
+    table = _table(
+        f"Regimes ({type(prepared.task.regimes).__name__}): share of the decisions",
+        ["regime", *SPLITS],
+        "For the tables only: no observation holds a regime.",
+    )
+    names = prepared.labels.names
+    shares = {}
+    for split in SPLITS:
+        labels = np.concatenate([row.regime for row in prepared.evaluated(split)])
+        shares[split] = np.bincount(labels[labels >= 0], minlength=len(names)) / len(labels)
+    for index, name in enumerate(names):
+        table.add_row(name.replace("_", " "), *[f"{shares[split][index]:.1%}" for split in SPLITS])
+    return table
+
+
+def draw(prepared: PreparedTask, panels: int, file: Path) -> Path:
+    """Draw the first ``panels`` instruments, at least one of each split first, into a PNG file; return it."""
+    import numpy as np
+
+    from moe_trader.env import SPLITS
+    from moe_trader.evaluation.price import Panel, market_figure
+
+    market = prepared.market
+    spans: dict[str, dict[str, tuple[np.datetime64, np.datetime64]]] = {one.symbol: {} for one in market.instruments}
+    first_of_split = []
+    for split in SPLITS:
+        walked = prepared.evaluated(split)
+        first_of_split.append(walked[0].instrument)
+        for row in walked:
+            spans[row.instrument][split] = (row.time[0], row.paid[-1])
+    chosen = list(dict.fromkeys([*first_of_split, *spans]))[:panels]
+    names = np.array([*prepared.labels.names, ""])  # -1, not known, is the last
+    drawn = [
+        Panel(f"{one.symbol}: close, coloured by regime", one.time, one.close, names[index], spans[one.symbol])
+        for one, index in zip(market.instruments, prepared.labels.index, strict=True)
+        if one.symbol in chosen
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    market_figure(drawn).savefig(file, dpi=130)
+    return file
+
+
+def _table(title: str, headings: list[str], caption: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_style="bold", title_justify="left", caption=caption, caption_justify="left")
+    for place, heading in enumerate(headings):
+        wraps = heading == "columns"
+        table.add_column(heading, justify="left" if place == 0 or wraps else "right", no_wrap=not wraps)
+    return table
+
+
+def _stamp(time: np.datetime64) -> str:
+    """Return a stamp as a day, or to the minute where it is not midnight."""
+    text = str(time.astype("datetime64[m]"))
+    return text.removesuffix("T00:00").replace("T", " ")
+
+
+def chosen(plain: dict[str, Any]) -> tuple[TradingTask, LookAhead, int]:
+    """Build what the command needs of a composed config: no network, so no PyTorch.
+
+    :raises ConfigError: naming the path of the setting that cannot be used
+    """
+    from moe_trader.env.lookahead import LookAhead
+    from moe_trader.env.task import TradingTask
+    from moe_trader.option import ConfigError, build_option
+
+    plugins, panels = plain["plugins"], plain["panels"]
+    if not isinstance(plugins, list):
+        raise ConfigError(f"plugins: expected a list of packages, got {plugins!r}; write 'plugins=[your_package]'")
+    if not isinstance(panels, int) or panels < 1:
+        raise ConfigError(f"panels: expected a number of instruments to draw, 1 or more, got {panels!r}")
+    task = build_option(plain["env"], "env", TradingTask, plugins)
+    return task, build_option(plain["look_ahead"], "look_ahead", LookAhead, plugins), panels
+
+
+@hydra.main(version_base="1.3", config_path=config_directory(), config_name="data")
+def _hydra_main(config: DictConfig) -> None:
+    from moe_trader.env import MarketError
+    from moe_trader.env.lookahead import LookAheadError
+    from moe_trader.option import ConfigError
+
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        run(*chosen(to_plain(config)), directory)
+    except (ConfigError, MarketError, LookAheadError) as error:
+        log.debug("Refused: %s", error)  # for data.log; Hydra prints it
+        raise RunError(f"{type(error).__name__}: {error}") from None
+    except Exception:
+        log.exception("The check failed; what there is of it is in %s", directory)
+        raise
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of ``moe-data``; exit status 1: a feature looks ahead, or the data cannot be used."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given == ["--version"]:
+        print(f"moe_trader {moe_trader.__version__}")
+        return
+    sys.argv = [sys.argv[0], *given]
+    try:
+        _hydra_main()
+    except BrokenPipeError:  # `moe-data --help | head` is no mistake
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

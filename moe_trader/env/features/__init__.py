@@ -1,0 +1,88 @@
+"""What an agent sees of a market: causal, scale-free columns, one file for each kind, and their scaler.
+
+A feature is an option derived from :class:`~moe_trader.env.Feature`; ``env.features`` maps names to features, and
+``env.gate_features`` picks those that the gate sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe_trader.env import Feature, Floats, Instrument, MarketError
+from moe_trader.env.features.series import SMALLEST
+
+
+def check_columns(features: Mapping[str, Feature]) -> None:
+    """Refuse no features at all, and a column that two of them give. :raises ValueError: naming column and features."""
+    if not features:
+        raise ValueError("features: expected at least one, such as env/features=multi_horizon")
+    owner: dict[str, str] = {}
+    for name, feature in features.items():
+        for column in feature.columns():
+            if column in owner:
+                where = f"in {owner[column]!r} and {name!r}" if owner[column] != name else f"twice in {name!r}"
+                raise ValueError(f"features: column {column!r} stands {where}; give each its own spans")
+            owner[column] = name
+
+
+def lookback(features: Mapping[str, Feature], window: int) -> int:
+    """Return how many bars an observation of ``window`` rows uses, its own among them."""
+    return window + max(feature.warmup() for feature in features.values())
+
+
+def rows(features: Mapping[str, Feature], instrument: Instrument) -> Floats:
+    """Compute every feature of one instrument, side by side: shape ``(n_bars, n_columns)``.
+
+    :raises MarketError: naming the feature, where its rows do not fit its columns or are not finite after its warm-up
+    """
+    return np.concatenate([_computed(name, feature, instrument) for name, feature in features.items()], 1)
+
+
+def check_shape(name: str, feature: Feature, instrument: Instrument, found: Floats) -> None:
+    """Refuse rows that are not one a bar, or do not fit the columns. :raises MarketError: naming the feature."""
+    expected = (len(instrument), len(feature.columns()))
+    if found.shape != expected:
+        raise MarketError(
+            f"env.features.{name}: expected rows of shape {expected} ({expected[0]} bars of {instrument.symbol}, "
+            f"columns {', '.join(feature.columns())}), got {found.shape}; mend {type(feature).__name__}.compute"
+        )
+
+
+def _computed(name: str, feature: Feature, instrument: Instrument) -> Floats:
+    found = np.asarray(feature.compute(instrument))
+    check_shape(name, feature, instrument, found)
+    bad = np.argwhere(~np.isfinite(found[feature.warmup() :]))
+    if len(bad):
+        bar, column = bad[0] + (feature.warmup(), 0)
+        raise MarketError(
+            f"env.features.{name}: {feature.columns()[column]} is {found[bar, column]} at {instrument.time[bar]} "
+            f"({instrument.symbol}, bar {bar}); expected finite numbers after a warm-up of {feature.warmup()} bars: "
+            f"mend {type(feature).__name__}.compute or make its warmup() longer"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Standardises feature columns; fitted on the training split, it travels with the agent.
+
+    :param mean: per column
+    :param scale: standard deviation per column, 1 for a column that does not vary
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, rows: Floats) -> Scaler:
+        """Fit on ``rows`` of shape ``(n, n_columns)``."""
+        spread = rows.std(axis=0)
+        spread[spread < SMALLEST] = 1.0
+        return cls(tuple(rows.mean(axis=0).tolist()), tuple(spread.tolist()))
+
+    def apply(self, rows: Floats, clip: float) -> Floats:
+        """Return the standardised rows, clipped to ``[-clip, clip]``."""
+        return np.clip((rows - np.array(self.mean)) / np.array(self.scale), -clip, clip)

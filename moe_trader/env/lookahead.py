@@ -1,0 +1,147 @@
+"""The look-ahead self-check: no feature row may change when bars after it do.
+
+Bars after a moment t are altered (prices, volumes and stamps), then cut off, every feature is computed again, and its
+rows at or before t must be what they were: whatever changes there used bars that nobody could know at t. Two more
+things must not change a row: computing it a second time, and other true regimes, which no observation may hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
+
+from moe_trader.env import Feature, Floats, Instrument, Market
+from moe_trader.env.features import check_shape
+from moe_trader.option import option
+
+_BARS = ("open", "high", "low", "close", "volume")
+_TOLERANCE = 1e-9  # of a column's value and of its standard deviation: rounding differs, look-ahead is far larger
+
+
+class LookAheadError(ValueError):
+    """A feature that looks ahead; the message names it, its column and the bar."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A row that changed though nothing known at its time did.
+
+    :param feature: name in ``env.features``
+    :param column: the first of its columns that changed
+    :param instrument: symbol
+    :param time: close of the latest bar whose row changed
+    :param cause: what had been altered
+    """
+
+    feature: str
+    column: str
+    instrument: str
+    time: np.datetime64
+    cause: str
+
+    def __str__(self) -> str:
+        return (
+            f"env.features.{self.feature}: {self.column} of {self.instrument} at {self.time} changed when {self.cause}"
+        )
+
+
+@option
+class LookAhead:
+    """The self-check's settings.
+
+    :param cuts: moments t after which bars are altered, spread at random over the market, at least one per instrument
+    :param seed: of the moments and of the altered bars
+    """
+
+    cuts: PositiveInt
+    seed: NonNegativeInt
+
+    def leaks(self, features: Mapping[str, Feature], market: Market) -> list[Leak]:
+        """Return the first leak found of each feature that has one; an empty list: none looks ahead."""
+        rng = np.random.default_rng(self.seed)
+        each = -(-self.cuts // len(market.instruments))
+        found: dict[str, Leak] = {}
+        for one in market.instruments:
+            truth = {name: _computed(name, feature, one) for name, feature in features.items()}
+            for cause, altered, known in self._altered(one, rng, each):
+                for name, feature in features.items():
+                    if name in found:
+                        continue
+                    changed = _changed(truth[name][:known], _computed(name, feature, altered)[:known])
+                    if len(changed):
+                        bar, column = changed[-1][0], changed[:, 1].min()
+                        found[name] = Leak(name, feature.columns()[column], one.symbol, one.time[bar], cause)
+        return [found[name] for name in features if name in found]
+
+    def check(self, features: Mapping[str, Feature], market: Market) -> None:
+        """Refuse features that look ahead. :raises LookAheadError: naming each of them."""
+        leaks = self.leaks(features, market)
+        if leaks:
+            raise LookAheadError(explain(leaks))
+
+    def _altered(self, one: Instrument, rng: np.random.Generator, cuts: int) -> Iterator[tuple[str, Instrument, int]]:
+        """Yield what was altered, the altered instrument, and how many leading rows must be as they were."""
+        n = len(one)
+        yield "it was computed a second time: it is not a function of the bars", _copy(one), n
+        if one.regime is not None:
+            yield "the true regimes were, which no observation may hold", _copy(one, regime=one.regime[::-1] + 1), n
+        if n < 4:
+            return
+        edges = np.linspace(n // 10, n - 1, cuts + 1)
+        for low, high in pairwise(edges.tolist()):
+            last = min(int(rng.uniform(low, high)), n - 2)
+            yield f"the bars after {one.time[last]} were altered", _poisoned(one, last, rng), last + 1
+            yield f"the bars after {one.time[last]} were cut off", _cut_off(one, last), last + 1
+
+
+def explain(leaks: list[Leak]) -> str:
+    """Return the error for features that look ahead."""
+    listed = "\n".join(map(str, leaks))
+    return (
+        f"{listed}\nA row may use its own bar and earlier ones alone: look for centred windows, shift(-1), backward "
+        "filling, and means, extremes or fits over the whole series"
+    )
+
+
+def _computed(name: str, feature: Feature, altered: Instrument) -> Floats:
+    try:
+        found = np.asarray(feature.compute(altered), dtype=np.float64)
+    except Exception as error:
+        error.add_note(f"while computing env.features.{name} from {len(altered)} bars, for the look-ahead check")
+        raise
+    check_shape(name, feature, altered, found)
+    return found
+
+
+def _changed(before: Floats, after: Floats) -> np.ndarray:
+    """Return the (row, column) pairs that differ by more than rounding; a row that is and stays NaN does not."""
+    spread = np.where(np.isfinite(before), before, 0.0).std(axis=0)
+    same = np.isclose(after, before, rtol=_TOLERANCE, atol=_TOLERANCE * spread, equal_nan=True)
+    return np.argwhere(~same)
+
+
+def _copy(one: Instrument, **changes: np.ndarray) -> Instrument:
+    columns = {name: getattr(one, name).copy() for name in ("time", *_BARS)}
+    return dataclasses.replace(one, **(columns | changes))
+
+
+def _cut_off(one: Instrument, last: int) -> Instrument:
+    columns = {name: getattr(one, name)[: last + 1].copy() for name in ("time", *_BARS)}
+    return dataclasses.replace(one, **columns, regime=None if one.regime is None else one.regime[: last + 1].copy())
+
+
+def _poisoned(one: Instrument, last: int, rng: np.random.Generator) -> Instrument:
+    """Return the instrument with other prices, volumes and stamps after bar ``last``; bars stay well formed."""
+    later = np.arange(len(one)) > last
+    factor = np.where(later, np.exp(rng.normal(0.0, 1.0, len(one))), 1.0)
+    columns = {name: getattr(one, name) * factor for name in _BARS}
+    columns["high"] = columns["high"] * np.where(later, 1.1, 1.0)
+    columns["low"] = columns["low"] / np.where(later, 1.1, 1.0)
+    columns["volume"] = columns["volume"] + np.where(later, rng.uniform(0.0, 1.0, len(one)), 0.0)
+    steps = np.diff(one.time, prepend=one.time[:1]) * np.where(later, rng.integers(2, 5, len(one)), 1)
+    return dataclasses.replace(one, **columns, time=one.time[0] + np.cumsum(steps))
