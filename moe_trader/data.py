@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-import moe_trader
+from moe_trader.command import run_directory, start
 from moe_trader.config import config_directory, to_plain
-from moe_trader.train import RunError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,32 +215,13 @@ def chosen(plain: dict[str, Any]) -> tuple[TradingTask, LookAhead, int]:
 
 @hydra.main(version_base="1.3", config_path=config_directory(), config_name="data")
 def _hydra_main(config: DictConfig) -> None:
-    from moe_trader.env import MarketError
-    from moe_trader.env.lookahead import LookAheadError
-    from moe_trader.option import ConfigError
-
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    try:
+    with run_directory() as directory:
         run(*chosen(to_plain(config)), directory)
-    except (ConfigError, MarketError, LookAheadError) as error:
-        log.debug("Refused: %s", error)  # for data.log; Hydra prints it
-        raise RunError(f"{type(error).__name__}: {error}") from None
-    except Exception:
-        log.exception("The check failed; what there is of it is in %s", directory)
-        raise
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``moe-data``; exit status 1: a feature looks ahead, or the data cannot be used."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if given == ["--version"]:
-        print(f"moe_trader {moe_trader.__version__}")
-        return
-    sys.argv = [sys.argv[0], *given]
-    try:
-        _hydra_main()
-    except BrokenPipeError:  # `moe-data --help | head` is no mistake
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    start(_hydra_main, sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

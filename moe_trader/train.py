@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 import moe_trader
+from moe_trader.command import run_directory, start
 from moe_trader.config import config_directory, run_settings, to_plain
 
 if TYPE_CHECKING:
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
     from moe_trader.settings import RunSettings
 
 log = logging.getLogger("moe_trader.train")
-
-
-class RunError(CompactHydraException):
-    """A user's mistake: Hydra prints its message alone, without a traceback, and exits with status 1."""
 
 
 def run(settings: RunSettings, directory: Path) -> None:
@@ -103,22 +98,13 @@ def _report(
 
 @hydra.main(version_base="1.3", config_path=config_directory(), config_name="train")
 def _hydra_main(config: DictConfig) -> None:
-    from moe_trader.env import MarketError
-    from moe_trader.option import ConfigError
     from moe_trader.rerun import compare_runs, rerun_report
 
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    try:
+    with run_directory() as directory:
         settings = run_settings(to_plain(config))
         run(settings, directory)
         if settings.rerun_of is not None:
             log.info("%s", rerun_report(compare_runs(Path(settings.rerun_of), directory), settings.rerun_of))
-    except (ConfigError, MarketError) as error:
-        log.debug("Refused: %s", error)  # for train.log; Hydra prints it
-        raise RunError(f"{type(error).__name__}: {error}") from None
-    except Exception:
-        log.exception("The run failed; what there is of it is in %s", directory)
-        raise
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -126,16 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     from moe_trader.rerun import rerun_arguments
 
     given = sys.argv[1:] if arguments is None else arguments
-    if given == ["--version"]:
-        print(f"moe_trader {moe_trader.__version__}")
-        return
-    if given[:1] == ["rerun"]:
-        given = rerun_arguments(given[1:])
-    sys.argv = [sys.argv[0], *given]
-    try:
-        _hydra_main()
-    except BrokenPipeError:  # `moe-train --help | head` is no mistake
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    start(_hydra_main, rerun_arguments(given[1:]) if given[:1] == ["rerun"] else given)
 
 
 if __name__ == "__main__":

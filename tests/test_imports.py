@@ -21,10 +21,11 @@ MAY_IMPORT = {  # what else a room or module may import of ours; one that is not
     "trainer": {"trainer"},
     "agent": {"bundle", "expert", "gating"},
     "bundle": {"expert", "gating"},
+    "command": {"env"},
     "config": {"settings"},
     "settings": {"env", "expert", "gating", "trainer"},
 }
-KNOW_HYDRA = COMMANDS | {"config", "bundle"}
+KNOW_HYDRA = COMMANDS | {"command", "config", "bundle"}
 ARRAYS_ONLY = {"evaluation": {"torch", "stable_baselines3"}, "env": {"torch"}}
 
 

@@ -1,0 +1,56 @@
+"""What the Hydra commands have in common: how they start, and how they refuse."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+
+import moe_trader
+
+log = logging.getLogger(__name__)
+
+
+class Refusal(CompactHydraException):
+    """A user's mistake: Hydra prints its message alone, without a traceback, and exits with status 1."""
+
+
+@contextmanager
+def run_directory() -> Iterator[Path]:
+    """Give a Hydra job its run directory, turn mistakes into :class:`Refusal`, and log everything else that fails."""
+    from moe_trader.env import MarketError
+    from moe_trader.env.lookahead import LookAheadError
+    from moe_trader.option import ConfigError
+
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        yield directory
+    except (ConfigError, MarketError, LookAheadError) as error:
+        log.debug("Refused: %s", error)  # for the log file; Hydra prints it
+        raise Refusal(f"{type(error).__name__}: {error}") from None
+    except KeyboardInterrupt:
+        log.warning("Stopped by the user; what there is of the run is in %s", directory)
+        raise
+    except Exception:
+        log.exception("The run failed; what there is of it is in %s", directory)
+        raise
+
+
+def start(job: Callable[[], None], arguments: Sequence[str]) -> None:
+    """Run a ``@hydra.main`` function on command-line arguments."""
+    if list(arguments) == ["--version"]:  # Hydra's own would print Hydra's version
+        print(f"moe_trader {moe_trader.__version__}")
+        return
+    sys.argv = [sys.argv[0], *arguments]
+    try:
+        job()
+    except BrokenPipeError:  # `moe-train --help | head` is no mistake
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(130)  # as shells have it: 128 + SIGINT
