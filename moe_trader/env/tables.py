@@ -106,14 +106,16 @@ def _layout(path: str | Path) -> tuple[str, list[int], bool]:
     lines = pd.read_csv(
         path,
         sep="\x01",
-        header=None,
+        names=["line"],
         nrows=_PREAMBLE,
         dtype=str,
         quoting=csv.QUOTE_NONE,
         skip_blank_lines=False,
         na_filter=False,
         encoding="utf-8-sig",
-    )[0]
+    )["line"]
+    if lines.empty:
+        raise EmptyDataError("an empty file")
     header = next((at for at, line in enumerate(lines) if any(one in line for one in _SEPARATORS)), 0)
     separator = max(_SEPARATORS, key=lines[header].count)
     skipped = list(range(header))
