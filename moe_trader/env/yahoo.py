@@ -50,7 +50,10 @@ class Yahoo(Downloaded):
             raise self._nothing(symbol, str(error)) from None
         except Exception as error:  # whatever the library's HTTP client raises; yfinance itself would hide it
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise MarketError(f"yahoo: cannot be reached for {symbol} ({type(error).__name__}: {reason})") from None
+            raise MarketError(
+                f"yahoo: no answer about {symbol} ({type(error).__name__}: {reason}); "
+                "check the network, and the symbol at finance.yahoo.com"
+            ) from None
         table = self._closed(history)
         if table.empty:
             raise self._nothing(symbol, "an empty answer")
