@@ -27,6 +27,9 @@ def config_directory() -> str:
 def to_plain(config: Any) -> dict[str, Any]:
     """Return a composed config as plain containers, interpolations resolved.
 
+    A node may list under ``_aliases_`` settings that are short names for others of its own, which refer to them
+    (``path: ${..path}``): these are left out, since nothing reads them by that name.
+
     :raises ConfigError: when an interpolation or a mandatory value (``???``) cannot be resolved
     """
     from omegaconf.errors import OmegaConfBaseException
@@ -34,13 +37,31 @@ def to_plain(config: Any) -> dict[str, Any]:
     from moe_trader.option import ConfigError
 
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or "config"
         reason = str(error).splitlines()[0]
+        if "Missing mandatory value: " in reason:  # of the setting that an interpolation leads to
+            where = reason.rpartition(": ")[2]
+            reason = f"Missing mandatory value: {where}"
         raise ConfigError(f"{where}: {reason}; give it a value: {where}=...") from None
+    plain = _settled(plain, "")
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def _settled(node: Any, path: str) -> Any:
+    """Return ``node`` without aliases, and refuse a mandatory value that nobody gave."""
+    from moe_trader.option import ConfigError, join
+
+    if isinstance(node, dict):
+        dropped = {"_aliases_", *node.get("_aliases_", ())}
+        return {key: _settled(value, join(path, str(key))) for key, value in node.items() if key not in dropped}
+    if isinstance(node, list):
+        return [_settled(value, f"{path}[{index}]") for index, value in enumerate(node)]
+    if node == "???":
+        raise ConfigError(f"{path}: Missing mandatory value: {path}; give it a value: {path}=...")
+    return node
 
 
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:

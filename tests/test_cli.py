@@ -235,7 +235,11 @@ def test_the_module_is_the_command(tmp_path):
 def test_help_lists_the_options_without_loading_torch(tmp_path):
     done = call(sys.executable, "-X", "importtime", "-m", "moe_trader", "--help", cwd=tmp_path)
     assert done.returncode == 0
-    for line in ("env: csv, nasdaq, synthetic", "moe-train rerun RUN", "gating: softmax"):
+    for line in (
+        "env: ccxt, csv, nasdaq, parquet, sp500, stocks, synthetic, yahoo",
+        "moe-train rerun RUN",
+        "gating: softmax",
+    ):
         assert line in done.stdout
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in loaded
@@ -263,7 +267,7 @@ def test_a_wrong_setting_is_refused_before_training(overrides, place, reason, tm
 
 def test_a_market_without_a_column_is_refused_before_training(tmp_path):
     (tmp_path / "bars.csv").write_text("date,open,high,low\n2020-01-01,1,1,1\n")
-    done = moe_train("env=csv", "env.market.path=bars.csv", cwd=tmp_path)
+    done = moe_train("env=csv", "env.path=bars.csv", cwd=tmp_path)
     assert done.returncode == 1
     assert "bars.csv: missing column close" in done.stderr
     assert "Columns there: date, open, high, low" in done.stderr

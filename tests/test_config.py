@@ -19,13 +19,36 @@ from moe_trader.settings import RunSettings
 
 CONF = Path(config_directory())
 GROUPS = ("env", "expert", "gating", "trainer")
-PLACED = {"env/rules": "env/rules@env"}  # groups whose nodes do not stand where their folder says
-NEEDED = {"env/csv": ["env.market.path=prices.csv"]}  # what an option cannot do without
+PLACED = {  # groups whose nodes do not stand where their folder says
+    "env/rules": "env/rules@env",
+    "env/reading": "env/reading@env.market",
+    "env/series": "env/series@env.market",
+    "env/cache": "env/cache@env.market",
+}
+NEEDED = {  # what an option cannot do without
+    "env/csv": ["env.path=prices.csv"],
+    "env/parquet": ["env.path=prices.parquet"],
+    "env/reading/standard": ["env=csv", "env.path=prices.csv"],
+    "env/series/standard": ["env=synthetic"],
+    "env/cache/standard": ["env=yahoo"],
+    **{f"env/market/{file.stem}": ["env=synthetic"] for file in (CONF / "env" / "market").glob("*.yaml")},
+}
 SINGLE = sorted(  # features by themselves: the gate must then see what there is
     file.stem for file in (CONF / "env" / "features").glob("*.yaml") if "_target_" in file.read_text()
 )
 NEEDED |= {f"env/features/{name}": [f"env.gate_features=[{name}]"] for name in SINGLE}
-MARKETS = {"nasdaq": ["env=nasdaq"], "synthetic": ["env=synthetic"], "csv": ["env=csv", "env.market.path=prices.csv"]}
+MARKETS = {
+    "nasdaq": ["env=nasdaq"],
+    "sp500": ["env=sp500"],
+    "stocks": ["env=stocks", "env.market.symbols=[KO]"],
+    "synthetic": ["env=synthetic"],
+    "rare_crash": ["env=synthetic", "env/market=rare_crash"],
+    "drifting": ["env=synthetic", "env/market=drifting"],
+    "csv": ["env=csv", "env.path=prices.csv"],
+    "parquet": ["env=parquet", "env.path=[a.parquet,b.parquet]"],
+    "yahoo": ["env=yahoo"],
+    "ccxt": ["env=ccxt", "env.market.end=2021-01-01"],
+}
 
 
 def options():
@@ -59,9 +82,15 @@ def test_every_option_composes_and_builds(name):
     if group.startswith("hydra/"):  # Hydra's own settings are no part of the run's
         return
     node = plain  # where the file's settings stand: what it says must be what was composed
-    for key in PLACED.get(group, group).rpartition("@")[2].split("/") if group != "experiment" else ():
+    for key in (
+        PLACED.get(group, group).rpartition("@")[2].replace(".", "/").split("/") if group != "experiment" else ()
+    ):
         node = node[key]
-    for path, value in leaves(OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))):
+    written = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    aliases = ("_aliases_", *written.get("_aliases_", ()))
+    for path, value in leaves(written):
+        if path[0] in aliases or str(value).startswith("${"):
+            continue
         found = node
         for key in path:
             found = found[key]
@@ -156,7 +185,8 @@ def test_runs_started_in_the_same_second_get_their_own_directory():
         ),
         (["device=gpu"], r"^device: 'gpu' cannot be used here \(.*\); use device=cpu$"),
         (["device=cuda:77"], r"^device: 'cuda:77' cannot be used here \(.*\); use device=cpu$"),
-        (["env=csv"], r"^env\.market\.path: .*; give it a value: env\.market\.path=\.\.\.$"),
+        (["env=csv"], r"^env\.path: Missing mandatory value: env\.path; give it a value: env\.path=\.\.\.$"),
+        (["trainer.n_envs=???"], r"^trainer\.n_envs: Missing .*; give it a value: trainer\.n_envs=\.\.\.$"),
         (["expert._target_=os.system"], r"^expert\._target_: 'os\.system' is outside moe_trader\. To build options of"),
         (
             ["expert._target_=moe_trader.agent.MoEAgent"],
@@ -211,6 +241,13 @@ def test_an_interpolation_that_leads_nowhere_is_named():
         ConfigError, match=r"^trainer\.n_envs: .*'nowhere' not found; give it a value: trainer\.n_envs="
     ):
         compose(["trainer.n_envs=${nowhere}"])
+
+
+def test_the_path_of_a_price_file_has_a_short_name():
+    short = settings_of("env=csv", "env.path=[a.csv,b.csv]")
+    assert short.env.market.path == ["a.csv", "b.csv"]
+    assert settings_of("env=csv", "env.market.path=[a.csv,b.csv]") == short
+    assert "path" not in compose(["env=csv", "env.path=a.csv"])["env"]
 
 
 def test_an_interpolation_is_resolved():

@@ -1,141 +1,230 @@
-"""Reading price tables: from a file as people have it to an :class:`~moe_trader.env.Instrument`."""
+"""From a price table as people have it to an :class:`~moe_trader.env.Instrument`: repaired, or refused by row.
+
+What is repaired is counted in the log; what cannot be is refused with file, row and reason.
+"""
 
 from __future__ import annotations
 
-from lzma import LZMAError
+import logging
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-from pandas.errors import EmptyDataError, ParserError
+from numpy.typing import NDArray
 
-from moe_trader.env import Instrument, MarketError
+from moe_trader.env import Floats, Instrument, MarketError
+from moe_trader.env.adjust import Splits, mend_splits, scale_to_adjusted
+from moe_trader.env.columns import PRICES, Column, find_columns
+from moe_trader.env.stamps import cell, is_time_of_day, join_day, newest_first, read_stamps
+from moe_trader.env.tables import read_csv_table
 
-_ALIASES = {
-    "time": ("time", "date", "datetime", "timestamp", "ts"),
-    "open": ("open", "o"),
-    "high": ("high", "h"),
-    "low": ("low", "l"),
-    "close": ("close", "c"),
-    "volume": ("volume", "vol", "v"),
-}
-_REQUIRED = ("time", "open", "high", "low", "close")
-_UNREADABLE = (OSError, EOFError, UnicodeError, BadZipFile, LZMAError, ParserError, EmptyDataError)
-_PRICES = ("open", "high", "low", "close")
+log = logging.getLogger(__name__)
+
+_MISSING = ("", ".", "-", "--", "nan", "na", "n/a", "#n/a", "null", "none")
+_CLIPPED = 1e-3  # a high or low this far inside the bar, as a fraction of the price, is a rounding error
+_ENOUGH = 20  # bars needed to tell whether opens are real
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How tables are read.
+
+    :param columns: headings of columns that are called something unusual
+    :param date_format: of the stamps, as ``strptime`` has it; ``None``: ISO 8601 or unix stamps
+    :param adjust: scale prices to the adjusted close where there is one
+    :param splits: what to do about jumps by a whole factor where there is none
+    :param opens_are_real: whether an order can be filled at the open; ``None``: unless most opens repeat the close
+        before, or there are closes alone
+    """
+
+    columns: Mapping[Column, str | None] = field(default_factory=dict)
+    date_format: str | None = None
+    adjust: bool = True
+    splits: Splits = "refuse"
+    opens_are_real: bool | None = None
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One instrument, and whether an order can be filled at its opens."""
+
+    instrument: Instrument
+    opens_are_real: bool
 
 
 def read_csv(path: str | Path, symbol: str, date_format: str | None = None) -> Instrument:
     """Read one instrument from a csv file with a header (compressed or not), whatever the case of its column names.
 
-    Rows may be oldest or newest first. A missing volume column reads as zeros.
-
-    :param date_format: of the stamps, as ``strptime`` has it; ``None``: ISO 8601
-
-    :raises MarketError: no such file, a column that is missing, a cell that is no number, a price that is not
-        positive, a high below another price, a stamp that is no date or stands twice
+    :raises MarketError: no such file, or a table that :func:`to_bars` refuses
     """
-    source = str(path)
-    try:
-        # As text, so that errors can show a cell as the file has it, and blank lines keep their place in the count.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
-    except FileNotFoundError:
-        raise MarketError(f"{source}: no such file; give the path of a csv file with a header") from None
-    except _UNREADABLE as error:
-        raise MarketError(f"{source}: cannot be read as csv ({error})") from None
-    table = table[~table.fillna("").eq("").all(axis=1)]
-    return to_instrument(table, symbol, source, date_format)
+    return to_bars(read_csv_table(path), symbol, str(path), Reading(date_format=date_format)).instrument
 
 
-def to_instrument(table: pd.DataFrame, symbol: str, source: str, date_format: str | None = None) -> Instrument:
-    """Validate a price table and return it as an instrument; ``source`` is what errors call it.
+def to_bars(table: pd.DataFrame, symbol: str, source: str, reading: Reading) -> Bars:
+    """Validate a price table and return its bars, oldest first; ``source`` is what errors call it.
 
-    The table's index numbers its rows from 0 as they stand in the source.
+    The table's index numbers its rows as the user counts them. A missing volume reads as zeros; a table of closes
+    alone becomes bars of one price, whose opens are not real.
+
+    :raises MarketError: a column that is missing, a cell that is no number, a price that is not positive, a high
+        below another price, a stamp that is no date or stands twice, a split that nobody adjusted
     """
-    columns = _columns(table, source)
-    if table.empty:
+    found = find_columns(table.columns, source, reading.columns)
+    table = _without_empty_rows(table, found, source)
+    time = read_stamps(_stamp_column(table, found), source, reading.date_format)
+    columns = _numbers(table, found, source)
+    adjusted = columns.pop("adjusted_close", None)
+    _check_positive(columns if adjusted is None else columns | {"adjusted_close": adjusted}, table.index, source)
+    closes_only = "open" not in columns
+    if closes_only:
+        log.warning("%s: closes alone: open, high and low are set to them", source)
+        columns |= dict.fromkeys(("open", "high", "low"), columns["close"])
+    columns = _clip(columns, table.index, source)
+    rows = table.index.to_numpy()
+    if newest_first(time, rows, source):
+        time, rows = time[::-1], rows[::-1]
+        columns = {name: column[::-1] for name, column in columns.items()}
+        adjusted = None if adjusted is None else adjusted[::-1]
+    opens_are_real = reading.opens_are_real
+    if opens_are_real is None:
+        opens_are_real = not closes_only and not _stale_opens(columns, source)
+    if adjusted is not None and reading.adjust:
+        columns = scale_to_adjusted(columns, adjusted, source)
+    else:
+        columns = mend_splits(columns, rows, source, reading.splits)
+    arrays = {name: np.ascontiguousarray(column) for name, column in columns.items()}
+    return Bars(Instrument(symbol, np.ascontiguousarray(time), **arrays, regime=None), opens_are_real)
+
+
+def _stamp_column(table: pd.DataFrame, found: Mapping[str, Hashable]) -> pd.Series:
+    time = table[found["time"]]
+    if "day" in found and is_time_of_day(time):
+        return join_day(table[found["day"]], time)
+    return time
+
+
+def _without_empty_rows(table: pd.DataFrame, found: Mapping[str, Hashable], source: str) -> pd.DataFrame:
+    """Leave out rows that hold no price at all, as holidays do in some files."""
+    empty = np.ones(len(table), dtype=bool)
+    for name in PRICES:
+        if name in found:
+            empty &= _missing(table[found[name]])
+    if empty.all():
         raise MarketError(f"{source}: no rows below the header")
-    time = _stamps(table[columns["time"]], source, date_format)
-    numbers = {name: _numbers(table[columns[name]], source) for name in _PRICES}
-    volume = _numbers(table[columns["volume"]], source) if "volume" in columns else np.zeros(len(table))
-    _check_prices(numbers, table.index, source)
-    if len(time) > 1 and time[0] > time[-1]:
-        time, volume = time[::-1], volume[::-1]
-        numbers = {name: column[::-1] for name, column in numbers.items()}
-    _check_order(time, source)
-    arrays = {name: np.ascontiguousarray(column) for name, column in numbers.items()}
-    return Instrument(symbol=symbol, time=np.ascontiguousarray(time), volume=np.ascontiguousarray(volume), **arrays)
+    if not empty.any():
+        return table
+    log.warning(
+        "%s: %d rows without a price left out (first: row %d)", source, empty.sum(), table.index[empty.argmax()]
+    )
+    return table[~empty]
 
 
-def _columns(table: pd.DataFrame, source: str) -> dict[str, str]:
-    by_lower = {str(column).strip().lower(): column for column in table.columns}
-    found = {}
-    for name, aliases in _ALIASES.items():
-        match = [by_lower[alias] for alias in aliases if alias in by_lower]
-        if match:
-            found[name] = match[0]
-    missing = [name for name in _REQUIRED if name not in found]
-    if missing:
-        there = ", ".join(map(str, table.columns)) or "none"
-        wanted = "; ".join(f"{name} (any of {', '.join(_ALIASES[name])})" for name in missing)
-        raise MarketError(f"{source}: missing column {wanted}. Columns there: {there}")
-    return found
+def _missing(column: pd.Series) -> NDArray[np.bool_]:
+    missing = column.isna().to_numpy()
+    if pd.api.types.is_numeric_dtype(column):
+        return missing
+    return missing | column.astype(str).str.strip().str.lower().isin(_MISSING).to_numpy()
 
 
-def _row(index: Any, at: int) -> str:
-    return f"row {index[at] + 2}"  # as an editor counts: the header is row 1
+def _numbers(table: pd.DataFrame, found: Mapping[str, Hashable], source: str) -> dict[str, Floats]:
+    """Return the columns of numbers that are there, and a volume in any case."""
+    names = [name for name in (*PRICES, "adjusted_close") if name in found]
+    columns = {name: _column(table[found[name]], source) for name in names}
+    if "volume" not in found:
+        return columns | {"volume": np.zeros(len(table))}
+    volume = _volume(table[found["volume"]], source)
+    if "other_volume" in found:
+        other = _volume(table[found["other_volume"]], source)
+        volume = _traded_units(volume, other, columns["close"], found, source)
+    return columns | {"volume": volume}
 
 
-def _cell(column: pd.Series, at: int) -> str:
-    value = column.iloc[at]
-    return repr(value) if isinstance(value, str) else str(value)
-
-
-def _stamps(column: pd.Series, source: str, date_format: str | None) -> np.ndarray:
-    try:
-        stamps = pd.to_datetime(column, errors="coerce", utc=True, format=date_format or "ISO8601")
-    except (TypeError, ValueError) as error:
-        raise MarketError(f"{source}: column {column.name!r} holds no dates ({error})") from None
-    bad = np.flatnonzero(stamps.isna().to_numpy())
-    if len(bad):
-        wanted = (
-            f"the format {date_format!r}" if date_format else "ISO 8601 (2018-12-31), or set env.market.date_format"
-        )
-        place = f"{source}: {_row(column.index, bad[0])}, column {column.name!r}"
-        raise MarketError(f"{place}: {_cell(column, bad[0])} is no date; expected {wanted}")
-    return stamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-
-
-def _numbers(column: pd.Series, source: str) -> np.ndarray:
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+def _column(column: pd.Series, source: str) -> Floats:
+    numbers = _to_floats(column)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if len(bad):
         raise MarketError(
-            f"{source}: {_row(column.index, bad[0])}, column {column.name!r}: {_cell(column, bad[0])} is no number "
+            f"{source}: row {column.index[bad[0]]}, column {column.name!r}: {cell(column, bad[0])} is no number "
             f"({len(bad)} such rows); mend or drop these rows"
         )
     return numbers
 
 
-def _check_prices(prices: dict[str, np.ndarray], index: Any, source: str) -> None:
-    for name, column in prices.items():
+def _to_floats(column: pd.Series) -> Floats:
+    if pd.api.types.is_bool_dtype(column):
+        return np.full(len(column), np.nan)
+    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _volume(column: pd.Series, source: str) -> Floats:
+    missing = _missing(column)
+    if missing.any():
+        first = column.index[missing.argmax()]
+        log.warning("%s: %d rows without a volume read as 0 (first: row %d)", source, missing.sum(), first)
+    numbers = np.zeros(len(column))
+    numbers[~missing] = _column(column[~missing], source)
+    bad = np.flatnonzero(numbers < 0)
+    if len(bad):
+        raise MarketError(f"{source}: row {column.index[bad[0]]}: volume is {numbers[bad[0]]}; it cannot be negative")
+    return numbers
+
+
+def _traded_units(first: Floats, second: Floats, close: Floats, found: Mapping[str, Hashable], source: str) -> Floats:
+    """Tell units traded from money traded, of which some files give both, at times under each other's heading."""
+    both = (first > 0) & (second > 0)
+    swapped = False
+    if both.any():
+        ratio = np.log(first[both] / second[both])
+        price = np.log(close[both])
+        swapped = bool(abs(np.median(ratio - price)) < min(0.5, abs(np.median(ratio + price))))
+    heading = found["other_volume" if swapped else "volume"]
+    if swapped:
+        log.warning(
+            "%s: column %r holds the units traded: %r is about price times it", source, heading, found["volume"]
+        )
+    return second if swapped else first
+
+
+def _check_positive(columns: Mapping[str, Floats], rows: pd.Index, source: str) -> None:
+    for name, column in columns.items():
         bad = np.flatnonzero(column <= 0)
-        if len(bad):
-            raise MarketError(f"{source}: {_row(index, bad[0])}: {name} is {column[bad[0]]}; prices must be positive")
-    top = np.maximum(prices["open"], prices["close"])
-    bottom = np.minimum(prices["open"], prices["close"])
-    bad = np.flatnonzero((prices["high"] < top) | (prices["low"] > bottom))
-    if len(bad):
-        at = bad[0]
-        row = ", ".join(f"{name} {column[at]}" for name, column in prices.items())
-        raise MarketError(f"{source}: {_row(index, at)}: open and close must lie between low and high ({row})")
+        if name != "volume" and len(bad):
+            raise MarketError(f"{source}: row {rows[bad[0]]}: {name} is {column[bad[0]]}; prices must be positive")
 
 
-def _check_order(time: np.ndarray, source: str) -> None:
-    steps = np.diff(time) / np.timedelta64(1, "us")
-    bad = np.flatnonzero(steps <= 0)
-    if len(bad):
-        first, second = time[bad[0]], time[bad[0] + 1]
-        what = "stands twice" if first == second else f"is followed by {second}"
-        raise MarketError(f"{source}: stamp {first} {what}; stamps must be unique and in order")
+def _clip(columns: dict[str, Floats], rows: pd.Index, source: str) -> dict[str, Floats]:
+    """Move highs and lows that miss the open or the close by a rounding error; refuse those that miss by more."""
+    top = np.maximum(columns["open"], columns["close"])
+    bottom = np.minimum(columns["open"], columns["close"])
+    bad = (columns["high"] < top) | (columns["low"] > bottom)
+    if not bad.any():
+        return columns
+    far = np.flatnonzero((columns["high"] < top * (1 - _CLIPPED)) | (columns["low"] > bottom * (1 + _CLIPPED)))
+    if len(far):
+        at = far[0]
+        row = ", ".join(f"{name} {columns[name][at]}" for name in PRICES)
+        raise MarketError(
+            f"{source}: row {rows[at]}: open and close must lie between low and high ({row}; {len(far)} such rows)"
+        )
+    log.warning(
+        "%s: %d rows whose high or low misses the open or close by less than 0.1 %% widened (first: row %d)",
+        source,
+        bad.sum(),
+        rows[bad.argmax()],
+    )
+    return columns | {"high": np.maximum(columns["high"], top), "low": np.minimum(columns["low"], bottom)}
+
+
+def _stale_opens(columns: Mapping[str, Floats], source: str) -> bool:
+    repeated = columns["open"][1:] == columns["close"][:-1]
+    if len(repeated) + 1 < _ENOUGH or repeated.mean() <= 0.5:
+        return False
+    log.warning(
+        "%s: %d of %d opens repeat the close before: they are taken as not real, and cannot be filled at",
+        source,
+        repeated.sum(),
+        len(repeated),
+    )
+    return True

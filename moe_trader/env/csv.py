@@ -1,28 +1,18 @@
-"""The user's own bars, from a csv file."""
+"""The user's own bars, from csv files."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import pandas as pd
 
-from moe_trader.env import Market, MarketSource
-from moe_trader.env.bars import read_csv
+from moe_trader.env.files import BarFiles
+from moe_trader.env.tables import read_csv_table
 from moe_trader.option import option
 
 
 @option
-class Csv(MarketSource):
-    """One instrument from one csv file with a header: time or date, open, high, low, close, and perhaps volume.
+class Csv(BarFiles):
+    """Files with a header, plain or compressed: time or date, close, and perhaps open, high, low, volume, symbol."""
 
-    :param path: the file, plain or compressed; a relative path counts from the working directory
-    :param symbol: what the tables call the instrument; ``None``: the file's name
-    :param date_format: of the stamps, as ``strptime`` has it (``%d/%m/%Y``); ``None``: ISO 8601
-    """
-
-    path: str
-    symbol: str | None
-    date_format: str | None
-
-    def load(self) -> Market:
-        """Return the one-instrument market."""
-        symbol = self.symbol or Path(self.path).name.split(".")[0]
-        return Market(symbol, (read_csv(self.path, symbol, self.date_format),), opens_are_real=True)
+    def read(self, path: str) -> pd.DataFrame:
+        """Return the table of one file."""
+        return read_csv_table(path, self.columns)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, files
-from pathlib import Path
-
-from moe_trader.env import Market, MarketError, MarketSource
+from moe_trader.env import Market, MarketSource
 from moe_trader.env.bars import read_csv
+from moe_trader.env.installed import installed_file
 from moe_trader.option import option
 
 
@@ -19,15 +17,5 @@ class Nasdaq(MarketSource):
 
     def load(self) -> Market:
         """Return the one-instrument market."""
-        bars = read_csv(_installed("nasdaq.csv.gz"), "^IXIC", date_format="%m/%d/%Y")
-        return Market("nasdaq", (bars,), opens_are_real=True)
-
-
-def _installed(name: str) -> Path:
-    try:
-        found = [Path(str(entry.locate())) for entry in files("arch") or () if entry.name == name]
-    except PackageNotFoundError:
-        found = []
-    if not found:
-        raise MarketError(f"the installed package `arch` has no {name}; reinstall it: pip install 'arch>=8,<9'")
-    return found[0]
+        path = installed_file("arch", "nasdaq.csv.gz", "pip install 'arch>=8,<9'")
+        return Market("nasdaq", (read_csv(path, "^IXIC", date_format="%m/%d/%Y"),), opens_are_real=True)

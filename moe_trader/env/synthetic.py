@@ -7,12 +7,14 @@ from typing import Annotated
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from moe_trader.env import SPLITS, Floats, Instrument, Market, MarketSource
 from moe_trader.option import option
 
 Correlation = Annotated[float, Field(gt=-1, lt=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
 @option
@@ -34,14 +36,21 @@ class Synthetic(MarketSource):
     """Several series for each split, every one drawn with its own seed; opens equal the previous close.
 
     :param regimes: name -> dynamics
-    :param persistence: probability that the next bar is of the same regime; otherwise any other, equally likely
+    :param regimes_later: their dynamics in the validation and test series; ``None``: the same. The names must be the
+        same, for they are the columns of the tables
+    :param persistence: probability that the next bar is of the same regime
+    :param own_persistence: of the regimes that last longer or shorter than that; ``None``: none does
+    :param switch_weights: when the regime changes, the relative chance of each other one; ``None``: equal chances
     :param bars: bars of each series (daily stamps, Monday to Friday)
     :param series: how many series each split has
     :param seed: of the market alone; independent of the run's seed
     """
 
     regimes: dict[str, Regime]
-    persistence: Annotated[float, Field(gt=0, lt=1)]
+    regimes_later: dict[str, Regime] | None
+    persistence: Probability
+    own_persistence: dict[str, Probability] | None
+    switch_weights: dict[str, PositiveFloat] | None
     bars: Annotated[int, Field(gt=500)]
     series: dict[str, PositiveInt]
     seed: Annotated[int, Field(ge=0)]
@@ -51,6 +60,13 @@ class Synthetic(MarketSource):
             raise ValueError(f"series: expected a number for each of {', '.join(SPLITS)}, got {self.series}")
         if not self.regimes:
             raise ValueError("regimes: expected at least one regime")
+        for name in ("regimes_later", "switch_weights"):
+            given = getattr(self, name)
+            if given is not None and sorted(given) != sorted(self.regimes):
+                raise ValueError(f"{name}: expected one for each of {', '.join(self.regimes)}, got {', '.join(given)}")
+        for regime in self.own_persistence or ():
+            if regime not in self.regimes:
+                raise ValueError(f"own_persistence: {regime!r} is none of the regimes ({', '.join(self.regimes)})")
 
     def load(self) -> Market:
         """Return the market; instruments are called ``train_0``, ``train_1``, ..., ``test_0``, ..."""
@@ -68,9 +84,19 @@ class Synthetic(MarketSource):
         n = len(self.regimes)
         if n == 1:
             return np.ones((1, 1))
-        matrix = np.full((n, n), (1 - self.persistence) / (n - 1))
-        np.fill_diagonal(matrix, self.persistence)
-        return matrix
+        weights = [1.0 if self.switch_weights is None else self.switch_weights[name] for name in self.regimes]
+        others = np.tile(weights, (n, 1))
+        np.fill_diagonal(others, 0.0)
+        stay = self._persistence()
+        return np.diag(stay) + (1 - stay)[:, None] * others / others.sum(axis=1, keepdims=True)
+
+    def stationary(self) -> Floats:
+        """Return the share of time in each regime in the long run, from which the first bar's is drawn."""
+        n = len(self.regimes)
+        if self._alike():
+            return np.full(n, 1 / n)
+        equations = np.concatenate([self.transition().T - np.eye(n), np.ones((1, n))])
+        return np.linalg.lstsq(equations, np.eye(n + 1)[-1], rcond=None)[0]
 
     def reference_targets(self, market: Market, cost_rate: float) -> Mapping[str, Sequence[Floats]]:
         """Return the Bayes-filter trader: the exact forward filter with the true parameters, one bar ahead.
@@ -79,31 +105,33 @@ class Synthetic(MarketSource):
         of getting there, given bars up to t. It knows the parameters, not the regime: no agent can know more, though
         one that plans further than a bar could trade a little better.
         """
-        means, ar1, volatilities = self._parameters()
-        transition = self.transition()
+        transition, start = self.transition(), self.stationary()
         return {
             "bayes_filter": [
-                _bayes_targets(np.log(one.close), means, ar1, volatilities, transition, cost_rate)
+                _bayes_targets(np.log(one.close), *self._parameters(one.symbol), transition, start, cost_rate)
                 for one in market.instruments
             ]
         }
 
-    def _parameters(self) -> tuple[Floats, Floats, Floats]:
-        regimes = list(self.regimes.values())
+    def _persistence(self) -> Floats:
+        own = self.own_persistence or {}
+        return np.array([own.get(name, self.persistence) for name in self.regimes])
+
+    def _alike(self) -> bool:
+        """Whether every regime lasts as long and follows as often as any other."""
+        return self.switch_weights is None and not self.own_persistence
+
+    def _parameters(self, symbol: str) -> tuple[Floats, Floats, Floats]:
+        """Return mean, autocorrelation and volatility of each regime, in the split that a series belongs to."""
+        later = self.regimes_later if not symbol.startswith("train_") else None
+        regimes = [(later or self.regimes)[name] for name in self.regimes]
         means = np.array([regime.mean_bp for regime in regimes]) * 1e-4
         volatilities = np.array([regime.volatility_bp for regime in regimes]) * 1e-4
         return means, np.array([regime.ar1 for regime in regimes]), volatilities
 
     def _series(self, symbol: str, rng: np.random.Generator, time: np.ndarray) -> Instrument:
-        n = len(self.regimes)
-        stays = rng.random(self.bars) < self.persistence
-        others = rng.integers(1, max(n, 2), self.bars)
-        noise = rng.standard_normal(self.bars)
-        regime = np.empty(self.bars, dtype=np.int64)
-        regime[0] = rng.integers(n)
-        for bar in range(1, self.bars):
-            regime[bar] = regime[bar - 1] if stays[bar] or n == 1 else (regime[bar - 1] + others[bar]) % n
-        means, ar1, volatilities = self._parameters()
+        regime, noise = self._draw(rng)
+        means, ar1, volatilities = self._parameters(symbol)
         returns = np.empty(self.bars)
         returns[0] = 0.0
         for bar in range(1, self.bars):
@@ -122,14 +150,45 @@ class Synthetic(MarketSource):
             regime=regime,
         )
 
+    def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], Floats]:
+        """Return a path of regimes and the noise of its bars."""
+        n, stay = len(self.regimes), self._persistence()
+        staying = rng.random(self.bars)
+        onward = rng.integers(1, max(n, 2), self.bars)
+        noise = rng.standard_normal(self.bars)
+        regime = np.empty(self.bars, dtype=np.int64)
+        regime[0] = rng.integers(n)
+        alike = self._alike()
+        chance = np.zeros(self.bars) if alike else rng.random(self.bars)  # drawn last: other settings, same noise
+        if not alike:
+            regime[0] = np.searchsorted(np.cumsum(self.stationary())[:-1], chance[0], side="right")
+        leaving = self.transition()
+        np.fill_diagonal(leaving, 0.0)
+        edges = np.cumsum(leaving, axis=1)
+        for bar in range(1, self.bars):
+            now = regime[bar - 1]
+            if n == 1 or staying[bar] < stay[now]:
+                regime[bar] = now
+            elif alike:
+                regime[bar] = (now + onward[bar]) % n
+            else:
+                regime[bar] = np.searchsorted(edges[now], chance[bar] * edges[now, -1], side="right")
+        return regime, noise
+
 
 @njit(cache=True)
 def _bayes_targets(
-    log_close: Floats, means: Floats, ar1: Floats, volatilities: Floats, transition: Floats, cost_rate: float
+    log_close: Floats,
+    means: Floats,
+    ar1: Floats,
+    volatilities: Floats,
+    transition: Floats,
+    start: Floats,
+    cost_rate: float,
 ) -> Floats:
     """Return the target in {-1, 0, 1} decided at each bar, shape ``(n_bars,)``."""
     n_bars, n = len(log_close), len(means)
-    belief = np.full(n, 1.0 / n)  # P(regime of this bar | returns so far)
+    belief = start.copy()  # P(regime of this bar | returns so far)
     targets = np.zeros(n_bars)
     position = 0.0
     for bar in range(1, n_bars):

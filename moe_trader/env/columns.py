@@ -1,0 +1,85 @@
+"""Which column of a price table is what, whatever its heading."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Literal
+
+from moe_trader.env import MarketError
+
+Column = Literal["time", "open", "high", "low", "close", "adjusted_close", "volume", "symbol"]
+
+# The first heading that is there wins. The last two of time: an index without a name, as pandas writes it.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "time": ("time", "datetime", "timestamp", "date", "date time", "open time", "ts", "unix", "index", "unnamed: 0"),
+    "open": ("open", "o"),
+    "high": ("high", "h"),
+    "low": ("low", "l"),
+    "close": ("close", "c", "last", "close/last"),
+    "adjusted_close": ("adj close", "adjclose", "adjusted close", "adjcp"),
+    "volume": ("volume", "vol", "v", "vol.", "tick volume", "tickvol"),
+    "symbol": ("symbol", "ticker", "tic", "tickers", "instrument", "name"),
+}
+DAY = ("date", "day")  # headings of a day whose time of day stands in a column of its own
+PRICES = ("open", "high", "low", "close")
+
+
+def find_columns(
+    headings: Iterable[Hashable], source: str, given: Mapping[Column, str | None] | None = None
+) -> dict[str, Hashable]:
+    """Return the heading of each column that is there: ``{"time": "Date", "close": "Close", ...}``.
+
+    ``<OPEN>``, ``1. open``, ``Adj_Close`` and ``adj close`` read alike. A table may hold closes alone. A day beside a
+    time of day is found as ``day``.
+
+    :param given: headings the user names, which win
+    :raises MarketError: time or close is missing, some prices are there and some are not, two columns read alike
+    """
+    headings = list(headings)
+    by_name: dict[str, Hashable] = {}
+    for heading in headings:
+        name = _plain(heading)
+        if name in by_name:
+            raise MarketError(f"{source}: columns {by_name[name]!r} and {heading!r} cannot be told apart; rename one")
+        by_name[name] = heading
+    found: dict[str, Hashable] = {}
+    named = {column: heading for column, heading in (given or {}).items() if heading is not None}
+    for wanted, called in named.items():
+        if _plain(called) not in by_name:
+            raise MarketError(f"{source}: no column {called!r} (env.market.columns.{wanted}). {_there(headings)}")
+        found[wanted] = by_name[_plain(called)]
+    for column, aliases in ALIASES.items():
+        match = [by_name[alias] for alias in aliases if alias in by_name]
+        if match:
+            found.setdefault(column, match[0])
+    if "volume" not in found:
+        volumes = [by_name[name] for name in by_name if name.startswith("volume ")]
+        found |= dict(zip(("volume", "other_volume"), volumes, strict=False))
+    days = [by_name[name] for name in DAY if name in by_name and by_name[name] != found.get("time")]
+    if days:
+        found["day"] = days[0]
+    _check_required(found, headings, source)
+    return found
+
+
+def _check_required(found: Mapping[str, Hashable], headings: list[Hashable], source: str) -> None:
+    closes_only = not {"open", "high", "low"} & found.keys()
+    required = ("time", "close") if closes_only else ("time", *PRICES)
+    missing = [name for name in required if name not in found]
+    if not missing:
+        return
+    wanted = "; ".join(f"{name} (any of {', '.join(ALIASES[name])})" for name in missing)
+    hint = ""
+    if headings and all(re.fullmatch(r"[-+\d.:/ TZ]+", str(heading)) for heading in headings):
+        hint = "; the first row looks like data: add a header"
+    raise MarketError(f"{source}: missing column {wanted}. {_there(headings)}{hint}")
+
+
+def _there(headings: list[Hashable]) -> str:
+    return f"Columns there: {', '.join(map(str, headings)) or 'none'}"
+
+
+def _plain(heading: Hashable) -> str:
+    name = re.sub(r"^\d+[a-z]?\. ", "", str(heading).strip().lower().strip("<>"))  # "1. open" is Alpha Vantage's
+    return re.sub(r"[\s_]+", " ", name).strip()

@@ -1,0 +1,118 @@
+"""Markets that a client library downloads: asked for once, kept as Parquet files, and read from these ever after."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import logging
+import os
+import re
+from abc import abstractmethod
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import Field
+
+from moe_trader.env import Market, MarketError, MarketSource
+from moe_trader.env.bars import Bars, Reading, to_bars
+from moe_trader.env.tables import read_parquet_table
+from moe_trader.option import option
+
+log = logging.getLogger(__name__)
+
+
+@option
+class Downloaded(MarketSource):
+    """One instrument a symbol, each cached in a file of its own, so that a repeated run sees the same bars.
+
+    :param symbols: what to download, as the vendor calls it
+    :param start: first day
+    :param end: first day no longer wanted; ``None``: up to now, which is when the file was first made
+    :param cache: the folder of the files; ``~`` is the home folder
+    :param refresh: download again even what is there
+    """
+
+    symbols: Annotated[list[str], Field(min_length=1)]
+    start: datetime.date
+    end: datetime.date | None
+    cache: str
+    refresh: bool
+
+    def __post_init__(self) -> None:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"expected start < end, got {self.start}, {self.end}")
+        if len(set(self.symbols)) < len(self.symbols):
+            raise ValueError(f"symbols: expected different ones, got {self.symbols}")
+
+    @abstractmethod
+    def vendor(self) -> str:
+        """Return the market's name, and the first part of its files' names."""
+
+    @abstractmethod
+    def terms(self) -> str:
+        """Return what else than symbol and dates a file depends on, for its name."""
+
+    @abstractmethod
+    def download(self, symbol: str) -> pd.DataFrame:
+        """Return one symbol's table, with a column ``time``: when each bar closes.
+
+        :raises MarketError: the library is not installed, the vendor cannot be reached or has no such bars
+        """
+
+    def reading(self) -> Reading:
+        """Return how the tables are read. Vendors adjust for splits themselves."""
+        return Reading(splits="keep")
+
+    def load(self) -> Market:
+        """Return the market, downloading what the cache lacks."""
+        bars = [self._bars(symbol) for symbol in self.symbols]
+        name = self.symbols[0] if len(bars) == 1 else self.vendor()
+        return Market(
+            name, tuple(one.instrument for one in bars), opens_are_real=all(one.opens_are_real for one in bars)
+        )
+
+    def cache_file(self, symbol: str) -> Path:
+        """Return where a symbol's bars are kept."""
+        end = f"{self.end:%Y%m%d}" if self.end else "now"
+        words = (self.vendor(), symbol, self.terms(), f"{self.start:%Y%m%d}", end)
+        name = "_".join(re.sub(r"[^\w.^=-]", "-", word) for word in words)
+        return Path(self.cache).expanduser() / f"{name}.parquet"
+
+    def _bars(self, symbol: str) -> Bars:
+        file = self.cache_file(symbol)
+        if self.refresh or not file.exists():
+            table = self.download(symbol)
+            table.index = pd.RangeIndex(1, len(table) + 1)
+            to_bars(table, symbol, f"{self.vendor()}'s answer for {symbol}", self.reading())  # or it is not kept
+            _write(table, file)
+            log.info("%s: %d bars of %s downloaded to %s", self.vendor(), len(table), symbol, file)
+        else:
+            made = datetime.datetime.fromtimestamp(file.stat().st_mtime)
+            log.info("%s: bars of %s from %s, downloaded %s", self.vendor(), symbol, file, f"{made:%Y-%m-%d}")
+        try:
+            return to_bars(read_parquet_table(file), symbol, str(file), self.reading())
+        except MarketError as error:
+            raise MarketError(f"{error}; to download it again set env.market.refresh=true") from None
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Import a library that only one market needs.
+
+    :raises MarketError: it is not installed
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MarketError(f"env={extra} needs {module} ({error}): pip install 'moe_trader[{extra}]'") from None
+
+
+def _write(table: pd.DataFrame, file: Path) -> None:
+    """Write a table at once or not at all."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"{file.name}.{os.getpid()}.part")
+        table.to_parquet(part, index=False)
+        part.replace(file)
+    except OSError as error:
+        raise MarketError(f"{file}: cannot be written ({error}); set env.market.cache to a folder of yours") from None

@@ -1,0 +1,18 @@
+"""The user's own bars, from Parquet files."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from moe_trader.env.files import BarFiles
+from moe_trader.env.tables import read_parquet_table
+from moe_trader.option import option
+
+
+@option
+class Parquet(BarFiles):
+    """Tables with the columns that csv files have; the stamps may stand in the index."""
+
+    def read(self, path: str) -> pd.DataFrame:
+        """Return the table of one file."""
+        return read_parquet_table(path)
