@@ -59,7 +59,7 @@ class BarFiles(MarketSource):
         if self.symbols is not None:
             by_symbol = {one.instrument.symbol: one for one in bars}
             bars = [by_symbol[symbol] for symbol in self.symbols]
-        folder = Path(files[0]).resolve().parent.name
+        folder = Path(files[0]).resolve().parent.name or "files"
         name = bars[0].instrument.symbol if len(bars) == 1 else _stem(files[0]) if len(files) == 1 else folder
         if len(bars) > 1:
             log.info("%s: %d instruments from %d files", name, len(bars), len(files))
