@@ -1,13 +1,9 @@
 """Markets that come with a package, presets of the synthetic one, and a million bars."""
 
 import gzip
-import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from moe_trader.config import compose, run_settings
 from moe_trader.env import MarketError
@@ -193,14 +189,3 @@ def test_the_bayes_filter_knows_the_later_dynamics():
 def test_regimes_that_do_not_fit_together_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         market_of("env=synthetic", *overrides)
-
-
-@pytest.mark.slow
-def test_a_million_bars_start_stepping_within_ten_seconds_and_two_gigabytes(tmp_path):
-    script = ROOT / "benchmarks" / "million_bars.py"
-    command = [sys.executable, script, "--json", tmp_path / "figures.json"]
-    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["bars"] == 1_000_000
-    assert figures["seconds"] < 10
-    assert figures["peak_gigabytes"] < 2
