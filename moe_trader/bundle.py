@@ -25,7 +25,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from yaml import YAMLError
 
 import moe_trader
 from moe_trader.expert import ExpertFamily
@@ -101,13 +104,17 @@ def read(path: Path, plugins: Sequence[str] = ()) -> Bundle:
             raise BundleError(f"{file}: missing from the bundle; copy the whole directory again")
         if sha256(file) != expected:
             raise BundleError(f"{file}: altered since it was saved (its sha256 is not the manifest's); copy it again")
-    config = OmegaConf.to_container(OmegaConf.load(path / CONFIG))
-    assert isinstance(config, dict)
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path / CONFIG))
+        expert, gating = config["expert"], config["gating"]  # type: ignore[index, call-overload]
+        tensors = load_file(path / WEIGHTS)
+    except (YAMLError, OmegaConfBaseException, SafetensorError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: {CONFIG} or {WEIGHTS} is not what a bundle holds ({error!r})") from None
     return Bundle(
         manifest,
-        build_option(config["expert"], "expert", ExpertFamily, plugins),
-        build_option(config["gating"], "gating", Gate, plugins),
-        load_file(path / WEIGHTS),
+        build_option(expert, "expert", ExpertFamily, plugins),
+        build_option(gating, "gating", Gate, plugins),
+        tensors,
     )
 
 
@@ -122,6 +129,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         listed = dict(manifest["files"])
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{file}: not a bundle's manifest ({error!r})") from None
+    if not isinstance(manifest.get("threads", 1), int) or manifest.get("threads", 1) < 1:
+        raise BundleError(f"{file}: expected a number of threads, 1 or more, got {manifest['threads']!r}")
     missing = [name for name in (CONFIG, WEIGHTS) if name not in listed]
     missing += [name for name in _NEEDED if name not in manifest]
     if found != FORMAT_VERSION:

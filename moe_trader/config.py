@@ -64,6 +64,22 @@ def _settled(node: Any, path: str) -> Any:
     return node
 
 
+def load_config(path: Path) -> Any:
+    """Load a saved config. :raises ConfigError: when it is no YAML mapping."""
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    from moe_trader.option import ConfigError
+
+    try:
+        loaded = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML ({error})") from None
+    if not OmegaConf.is_dict(loaded):
+        raise ConfigError(f"{path}: expected a mapping, as moe-train saves it")
+    return loaded
+
+
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compose ``conf/train.yaml`` with overrides, for notebooks: ``compose(["env=synthetic", "expert.count=2"])``."""
     from hydra import compose as hydra_compose

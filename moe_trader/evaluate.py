@@ -6,8 +6,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import moe_trader
+
+if TYPE_CHECKING:
+    from moe_trader.env.features import Scaler
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,46 +39,78 @@ def main(arguments: list[str] | None = None) -> None:
         identical = evaluate_run(Path(given.run), given.split, Path(given.output) if given.output else None)
     except (BundleError, MarketError, ConfigError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except OSError as error:  # an output directory that cannot be written, a file that vanished
+        sys.exit(f"moe-evaluate: {error}")
     sys.exit(0 if identical else 3)
 
 
 def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
     """Evaluate a run again; return whether every table equals the run's own."""
     import torch
-    from omegaconf import OmegaConf
 
     from moe_trader.agent import MoEAgent
     from moe_trader.bundle import BundleError, read_manifest
-    from moe_trader.config import run_settings, to_plain
-    from moe_trader.env.features import Scaler
+    from moe_trader.config import load_config, run_settings, to_plain
     from moe_trader.evaluation.console import performance_view
     from moe_trader.evaluation.evaluate import differing, evaluate, write_tables
-    from moe_trader.terminal import console
+    from moe_trader.terminal import console, say
 
     saved = run / ".hydra" / "config.yaml"
     if not saved.is_file():
         raise BundleError(f"{run}: not a run directory (no .hydra/config.yaml there); give one that moe-train made")
-    settings = run_settings(to_plain(OmegaConf.load(saved)))
+    settings = run_settings(to_plain(load_config(saved)))
     manifest = read_manifest(run / "bundle")
     torch.set_num_threads(manifest["threads"])
-    scaler = manifest["task"]["scaler"]
-    task = settings.env.prepare(Scaler(tuple(scaler["mean"]), tuple(scaler["scale"])))
-    if task.market.sha256() != manifest["task"]["market_sha256"]:
-        console().print(f"[yellow]The prices of {task.market.name} are not those that the agent was trained on.[/]")
+    task = settings.env.prepare(saved_scaler(run / "bundle"))
     agent = MoEAgent.load(run / "bundle", device=settings.device, plugins=settings.plugins)
+    check_task(task.summary(), manifest["task"], run)
+    if task.market.sha256() != manifest["task"]["market_sha256"]:
+        say(f"Note: the prices of {task.market.name} are not those that the agent was trained on.")
     alone = run / "single_policy" / "bundle"
     single = MoEAgent.load(alone, device=settings.device, plugins=settings.plugins) if alone.is_dir() else None
     tables = evaluate(task, agent, single, settings.seed)
-    console().print(performance_view(tables.experts, split))
+    console().print(performance_view(tables.experts, split, console().width))
     if output is not None:
         write_tables(tables, output)
-        console().print(f"Tables written to {os.path.relpath(output)}")
+        say(f"Tables written to {os.path.relpath(output)}")
     different = differing(tables, run)
     if different:
-        console().print(f"Not the run's own: {', '.join(different)} of {run} differ.", soft_wrap=True)
+        say(f"Not the run's own tables: {', '.join(different)}.")
     else:
-        console().print(f"Identical to the tables of {run}, to the last bit.", soft_wrap=True)
+        say(f"Identical to the tables of {run}, to the last bit.")
     return not different
+
+
+def saved_scaler(bundle: Path) -> Scaler:
+    """Return the scaler that the agent saw the market through. :raises BundleError: where the manifest has none."""
+    from moe_trader.bundle import MANIFEST, BundleError, read_manifest
+    from moe_trader.env.features import Scaler
+
+    try:
+        task = read_manifest(bundle)["task"]
+        scaler = Scaler(tuple(map(float, task["scaler"]["mean"])), tuple(map(float, task["scaler"]["scale"])))
+        if not len(scaler.mean) == len(scaler.scale) == len(task["features"]):
+            raise ValueError(
+                f"{len(scaler.mean)} means and {len(scaler.scale)} scales for {len(task['features'])} features"
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{bundle / MANIFEST}: its `task` holds no usable scaler ({error!r})") from None
+    return scaler
+
+
+def check_task(now: dict[str, Any], saved: dict[str, Any], run: Path) -> None:
+    """Refuse a config that shows the agent something else than it was trained on.
+
+    :raises ConfigError: naming what differs
+    """
+    from moe_trader.option import ConfigError
+
+    for what in ("features", "window", "positions"):
+        if now[what] != saved.get(what):
+            raise ConfigError(
+                f"env.{what}: {run / '.hydra' / 'config.yaml'} says {now[what]}, and the agent was trained with "
+                f"{saved.get(what)}; restore the config of the run, or train again"
+            )
 
 
 if __name__ == "__main__":

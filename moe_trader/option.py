@@ -123,8 +123,11 @@ def _locate(target: Any, path: str, plugins: Sequence[str]) -> type:
         )
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{path}._target_: cannot import {target!r} ({error})") from error
+    except Exception as error:  # a plugin's module may fail in any way
+        hint = "" if module_name.startswith("moe_trader.") else "; is its package installed, or on PYTHONPATH?"
+        raise ConfigError(
+            f"{path}._target_: cannot import {target!r} ({type(error).__name__}: {error}){hint}"
+        ) from error
     if not (isinstance(found, type) and is_option(found)):
         raise ConfigError(f"{path}._target_: {target!r} is not an option (a class decorated with moe_trader's @option)")
     return found
@@ -139,6 +142,10 @@ def _explain(error: ValidationError, path: str) -> str:
             lines.append(f"{place}: missing; this setting has no default")
         elif location:
             lines.append(f"{place}: {problem['msg']}, got {problem['input']!r}")
+            if problem["type"] == "is_instance_of" and isinstance(problem["input"], str):
+                lines[-1] += (
+                    f"; an option of a group is chosen with a slash: {place.replace('.', '/')}={problem['input']}"
+                )
         else:
             reason = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{path}: {reason}" if path else reason)

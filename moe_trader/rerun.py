@@ -11,8 +11,11 @@ COMPARED = {
     "weights of the mixture": "bundle/policy.safetensors",
     "weights of the single policy": "single_policy/bundle/policy.safetensors",
     "activations": "activations/steps.parquet",
+    "activations by regime": "activations/by_regime.csv",
     "performance": "evaluation/experts.csv",
+    "comparisons": "evaluation/comparisons.csv",
     "competence": "evaluation/competence.csv",
+    "equity": "evaluation/equity.parquet",
 }
 
 USAGE = """Usage: moe-train rerun RUN [overrides]
@@ -37,23 +40,23 @@ def rerun_arguments(given: Sequence[str]) -> list[str]:
     return ["--config-dir", str(saved), "--config-name", "rerun", *rest[:at], f"rerun_of='{quoted}'", *rest[at:]]
 
 
-def compare_runs(original: Path, repeated: Path) -> dict[str, bool | None]:
-    """Return for each of :data:`COMPARED` whether the files are equal; ``None`` where neither run has one."""
-    found: dict[str, bool | None] = {}
+def rerun_report(original: Path, repeated: Path) -> str:
+    """Compare the files of :data:`COMPARED` and return the result as a sentence."""
+    found: dict[str, list[str]] = {"same": [], "different": [], "lost": [], "gone": []}
     for what, file in COMPARED.items():
         one, other = _digest(original / file), _digest(repeated / file)
-        found[what] = None if one is None and other is None else one == other
-    return found
-
-
-def rerun_report(compared: dict[str, bool | None], original: str) -> str:
-    """Return the comparison as a sentence."""
-    same = [what for what, equal in compared.items() if equal]
-    different = [what for what, equal in compared.items() if equal is False]
-    if not different:
-        return f"Identical to {original}, to the last bit: {', '.join(same)}"
-    kept = f"; identical: {', '.join(same)}" if same else ""
-    return f"Differs from {original} in: {', '.join(different)}{kept}"
+        if one is None and other is None:
+            continue
+        found["lost" if one is None else "gone" if other is None else "same" if one == other else "different"] += [what]
+    if not (found["different"] or found["lost"] or found["gone"]):
+        return f"Identical to {original}, to the last bit: {', '.join(found['same'])}"
+    words = {
+        "different": f"Differs from {original} in: ",
+        "lost": f"{original} did not finish, or is gone; it has no: ",
+        "gone": "This run does not have its: ",
+        "same": "Identical: ",
+    }
+    return "; ".join(begin + ", ".join(found[kind]) for kind, begin in words.items() if found[kind])
 
 
 def _digest(file: Path) -> str | None:

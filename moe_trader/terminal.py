@@ -28,3 +28,8 @@ def log_handler() -> logging.Handler:
     from rich.logging import RichHandler
 
     return RichHandler(console=console(), show_path=False, log_time_format="%H:%M:%S", rich_tracebacks=True)
+
+
+def say(text: str) -> None:
+    """Print plain text as it is: paths hold brackets, and commands are to be copied."""
+    console().print(text, markup=False, highlight=False, soft_wrap=True)

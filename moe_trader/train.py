@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,10 +31,15 @@ def run(settings: RunSettings, directory: Path) -> None:
 
     from moe_trader.agent import MoEAgent
     from moe_trader.evaluation.evaluate import evaluate, write_tables
+    from moe_trader.option import ConfigError
 
+    if (directory / "bundle").exists() or (directory / "progress.csv").exists():
+        raise ConfigError(f"hydra.run.dir: {directory} holds a run already; choose another directory")
     torch.set_num_threads(settings.threads)
     log.info("Run directory: %s", directory)
     task = settings.env.prepare()
+    for line in task.split_lines():
+        log.info("%s", line)
     trainer, seed = settings.trainer, settings.seed
 
     env = task.training_env(trainer.n_envs, seed)
@@ -61,20 +67,22 @@ def _report(
     directory: Path,
 ) -> None:
     """Write the report, print the test table, and say what one can do next."""
+    from moe_trader.env.costs import describe_costs
     from moe_trader.evaluation.console import performance_view, verdict
     from moe_trader.evaluation.report import write_report
-    from moe_trader.terminal import console
+    from moe_trader.terminal import console, say
 
+    n = len(agent.expert_names)
     facts = {
         "market": task.market.name,
         "instruments": len(task.market.instruments),
-        "experts": f"{len(agent.expert_names)} {agent.expert.algorithm_name} experts",
+        "experts": f"{n} {agent.expert.algorithm_name} expert{'s' if n > 1 else ''}",
         "parameters": f"{agent.policy.n_parameters():,}",
         "single policy": f"{single.policy.n_parameters():,} parameters" if single else "not trained",
         "training steps": f"{settings.trainer.total_timesteps:,}",
         "seed": settings.seed,
         "fill": settings.env.fill.replace("_", " "),
-        "cost": f"{1e4 * task.rules.costs.rate:g} bp of the amount traded",
+        "costs": describe_costs(task.rules.costs),
         "moe_trader": moe_trader.__version__,
     }
     warnings = []
@@ -82,29 +90,33 @@ def _report(
         warnings.append("Orders were filled at the close they were decided on. Nobody can trade like that.")
     if "bayes_filter" in tables.equity:
         warnings.append("The Bayes filter knows the market's true parameters: a reference, not tradable.")
+    broke = tables.comparisons.query("bankrupt != ''")
+    for split, who in broke[["split", "bankrupt"]].drop_duplicates().itertuples(index=False):
+        warnings.append(f"On the {split} split {who} went bankrupt: the account was closed and earned nothing after.")
+        log.warning("%s", warnings[-1])
     report = write_report(tables, directory, facts, warnings)
 
-    console().print(performance_view(tables.experts, "test"))
+    console().print(performance_view(tables.experts, "test", console().width))
     for rival in ("single_policy", "buy_and_hold"):
         if line := verdict(tables.comparisons, rival, "test"):
-            console().print(line)
-    where = os.path.relpath(directory)
-    console().print(
+            log.debug("%s", line)
+            say(line)
+    where = shlex.quote(os.path.relpath(directory))
+    say(
         f"\nLook at the report:  {os.path.relpath(report)}\nCurves:              tensorboard --logdir {where}\n"
-        f"Evaluate again:      moe-evaluate {where}\nRepeat:              moe-train rerun {where}",
-        soft_wrap=True,
+        f"Evaluate again:      moe-evaluate {where}\nRepeat:              moe-train rerun {where}"
     )
 
 
 @hydra.main(version_base="1.3", config_path=config_directory(), config_name="train")
 def _hydra_main(config: DictConfig) -> None:
-    from moe_trader.rerun import compare_runs, rerun_report
+    from moe_trader.rerun import rerun_report
 
     with run_directory() as directory:
         settings = run_settings(to_plain(config))
         run(settings, directory)
         if settings.rerun_of is not None:
-            log.info("%s", rerun_report(compare_runs(Path(settings.rerun_of), directory), settings.rerun_of))
+            log.info("%s", rerun_report(Path(settings.rerun_of), directory))
 
 
 def main(arguments: list[str] | None = None) -> None:

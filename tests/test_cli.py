@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -273,6 +274,25 @@ def test_a_market_without_a_column_is_refused_before_training(tmp_path):
     assert "Columns there: date, open, high, low" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Training" not in done.stdout
+
+
+def test_a_directory_that_holds_a_run_is_not_used_again(first, tmp_path):
+    run, _ = first
+    done = moe_train(*SMALL, f"hydra.run.dir={run}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"hydra.run.dir: {run} holds a run already; choose another directory" in done.stderr
+
+
+def test_a_config_that_is_not_the_agents_is_refused(first, tmp_path):
+    run, _ = first
+    changed = tmp_path / "changed"
+    shutil.copytree(run, changed)
+    config = changed / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("window: 1", "window: 2"))
+    done = call(SCRIPTS / "moe-evaluate", changed, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "ConfigError: env.window: " in done.stderr
+    assert "the agent was trained with 1; restore the config of the run, or train again" in done.stderr
 
 
 @pytest.mark.parametrize("command", [("moe-evaluate", "nowhere"), ("moe-train", "rerun", "nowhere")])

@@ -21,7 +21,7 @@ def trace(prepared, make_agent):
 
 def measured(log_returns, **changes):
     n = len(log_returns)
-    account = {"traded": np.zeros(n), "exposure": np.ones(n), "cost": np.zeros(n)} | changes
+    account = {"traded": np.zeros(n), "carried": np.ones(n), "cost": np.zeros(n)} | changes
     return performance(log_returns, initial_equity=100.0, bars_per_year=PER_YEAR, **account)
 
 
@@ -41,7 +41,7 @@ def test_counts_by_hand():
     found = measured(
         np.log([1.1, 0.9, 1.0, 1.2]),
         traded=np.array([1.0, 0.0, 2.0, 0.0]),
-        exposure=np.array([1.0, 1.0, 0.0, -0.5]),
+        carried=np.array([1.0, 1.0, 0.0, 0.5]),
         cost=np.array([0.5, 0.0, 1.0, 0.0]),
     )
     assert list(found) == list(METRICS)
@@ -55,7 +55,7 @@ def test_counts_by_hand():
 
 
 def test_an_account_that_never_trades_has_no_ratios():
-    found = measured(np.zeros(100), exposure=np.zeros(100))
+    found = measured(np.zeros(100), carried=np.zeros(100))
     assert found["log_return"] == found["volatility"] == found["max_drawdown"] == 0
     assert all(math.isnan(found[name]) for name in ("sharpe", "sortino", "calmar", "hit_rate"))
 
@@ -128,3 +128,38 @@ def test_no_test_bar_is_seen_in_validation(prepared):
         for split in ("validation", "test")
     }
     assert not seen["validation"] & seen["test"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 130, 200])
+def test_the_table_fits_the_terminal(width, prepared, make_agent):
+    from io import StringIO
+
+    from rich.console import Console
+
+    from moe_trader.evaluation.console import performance_view
+    from moe_trader.evaluation.evaluate import evaluate
+
+    tables = evaluate(prepared, make_agent(seed=0), None, 0, splits=("test",))
+    page = Console(file=StringIO(), width=width)
+    page.print(performance_view(tables.experts, "test", width))
+    text = page.file.getvalue()
+    assert "…" not in text
+    assert all(name in text for name in ("log return", "Sharpe", "max drawdown", "trades", "strongest_expert"))
+    assert ("more columns in evaluation/experts.csv" in text) == (width < 150)
+
+
+def test_bankruptcy_is_said_and_nothing_is_concluded_from_it(make_settings, small_experts):
+    from moe_trader.agent import MoEAgent
+    from moe_trader.evaluation.console import verdict
+    from moe_trader.evaluation.evaluate import evaluate
+
+    fee = "+env.costs.order={_target_: moe_trader.env.costs.FixedPerOrder, entry: 9999, exit: 9999}"
+    settings = make_settings(fee)
+    task = settings.env.prepare()
+    agent = MoEAgent(task.training_env(2, 0), small_experts(), settings.gating, seed=0)
+    tables = evaluate(task, agent, None, 0, splits=("test",))
+    assert verdict(tables.comparisons, "random", "test").startswith(
+        "On the test split mixture and random went bankrupt"
+    )
+    experts = tables.experts.set_index(["strategy", "instrument"])
+    assert experts.loc[("random", "all"), "log_return"] == pytest.approx(math.log(1e-6))

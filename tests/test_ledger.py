@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from moe_trader.env.costs import Borrow, FixedPerOrder, HalfSpread, Proportional
+from moe_trader.env.costs import Borrow, Cost, FixedPerOrder, HalfSpread, Proportional, total
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
-from moe_trader.env.ledger import FILLS, Cost, Prices, total
+from moe_trader.env.ledger import FILLS, Prices
 from moe_trader.env.positions import Discrete
 from moe_trader.env.rewards import LogReturn
 from moe_trader.env.trading_env import TradingEnv

@@ -373,3 +373,36 @@ def test_it_learns_to_hold_the_position_that_earns(sign):
     best = trend if sign > 0 else np.log(2 - np.exp(trend))
     assert profit > untrained + 0.25 * abs(best)
     assert profit == pytest.approx(best, abs=0.05 * abs(best) + 0.02)
+
+
+def test_the_rate_never_falls_below_its_end(make_agent):
+    """The last rollout goes beyond the end of training: 128 steps where 10 were asked for."""
+    agent = make_agent(learning_rate=1e-3, final_learning_rate=1e-4).learn(10)
+    assert agent.policy.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+
+
+def test_a_gate_that_breaks_its_contract_is_refused(make_agent, settings):
+    from moe_trader.gating import Gate, GatingNetwork
+    from moe_trader.option import ConfigError
+
+    class Loud(GatingNetwork):
+        def __init__(self, n_experts):
+            super().__init__()
+            self.n_experts = n_experts
+
+        def logits(self, features):
+            return features.new_zeros(len(features), self.n_experts)
+
+        def weights(self, logits):
+            return torch.ones_like(logits)
+
+    class LoudGate(Gate):
+        losses = {}  # noqa: RUF012
+
+        def network(self, n_features, n_experts):
+            return Loud(n_experts)
+
+    with pytest.raises(
+        ConfigError, match=r"gating: Loud must give 3 weights that sum to 1 .*sums \[3\.0, 3\.0, 3\.0\]"
+    ):
+        make_agent(gating=LoudGate())

@@ -16,9 +16,10 @@ from moe_trader.env.costs import (
     Proportional,
     SquareRootImpact,
     VolatilitySlippage,
+    total,
 )
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
-from moe_trader.env.ledger import FILLS, Prices, total
+from moe_trader.env.ledger import FILLS, Prices
 from moe_trader.env.positions import BUY_LONG, CLOSE_LONG, CLOSE_SHORT, HOLD, SELL_SHORT, Continuous, Discrete, Orders
 from moe_trader.env.rewards import DifferentialSharpe, DrawdownPenalised, LogReturn, TurnoverPenalised
 from moe_trader.env.task import PreparedTask
@@ -93,15 +94,29 @@ def test_a_range_from_zero_bans_short_positions():
     assert targets.min() == 0.0
 
 
-@pytest.mark.parametrize("positions", POSITIONS.values(), ids=POSITIONS)
-def test_baselines_reach_what_they_want(positions):
-    """Repeating `reach` leads from any position to long, flat and short, and then stays."""
-    for want in (1.0, 0.0, -1.0):
-        held = np.array([-1.0, 0.0, 1.0])
-        for _ in range(3):
-            held, docked = positions.targets(positions.reach(np.full(3, want), held), held)
-            assert not docked.any()
-        np.testing.assert_allclose(held, want, atol=1e-12)
+@pytest.mark.parametrize("fractions", ["[0.0,3.0]", "[-0.5,0.0]", "[0.0,0.9]"])
+def test_baselines_hold_what_they_say_whatever_the_agent_may(fractions, make_settings, small_experts):
+    from moe_trader.agent import MoEAgent
+    from moe_trader.evaluation.walk import walk
+
+    settings = make_settings(f"env.positions.fractions={fractions}")
+    task = settings.env.prepare()
+    trace = walk(task, "test", MoEAgent(task.training_env(2, 0), small_experts(), settings.gating, seed=0), None, 0)
+    (one,) = trace.instruments
+    held = trace.reward[:, trace.index("buy_and_hold"), 0].sum()
+    assert held == pytest.approx(math.log(one.close[-1] / one.close[0] * (1 - task.rules.costs.rate)), abs=1e-9)
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_a_position_counts_in_the_bars_it_is_carried_through(fill):
+    env = account([50.0] * 5, fill=fill)
+    env.reset(seed=0)
+    carried = []
+    for action in (LONG, LONG, FLAT, FLAT):
+        env.step(action)
+        carried.append(env._lanes.carried[0])
+    expected = {"this_close": [1, 1, 0, 0], "next_open": [1, 1, 1, 0], "next_close": [0, 1, 1, 0]}[fill]
+    assert carried == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_a_run_learns_then_saves_and_logs_the_mixture(tmp_path, caplog):
     assert agent.task == {"market": "stub"}
 
     rows = read_progress(run)
-    assert [row["time/total_timesteps"] for row in rows] == ["5", "10", "15", "20", ""]
+    assert [row["time/total_timesteps"] for row in rows] == ["5", "10", "15", "20", "20"]
     assert {name: float(rows[-1][name]) for name in metrics_of(0, 0)} == metrics_of(0.7, 0.3)
     assert list(run.glob("events.out.tfevents.*"))
 
@@ -199,7 +199,7 @@ def test_progress_counts_every_update_once(real_run):
     assert counted == sorted(set(counted))
     assert len(counted) == 4
     steps = [int(float(row["time/total_timesteps"])) for row in rows if row["time/total_timesteps"]]
-    assert steps == [128, 256, 384, 512]
+    assert steps == [128, 256, 384, 512, 512]  # the last row holds what the last update did
 
 
 def test_tensorboard_sees_the_same(real_run):
@@ -296,3 +296,16 @@ def test_blocks_show_numbers_between_nothing_and_everything():
 
 def test_a_summary_of_one_expert_says_so():
     assert summarise({"importance/a": 1.0}, ["a"]) == "one expert"
+
+
+def test_an_interrupted_run_keeps_what_was_learned(tmp_path, caplog):
+    class Interrupted(StubAgent):
+        def learn(self, total_timesteps, callback=None):
+            super().learn(total_timesteps, callback)
+            raise KeyboardInterrupt
+
+    agent = Interrupted(StubEnv())
+    with caplog.at_level(logging.INFO, logger="moe_trader"), pytest.raises(KeyboardInterrupt):
+        Trainer(total_timesteps=20, n_envs=1).fit(agent, tmp_path)
+    assert agent.saved_to == tmp_path / "bundle"
+    assert f"Stopped after 20 steps; the mixture as it is was saved to {tmp_path / 'bundle'}" in caplog.text

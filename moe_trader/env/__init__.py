@@ -155,10 +155,6 @@ class Positions(ABC):
         :param held: the target each lane holds now
         """
 
-    @abstractmethod
-    def reach(self, targets: Floats, held: Floats) -> np.ndarray:
-        """Return the actions that lead towards targets, ``(n_lanes,)``: how baselines speak this language."""
-
 
 class Reward(ABC):
     """What the learner is rewarded for: an option of ``conf/env/reward``."""

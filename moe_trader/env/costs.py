@@ -2,14 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Annotated, NamedTuple
 
+import numpy as np
 from pydantic import Field, PositiveFloat
 
-from moe_trader.env.ledger import FREE, Cost, CostRates
 from moe_trader.option import option
 
 NonNegative = Annotated[float, Field(ge=0)]
+
+
+class CostRates(NamedTuple):
+    """Costs in the units of the kernel.
+
+    :param rate: fraction of the amount traded
+    :param entry: currency for an order that opens or enlarges a position
+    :param exit: currency for an order that closes or reduces one
+    :param slippage: fraction of the amount traded, times a bar's volatility
+    :param impact: the same, times the root of the share of the bar's volume
+    :param volume_cap: largest share of a bar's volume that is traded
+    :param borrow: fraction of a short position's value per year
+    :param credit: fraction of positive cash per year, earned
+    :param debit: fraction of negative cash per year, paid
+    """
+
+    rate: float
+    entry: float
+    exit: float
+    slippage: float
+    impact: float
+    volume_cap: float
+    borrow: float
+    credit: float
+    debit: float
+
+
+FREE = CostRates(0.0, 0.0, 0.0, 0.0, 0.0, np.inf, 0.0, 0.0, 0.0)
+
+
+class Cost(ABC):
+    """A piece of what trading costs: an entry of ``env.costs``."""
+
+    @abstractmethod
+    def rates(self) -> CostRates:
+        """Return this piece's part; everything else is :data:`FREE`'s."""
+
+
+def total(costs: Iterable[Cost]) -> CostRates:
+    """Return the rates of all pieces together: sums, and the tightest volume cap."""
+    parts = [FREE, *(cost.rates() for cost in costs)]
+    summed = CostRates(*(float(sum(column)) for column in zip(*parts, strict=True)))
+    return summed._replace(volume_cap=float(min(part.volume_cap for part in parts)))
+
+
+def describe_costs(costs: CostRates) -> str:
+    """Return what is charged, in words."""
+    words = {
+        "rate": f"{1e4 * costs.rate:g} bp of the amount traded",
+        "entry": f"{costs.entry:g} per entry",
+        "exit": f"{costs.exit:g} per exit",
+        "slippage": f"{costs.slippage:g} x volatility",
+        "impact": f"{costs.impact:g} x volatility x root of the share of volume",
+        "borrow": f"{costs.borrow:.2%} a year on shorts",
+        "debit": f"{costs.debit:.2%} a year on debt",
+    }
+    return ", ".join(text for name, text in words.items() if getattr(costs, name) > 0) or "none"
 
 
 @option

@@ -15,7 +15,9 @@ from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from moe_trader.env import Floats, Positions
+from moe_trader.env.costs import CostRates
 from moe_trader.env.ledger import (
+    CARRIED,
     COST,
     EQUITY,
     INTEREST,
@@ -25,7 +27,6 @@ from moe_trader.env.ledger import (
     TARGET,
     TRADED,
     UNITS,
-    CostRates,
     Prices,
     Terms,
     observe_lanes,
@@ -127,8 +128,13 @@ class Lanes:
         open_ledger(self.ledger[lane], self.rules.initial_equity, self.tape.prices.close[start])
 
     def step(self, actions: np.ndarray) -> None:
-        """Move every lane one bar on, filling :attr:`rewards`, :attr:`log_returns` and :attr:`bankrupt`."""
+        """Take one action in every lane and move it one bar on, see :meth:`move`."""
         targets, docked = self.rules.positions.targets(actions, self.target)
+        self.move(targets)
+        self.rewards -= docked
+
+    def move(self, targets: Floats) -> None:
+        """Order target positions, move one bar on, and fill :attr:`rewards`, :attr:`log_returns`, :attr:`bankrupt`."""
         step_lanes(
             self.ledger,
             self.bars,
@@ -140,7 +146,6 @@ class Lanes:
             self.log_returns,
             self.bankrupt,
         )
-        self.rewards -= docked
 
     def observe(self) -> NDArray[np.float32]:
         """Return every lane's observation, shape ``(n, size)``."""
@@ -168,6 +173,11 @@ class Lanes:
     def exposure(self) -> Floats:
         """Value of the position at the last close / equity."""
         return self.ledger[:, UNITS] * self.ledger[:, MARK] / self.ledger[:, EQUITY]
+
+    @property
+    def carried(self) -> Floats:
+        """Largest absolute position / equity that was carried through any part of the last step."""
+        return self.ledger[:, CARRIED]
 
     @property
     def traded(self) -> Floats:

@@ -8,17 +8,16 @@ charged on the amount ordered. With 0.1 % and equity 1,000, buying all in leaves
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from moe_trader.env import Floats
+from moe_trader.env.costs import CostRates
 
-EQUITY, UNITS, MARK, TARGET, ENTRY_EQUITY, TRADED, COST, INTEREST, MEMORY_A, MEMORY_B = range(10)
-N_COLUMNS = 10
+EQUITY, UNITS, MARK, TARGET, ENTRY_EQUITY, TRADED, COST, INTEREST, CARRIED, MEMORY_A, MEMORY_B = range(11)
+N_COLUMNS = 11
 
 FILLS = ("this_close", "next_open", "next_close")
 THIS_CLOSE, NEXT_OPEN, NEXT_CLOSE = range(3)
@@ -26,49 +25,6 @@ THIS_CLOSE, NEXT_OPEN, NEXT_CLOSE = range(3)
 LOG_RETURN, DIFFERENTIAL_SHARPE, DRAWDOWN, TURNOVER = range(4)
 
 RUIN = 1e-6  # of the initial equity: a lane at or below it is bankrupt and ends, which keeps log rewards finite
-
-
-class CostRates(NamedTuple):
-    """Costs in the units of the kernel.
-
-    :param rate: fraction of the amount traded
-    :param entry: currency for an order that opens or enlarges a position
-    :param exit: currency for an order that closes or reduces one
-    :param slippage: fraction of the amount traded, times a bar's volatility
-    :param impact: the same, times the root of the share of the bar's volume
-    :param volume_cap: largest share of a bar's volume that is traded
-    :param borrow: fraction of a short position's value per year
-    :param credit: fraction of positive cash per year, earned
-    :param debit: fraction of negative cash per year, paid
-    """
-
-    rate: float
-    entry: float
-    exit: float
-    slippage: float
-    impact: float
-    volume_cap: float
-    borrow: float
-    credit: float
-    debit: float
-
-
-FREE = CostRates(0.0, 0.0, 0.0, 0.0, 0.0, np.inf, 0.0, 0.0, 0.0)
-
-
-class Cost(ABC):
-    """A piece of what trading costs: an entry of ``env.costs``."""
-
-    @abstractmethod
-    def rates(self) -> CostRates:
-        """Return this piece's part; everything else is :data:`FREE`'s."""
-
-
-def total(costs: Iterable[Cost]) -> CostRates:
-    """Return the rates of all pieces together: sums, and the tightest volume cap."""
-    parts = [FREE, *(cost.rates() for cost in costs)]
-    summed = CostRates(*(float(sum(column)) for column in zip(*parts, strict=True)))
-    return summed._replace(volume_cap=float(min(part.volume_cap for part in parts)))
 
 
 class Prices(NamedTuple):
@@ -126,6 +82,7 @@ def open_ledger(row: Floats, equity: float, price: float) -> None:
 
 @njit(cache=True)
 def _mark(row: Floats, price: float) -> None:
+    row[CARRIED] = max(row[CARRIED], abs(row[UNITS]) * row[MARK] / row[EQUITY])
     row[EQUITY] += row[UNITS] * (price - row[MARK])
     row[MARK] = price
 
@@ -209,6 +166,7 @@ def step_ledger(row: Floats, bar: int, target: float, prices: Floats, terms: Flo
     row[TRADED] = 0.0
     row[COST] = 0.0
     row[INTEREST] = 0.0
+    row[CARRIED] = 0.0
     fill, ruin = terms[FILL], terms[RUIN_LEVEL]
     changes = target != row[TARGET] and (target == 0.0 or abs(target - row[TARGET]) >= terms[MINIMUM_TRADE])
     volatility, volume = prices[bar, VOLATILITY], prices[bar, VOLUME]
@@ -253,7 +211,7 @@ def step_lanes(
     for lane in range(len(bars)):
         if bars[lane] >= ends[lane]:
             rewards[lane] = log_returns[lane] = 0.0
-            ledger[lane, TRADED] = ledger[lane, COST] = ledger[lane, INTEREST] = 0.0
+            ledger[lane, TRADED] = ledger[lane, COST] = ledger[lane, INTEREST] = ledger[lane, CARRIED] = 0.0
             continue
         rewards[lane], log_returns[lane], bankrupt[lane] = step_ledger(
             ledger[lane], bars[lane], targets[lane], prices, terms

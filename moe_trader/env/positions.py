@@ -37,11 +37,6 @@ class Discrete(Positions):
         """Look the fractions up."""
         return np.array(self.fractions)[actions], np.zeros(len(held))
 
-    def reach(self, targets: Floats, held: Floats) -> np.ndarray:
-        """Return the actions with the nearest fractions."""
-        nearest: np.ndarray = np.abs(np.array(self.fractions)[:, None] - targets).argmin(0)
-        return nearest
-
 
 @option
 class Continuous(Positions):
@@ -66,11 +61,6 @@ class Continuous(Positions):
         """Spread [-1, 1] over [low, high]; actions beyond it count as its ends."""
         unit = np.clip(np.asarray(actions, dtype=np.float64).reshape(len(held)), -1.0, 1.0)
         return self.low + (unit + 1.0) / 2.0 * (self.high - self.low), np.zeros(len(held))
-
-    def reach(self, targets: Floats, held: Floats) -> np.ndarray:
-        """Return the actions of the targets, which are moved into the range where they lie outside."""
-        inside = np.clip(targets, self.low, self.high)
-        return (2.0 * (inside - self.low) / (self.high - self.low) - 1.0).astype(np.float64)[:, None]
 
 
 BUY_LONG, SELL_SHORT, CLOSE_LONG, CLOSE_SHORT, HOLD = range(5)
@@ -103,16 +93,6 @@ class Orders(Positions):
         table = self._table()[actions, np.sign(held).astype(np.int64) + 1]
         senseless = np.isnan(table)
         return np.where(senseless, held, table), np.where(senseless, self.penalty, 0.0)
-
-    def reach(self, targets: Floats, held: Floats) -> np.ndarray:
-        """Return the next order on the way from ``held`` to the sign of ``targets``: a reversal takes two."""
-        want, have = np.sign(targets), np.sign(held)
-        if not self.allow_short:
-            want = np.maximum(want, 0.0)
-        opening = np.where(want > 0, BUY_LONG, SELL_SHORT)
-        closing = np.where(have > 0, CLOSE_LONG, CLOSE_SHORT)
-        order: np.ndarray = np.where(want == have, HOLD, np.where(have == 0, opening, closing))
-        return order
 
     def _table(self) -> Floats:
         """Return the target of each order when short, flat and long; NaN where it makes no sense."""

@@ -23,12 +23,13 @@ from moe_trader.env import (
     Reward,
     Split,
 )
+from moe_trader.env.costs import Cost, total
 from moe_trader.env.features import Scaler, check_columns, lookback, rows
 from moe_trader.env.features.series import log_returns
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
-from moe_trader.env.ledger import FILLS, Cost, Prices, total
+from moe_trader.env.ledger import FILLS, Prices
 from moe_trader.env.trading_env import TradingEnv
-from moe_trader.option import option
+from moe_trader.option import describe, option
 
 if TYPE_CHECKING:
     from moe_trader.env.trading_vec_env import TradingVecEnv, UnitRewards
@@ -123,6 +124,8 @@ class PreparedTask:
 
     def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None) -> None:
         self.task, self.market = task, market
+        if any(one.symbol == "all" for one in market.instruments):
+            raise MarketError(f"{market.name}: no instrument can be called 'all', as the tables call their means")
         lengths = [len(one) for one in market.instruments]
         self._offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int)
         uses = lookback(task.features, task.window)
@@ -136,6 +139,7 @@ class PreparedTask:
             seen = [raw[part.first : part.last + 1] for part in self._stretches["train"]]
             scaler = Scaler.fit(np.concatenate(seen))
         self.scaler = scaler
+        self._times = np.concatenate([one.time for one in market.instruments])
         self.tape = Tape(_prices(market), scaler.apply(raw, task.clip).astype(np.float32))
         self.rules = Rules(
             positions=task.positions,
@@ -204,6 +208,20 @@ class PreparedTask:
             )
         return found
 
+    def split_lines(self) -> list[str]:
+        """Say in words which bars each split decides on."""
+        lines = []
+        for split in SPLITS:
+            parts = self._stretches[split]
+            n_bars = sum(len(part) for part in parts)
+            times = [self._times[[part.first + 1, part.last]] for part in parts]
+            first, last = min(time[0] for time in times), max(time[1] for time in times)
+            lines.append(
+                f"{split.capitalize()}: {n_bars:,} bars of {len(parts)} instrument{'s'[: len(parts) - 1]}, "
+                f"{np.datetime_as_string(first, 'D')} to {np.datetime_as_string(last, 'D')}"
+            )
+        return lines
+
     def summary(self) -> dict[str, Any]:
         """Return what a saved agent must remember of its task: market, data hash, features, scaler."""
         return {
@@ -211,6 +229,7 @@ class PreparedTask:
             "market_sha256": self.market.sha256(),
             "features": self.feature_names,
             "window": self.task.window,
+            "positions": describe(self.task.positions),
             "scaler": dataclasses.asdict(self.scaler),
         }
 

@@ -47,8 +47,8 @@ class Lanes(Protocol):
     def observe(self) -> np.ndarray:
         """Return ``(n, size)`` observations."""
 
-    def step(self, actions: np.ndarray) -> None:
-        """Carry every lane one bar on."""
+    def move(self, targets: Floats) -> None:
+        """Order target positions and carry every lane one bar on."""
 
     @property
     def target(self) -> Floats:
@@ -57,6 +57,10 @@ class Lanes(Protocol):
     @property
     def exposure(self) -> Floats:
         """Position / equity."""
+
+    @property
+    def carried(self) -> Floats:
+        """Largest absolute position / equity carried through any part of the last step."""
 
     @property
     def traded(self) -> Floats:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 
 from moe_trader.evaluation.tables import ALL
@@ -23,26 +27,43 @@ _COLUMNS = {
 }
 
 
-def performance_view(experts: pd.DataFrame, split: str) -> Table:
-    """Return the performance table of one split, pooled over instruments, for rich to print."""
+_FIRST_TO_GO = ("exposure", "hit_rate", "calmar", "sortino", "turnover", "volatility", "annual_return")
+
+
+def performance_view(experts: pd.DataFrame, split: str, width: int) -> Table:
+    """Return the performance table of one split, pooled over instruments, for rich to print.
+
+    :param width: of the terminal, in characters; columns that do not fit are left to ``evaluation/experts.csv``
+    """
     shown = experts[(experts["split"] == split) & (experts["instrument"] == ALL)]
+    names, rows = list(_COLUMNS), shown.to_dict("records")
+    cells = {name: [_COLUMNS[name][0], *(_cell(row, name) for row in rows)] for name in names}
+    cells["strategy"] = ["strategy", *(str(row["strategy"]) for row in rows)]
+    for name in _FIRST_TO_GO:
+        if sum(max(map(len, cells[n])) + 3 for n in ["strategy", *names]) + 1 <= width:
+            break
+        names.remove(name)
     several = (experts[experts["split"] == split]["instrument"].nunique()) > 2
     title = f"{split.capitalize()} split" + (", means over instruments" if several else "")
-    table = Table(title=title, title_style="bold", caption="Sharpe in brackets: 95 % interval", caption_justify="left")
+    left_out = "" if len(names) == len(_COLUMNS) else "; more columns in evaluation/experts.csv"
+    caption = f"Sharpe in brackets: 95 % interval{left_out}"
+    table = Table(title=title, title_style="bold", caption=caption, caption_justify="left")
     table.add_column("strategy", no_wrap=True)
-    for heading, _ in _COLUMNS.values():
-        table.add_column(heading, justify="right", no_wrap=True)
-    previous = None
-    for row in shown.to_dict("records"):
-        if previous not in (None, row["kind"]):
+    for name in names:
+        table.add_column(_COLUMNS[name][0], justify="right", no_wrap=True)
+    for at, row in enumerate(rows):
+        if at and row["kind"] != rows[at - 1]["kind"]:
             table.add_section()
-        previous = row["kind"]
-        cells = [number(row[name], pattern) for name, (_, pattern) in _COLUMNS.items()]
-        if np.isfinite(row["sharpe_low"]):
-            place = list(_COLUMNS).index("sharpe")
-            cells[place] += f" [{row['sharpe_low']:+.2f}, {row['sharpe_high']:+.2f}]"
-        table.add_row(str(row["strategy"]), *cells, style="bold" if row["strategy"] == "mixture" else None)
+        style = "bold" if row["strategy"] == "mixture" else None
+        table.add_row(str(row["strategy"]), *(escape(cells[name][at + 1]) for name in names), style=style)
     return table
+
+
+def _cell(row: dict[Hashable, Any], name: str) -> str:
+    text = number(row[name], _COLUMNS[name][1])
+    if name == "sharpe" and np.isfinite(row["sharpe_low"]):
+        text += f" [{row['sharpe_low']:+.2f}, {row['sharpe_high']:+.2f}]"
+    return text
 
 
 def number(value: float, pattern: str) -> str:
@@ -56,6 +77,8 @@ def verdict(comparisons: pd.DataFrame, against: str, split: str) -> str:
     if rows.empty:
         return ""
     row = rows.iloc[0]
+    if row["bankrupt"]:
+        return f"On the {split} split {row['bankrupt']} went bankrupt: nothing else is to be said of it."
     gap, low, high = row["log_return_difference"], row["low"], row["high"]
     word = "beats" if low > 0 else "is beaten by" if high < 0 else "cannot be told from"
     what = against.replace("_", " ")

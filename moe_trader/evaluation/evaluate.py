@@ -74,15 +74,15 @@ def write_tables(tables: Tables, directory: Path) -> None:
 
 
 def differing(tables: Tables, directory: Path) -> list[str]:
-    """Return those of :data:`FILES` below ``directory`` that do not hold ``tables`` to the last bit, or are missing."""
+    """Say which of :data:`FILES` below ``directory`` do not hold ``tables`` to the last bit, or are missing."""
     found = []
     for name, file in FILES.items():
         path, table = directory / file, getattr(tables, name)
         if not path.is_file():
-            found.append(file)
+            found.append(f"{file} is missing")
         elif path.suffix == ".parquet":
             written = pd.read_parquet(BytesIO(table.to_parquet(index=False)))
-            found += [] if written.equals(pd.read_parquet(path)) else [file]
+            found += [] if written.equals(pd.read_parquet(path)) else [f"{file} differs"]
         else:
-            found += [] if table.to_csv(index=False) == path.read_text(encoding="utf-8") else [file]
+            found += [] if table.to_csv(index=False) == path.read_text(encoding="utf-8") else [f"{file} differs"]
     return found

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from moe_trader.evaluation.price import INK, PALETTE, draw_price
 
@@ -64,12 +65,14 @@ def _equity(equity: pd.DataFrame, experts: Sequence[str]) -> Figure:
             ax.plot(growth.index, growth, color=colour, lw=width, ls=style, label=name.replace("_", " "))
         ax.axhline(1.0, color="0.8", lw=0.8, zorder=0)
         ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}x")
-        ax.yaxis.set_minor_formatter(lambda value, _: f"{value:.2g}x")
-        ax.tick_params(axis="y", which="minor", labelsize=7)
+        low, high = ax.get_ylim()
+        if high / low < 30:  # less than a decade and a half: the powers of ten alone would leave the axis bare
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}x")
         ax.set_title(f"{split}: equity" + (f", geometric mean of {n_instruments} series" if n_instruments > 1 else ""))
         _tidy(ax)
-    axes[0].legend(fontsize=8, frameon=False, ncols=2)
+    axes[0].legend(fontsize=8, frameon=True, framealpha=0.7, edgecolor="none", ncols=2)
     return figure
 
 
@@ -149,18 +152,18 @@ def _learning(curves: dict[str, pd.DataFrame], experts: Sequence[str]) -> Figure
         log = curves[title]
         _curve(reward, log, "rollout/ep_rew_mean", colour, title)
     reward.set_title("log profit per training episode", fontsize=10)
-    reward.legend(fontsize=8, frameon=False)
+    _legend(reward)
     mixture = next(iter(curves.values()))
     _curve(gate, mixture, "mixture/gate_entropy", PALETTE[0], "gate entropy")
     _curve(gate, mixture, "mixture/disagreement", PALETTE[5], "disagreement")
     gate.set_ylim(bottom=0)
     gate.set_title("nats", fontsize=10)
-    gate.legend(fontsize=8, frameon=False)
+    _legend(gate)
     for name, colour in expert_colours(experts).items():
         _curve(shares, mixture, f"importance/{name}", colour, _words(name))
     shares.set_ylim(0, 1)
     shares.set_title("importance of each expert", fontsize=10)
-    shares.legend(fontsize=8, frameon=False)
+    _legend(shares)
     for ax in (reward, gate, shares):
         ax.set_xlabel("steps", fontsize=8)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k")
@@ -182,3 +185,9 @@ def _tidy(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8)
     ax.title.set_fontsize(10)
+
+
+def _legend(ax: Axes) -> None:
+    """Name the curves, where a run was long enough to have any."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=8, frameon=False)

@@ -19,14 +19,14 @@ METRICS = {
     "calmar": "annual return over the depth of the maximum drawdown",
     "turnover": "amount traded over equity, per year",
     "trades": "number of orders filled",
-    "hit_rate": "share of the bars with a position that earned more than zero",
-    "exposure": "mean absolute value of position over equity",
+    "hit_rate": "share of the bars through which a position was carried that earned more than zero",
+    "exposure": "mean absolute value of position over equity, the largest carried in each bar",
     "cost": "costs paid over initial equity",
 }
 
 
 def performance(
-    log_returns: Floats, traded: Floats, exposure: Floats, cost: Floats, initial_equity: float, bars_per_year: float
+    log_returns: Floats, traded: Floats, carried: Floats, cost: Floats, initial_equity: float, bars_per_year: float
 ) -> dict[str, float]:
     """Return every one of :data:`METRICS` for one account; arrays have shape ``(n_bars,)``.
 
@@ -34,7 +34,7 @@ def performance(
     """
     annual = float(np.expm1(log_returns.mean() * bars_per_year))
     depth = max_drawdown(log_returns)
-    held = np.abs(exposure) > 0
+    held = carried > 0
     return {
         "log_return": float(log_returns.sum()),
         "annual_return": annual,
@@ -46,7 +46,7 @@ def performance(
         "turnover": float(traded.mean() * bars_per_year),
         "trades": float((traded > 0).sum()),
         "hit_rate": float((log_returns[held] > 0).mean()) if held.any() else float("nan"),
-        "exposure": float(np.abs(exposure).mean()),
+        "exposure": float(carried.mean()),
         "cost": float(cost.sum() / initial_equity),
     }
 

@@ -37,10 +37,12 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], warn
         loader=PackageLoader("moe_trader.evaluation", "."), autoescape=True, undefined=StrictUndefined
     ).get_template("report.html.j2")
     splits = list(reversed(tables.experts["split"].unique()))
+    alone = sum(name.startswith("gate_") for name in tables.steps) == 1
+    rivals = [rival for rival in _RIVALS if not (alone and rival.endswith("_gate"))]
     text = page.render(
         facts=facts,
         warnings=warnings,
-        verdicts=[line for rival in _RIVALS if (line := verdict(tables.comparisons, rival, splits[0]))],
+        verdicts=[line for rival in rivals if (line := verdict(tables.comparisons, rival, splits[0]))],
         figures={name: _inline(path) for name, path in figures.items()},
         performance={split: _performance_rows(tables.experts, split) for split in splits},
         metrics=METRICS,

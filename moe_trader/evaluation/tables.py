@@ -77,7 +77,7 @@ def performance_table(trace: Trace, initial_equity: float, bars_per_year: float,
             found = performance(
                 trace.reward[:n, s, i],
                 traded=trace.traded[:n, s, i],
-                exposure=trace.exposure[:n, s, i],
+                carried=trace.carried[:n, s, i],
                 cost=trace.cost[:n, s, i],
                 initial_equity=initial_equity,
                 bars_per_year=bars_per_year,
@@ -101,7 +101,8 @@ def comparison_table(trace: Trace, seed: int) -> pd.DataFrame:
         gap = np.nanmean(trace.reward[:, 0] - trace.reward[:, s], axis=1)  # (n_bars,), mean over instruments
         low, high = intervals(gap, lambda g: np.array([g.sum()]), seed)
         row = {"split": trace.split, "against": strategy.name, "log_return_difference": gap.sum()}
-        rows.append(row | {"low": low[0], "high": high[0]})
+        who = [one.name for one in (trace.strategies[0], strategy) if trace.bankrupt(one.name)]
+        rows.append(row | {"low": low[0], "high": high[0], "bankrupt": " and ".join(who)})
     return pd.DataFrame(rows)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from moe_trader.evaluation import Decider, Floats, Lanes, Walkable
 
+BANKRUPT = 1e-5  # of the initial equity: an account below it was closed
+
 Kind = Literal["mixture", "expert", "ablation", "single", "baseline", "reference"]
 
 
@@ -39,21 +41,26 @@ class Trace:
     """What every strategy did; arrays have shape ``(n_decisions, n_strategies, n_instruments)``.
 
     Rewards are log returns; NaN stands after an instrument's last bar. ``position`` is the target of each decision,
-    ``exposure`` the position's value over equity at the close that follows, ``own_target`` the target each expert would
-    have chosen in the mixture's place, shape ``(n_decisions, n_instruments, K)``.
+    ``carried`` the largest position over equity that was carried through any part of the bar, ``own_target`` the target
+    each expert would have chosen in the mixture's place, shape ``(n_decisions, n_instruments, K)``.
     """
 
     split: str
+    initial_equity: float
     strategies: tuple[Strategy, ...]
     instruments: tuple[Any, ...]
     reward: Floats
     position: Floats
-    exposure: Floats
+    carried: Floats
     traded: Floats
     cost: Floats
     equity: Floats
     gate: Floats
     own_target: Floats
+
+    def bankrupt(self, name: str) -> bool:
+        """Whether a strategy lost everything on some instrument, so that its account was closed."""
+        return bool(np.nanmin(self.equity[:, self.index(name)]) < BANKRUPT * self.initial_equity)
 
     def index(self, name: str) -> int:
         """Return the place of a strategy."""
@@ -73,7 +80,7 @@ def walk(task: Walkable, split: str, agent: Decider, single: Decider | None, see
     lanes = task.walk(split, len(strategies))
     _rewind(lanes)
     shape = (length, len(strategies), len(instruments))
-    record = {name: np.full(shape, np.nan) for name in ("reward", "exposure", "traded", "cost", "equity")}
+    record = {name: np.full(shape, np.nan) for name in ("reward", "carried", "traded", "cost", "equity")}
     position = np.full(shape, np.nan)
     positions = task.task.positions
     own_target = np.zeros((length, len(instruments), len(agent.expert_names)))
@@ -86,20 +93,22 @@ def walk(task: Walkable, split: str, agent: Decider, single: Decider | None, see
         for who in dict.fromkeys((s.agent, s.sampled) for s in strategies if s.agent is not None):
             _decide(strategies, who, observations, actions, at, seed)
         for row, strategy in enumerate(strategies):
-            if strategy.targets is not None:
-                actions[row] = positions.reach(strategy.targets[at], held[row])
-            elif strategy.actions is not None:
+            if strategy.actions is not None:
                 actions[row] = strategy.actions[at]
         for k, own in enumerate(np.swapaxes(agent.expert_actions(observations[0]), 0, 1)):
             own_target[at, :, k] = positions.targets(own, held[0])[0]
-        wanted = positions.targets(actions.reshape(-1, *space.shape), lanes.target)[0]
-        lanes.step(actions.reshape(-1, *space.shape))
+        wanted = positions.targets(actions.reshape(-1, *space.shape), lanes.target)[0].reshape(shape[1:])
+        for row, strategy in enumerate(strategies):
+            if strategy.targets is not None:
+                wanted[row] = strategy.targets[at]
+        lanes.move(wanted.ravel())
         on = at < alive
-        position[at][:, on] = wanted.reshape(shape[1:])[:, on]
+        position[at][:, on] = wanted[:, on]
         for name, values in record.items():
             whole = lanes.log_returns if name == "reward" else getattr(lanes, name)
             values[at][:, on] = whole.reshape(shape[1:])[:, on]
-    return Trace(split, strategies, instruments, position=position, gate=gate, own_target=own_target, **record)
+    start = task.task.initial_equity
+    return Trace(split, start, strategies, instruments, position=position, gate=gate, own_target=own_target, **record)
 
 
 def _decide(
@@ -130,11 +139,10 @@ def _gate_over_time(task: Walkable, split: str, agent: Decider, length: int, n: 
     """Return the gate's weights at each decision; it sees the market alone, so no account need be traded."""
     lanes = task.walk(split, 1)
     _rewind(lanes)
-    flat = task.task.positions.reach(np.zeros(n), np.zeros(n))
     weights = np.zeros((length, n, len(agent.expert_names)))
     for at in range(length):
         weights[at] = agent.gate_weights(lanes.observe())
-        lanes.step(flat)
+        lanes.move(np.zeros(n))
     return weights
 
 

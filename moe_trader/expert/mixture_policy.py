@@ -13,7 +13,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture, Mixture
-from moe_trader.gating import Gate
+from moe_trader.gating import Gate, GatingNetwork
+from moe_trader.option import ConfigError
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class MixturePolicy(ActorCriticPolicy):
         self.register_buffer("gate_columns", torch.tensor(self._gate_columns, dtype=torch.long), persistent=False)
         with torch.random.fork_rng(devices=[]):  # the gate's initialisation leaves later draws as they were
             self.gate = self._gate_settings.network(len(self._gate_columns), self._n_experts)
+            _check_gate(self.gate, len(self._gate_columns), self._n_experts)
         groups = [
             {"params": list(self.experts.parameters()), "rate_factor": 1.0},
             {"params": list(self.gate.parameters()), "rate_factor": self._gate_rate_factor},
@@ -150,3 +152,16 @@ class MixturePolicy(ActorCriticPolicy):
         """Return how many numbers are trained; over one expert the gate has nothing to learn, and does not count."""
         parts = [self.experts] if self._n_experts == 1 else [self.experts, self.gate]
         return sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+
+def _check_gate(gate: GatingNetwork, n_features: int, n_experts: int) -> None:
+    """Hold a gate to its contract before anything is trained. :raises ConfigError: when its weights are none."""
+    with torch.no_grad():
+        weights = gate(torch.randn(3, n_features))
+    if weights.shape != (3, n_experts) or not torch.allclose(weights.sum(-1), torch.ones(3), atol=1e-5):
+        raise ConfigError(
+            f"gating: {type(gate).__name__} must give {n_experts} weights that sum to 1 for each row of features, "
+            f"got shape {tuple(weights.shape)} and sums {weights.sum(-1).tolist()}"
+        )
+    if (weights < 0).any():
+        raise ConfigError(f"gating: {type(gate).__name__} gives negative weights")

@@ -146,7 +146,7 @@ class PPOExperts(ExpertFamily):
         first, last = self.learning_rate, self.final_learning_rate
 
         def rate(remaining: float) -> float:
-            return last + (first - last) * remaining
+            return last + (first - last) * max(remaining, 0.0)  # the last rollout may go beyond the end
 
         return {name: getattr(self, name) for name in same.split()} | {"learning_rate": rate}
 
@@ -221,7 +221,7 @@ class MixturePPO(PPO):
         terms = {}
         for name, gate_loss in self.policy._gate_settings.losses.items():
             value = gate_loss(gate_batch)
-            loss = loss + gate_loss.weight_at(1 - self._current_progress_remaining) * value
+            loss = loss + gate_loss.weight_at(min(1 - self._current_progress_remaining, 1.0)) * value
             terms[f"gate_loss/{name}"] = value.item()
         with torch.no_grad():
             terms |= {

@@ -63,15 +63,23 @@ class Trainer:
         logger = configure(str(directory), ["csv", "tensorboard"])
         agent.set_logger(logger)
         log.info("Training %s: %s steps, %d lanes", title, f"{self.total_timesteps:,}", self.n_envs)
+        progress = Progress(agent, self.total_timesteps, title)
+        path = directory / "bundle"
         try:
-            agent.learn(self.total_timesteps, callback=Progress(agent, self.total_timesteps, title))
+            agent.learn(self.total_timesteps, callback=progress)
+            # What the last update did: SB3 itself writes an update's figures together with the rollout after it.
             for name, value in agent.metrics.items():
                 logger.record(name, value)
-            logger.dump(self.total_timesteps)
+            logger.record("time/total_timesteps", progress.num_timesteps)
+            logger.dump(progress.num_timesteps)
+        except KeyboardInterrupt:
+            agent.save(path, task=task)
+            log.warning("Stopped after %s steps; the %s as it is was saved to %s", progress.num_timesteps, title, path)
+            raise
         finally:
+            progress.close()
             logger.close()
         log.info("%s at the end: %s", title.capitalize(), summarise(agent.metrics, agent.expert_names))
-        path = directory / "bundle"
         agent.save(path, task=task)
         log.info("Saved the bundle to %s", path)
         return path

@@ -63,6 +63,9 @@ class Progress(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._report()
+
+    def close(self) -> None:
+        """Take the live line away."""
         self._bar.stop()
 
     def _report(self) -> None:
