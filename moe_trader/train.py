@@ -72,6 +72,15 @@ def _report(
     from moe_trader.evaluation.report import write_report
     from moe_trader.terminal import console, say
 
+    notes = []
+    if settings.env.fill == "this_close":
+        notes.append("Orders were filled at the close they were decided on. Nobody can trade like that.")
+    if "bayes_filter" in tables.equity:
+        notes.append("The Bayes filter knows the market's true parameters: a reference, not tradable.")
+    broke = tables.comparisons.query("bankrupt != ''")
+    for split, who in broke[["split", "bankrupt"]].drop_duplicates().itertuples(index=False):
+        notes.append(f"On the {split} split {who} went bankrupt: the account was closed and earned nothing after.")
+        log.warning("%s", notes[-1])
     n = len(agent.expert_names)
     facts = {
         "market": task.market.name,
@@ -85,16 +94,7 @@ def _report(
         "costs": describe_costs(task.rules.costs),
         "moe_trader": moe_trader.__version__,
     }
-    warnings = []
-    if settings.env.fill == "this_close":
-        warnings.append("Orders were filled at the close they were decided on. Nobody can trade like that.")
-    if "bayes_filter" in tables.equity:
-        warnings.append("The Bayes filter knows the market's true parameters: a reference, not tradable.")
-    broke = tables.comparisons.query("bankrupt != ''")
-    for split, who in broke[["split", "bankrupt"]].drop_duplicates().itertuples(index=False):
-        warnings.append(f"On the {split} split {who} went bankrupt: the account was closed and earned nothing after.")
-        log.warning("%s", warnings[-1])
-    report = write_report(tables, directory, facts, warnings)
+    report = write_report(tables, directory, facts, notes)
 
     console().print(performance_view(tables.experts, "test", console().width))
     for rival in ("single_policy", "buy_and_hold"):

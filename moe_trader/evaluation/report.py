@@ -21,11 +21,11 @@ _COUNTS = {"trades", "turnover"}
 _RIVALS = ("single_policy", "uniform_gate", "shuffled_gate", "buy_and_hold", "flat")
 
 
-def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], warnings: list[str]) -> Path:
+def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], notes: list[str]) -> Path:
     """Draw the figures and write ``report.html`` into a run directory.
 
     :param facts: what the page's head says of the run, name -> value
-    :param warnings: what a reader must know before believing a number
+    :param notes: what a reader must know before believing a number
     :return: the page's path
     """
     logs = {"mixture": directory / "progress.csv", "single policy": directory / "single_policy" / "progress.csv"}
@@ -41,7 +41,7 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], warn
     rivals = [rival for rival in _RIVALS if not (alone and rival.endswith("_gate"))]
     text = page.render(
         facts=facts,
-        warnings=warnings,
+        notes=notes,
         verdicts=[line for rival in rivals if (line := verdict(tables.comparisons, rival, splits[0]))],
         figures={name: _inline(path) for name, path in figures.items()},
         performance={split: _performance_rows(tables.experts, split) for split in splits},

@@ -84,23 +84,13 @@ def walk(task: Walkable, split: str, agent: Decider, single: Decider | None, see
     position = np.full(shape, np.nan)
     positions = task.task.positions
     own_target = np.zeros((length, len(instruments), len(agent.expert_names)))
-    space = positions.action_space()
     alive = np.array([len(one) for one in instruments])
     for at in range(length):
         observations = lanes.observe().reshape(len(strategies), len(instruments), -1)
-        actions = np.zeros((*shape[1:], *space.shape), dtype=space.dtype)
         held = lanes.target.reshape(shape[1:])
-        for who in dict.fromkeys((s.agent, s.sampled) for s in strategies if s.agent is not None):
-            _decide(strategies, who, observations, actions, at, seed)
-        for row, strategy in enumerate(strategies):
-            if strategy.actions is not None:
-                actions[row] = strategy.actions[at]
         for k, own in enumerate(np.swapaxes(agent.expert_actions(observations[0]), 0, 1)):
             own_target[at, :, k] = positions.targets(own, held[0])[0]
-        wanted = positions.targets(actions.reshape(-1, *space.shape), lanes.target)[0].reshape(shape[1:])
-        for row, strategy in enumerate(strategies):
-            if strategy.targets is not None:
-                wanted[row] = strategy.targets[at]
+        wanted = _wanted(strategies, positions, observations, held, at, seed)
         lanes.move(wanted.ravel())
         on = at < alive
         position[at][:, on] = wanted[:, on]
@@ -109,6 +99,24 @@ def walk(task: Walkable, split: str, agent: Decider, single: Decider | None, see
             values[at][:, on] = whole.reshape(shape[1:])[:, on]
     start = task.task.initial_equity
     return Trace(split, start, strategies, instruments, position=position, gate=gate, own_target=own_target, **record)
+
+
+def _wanted(
+    strategies: Sequence[Strategy], positions: Any, observations: np.ndarray, held: Floats, at: int, seed: int
+) -> Floats:
+    """Return the target position of every strategy on every instrument at one decision, in the shape of ``held``."""
+    space = positions.action_space()
+    actions = np.zeros((*held.shape, *space.shape), dtype=space.dtype)
+    for who in dict.fromkeys((s.agent, s.sampled) for s in strategies if s.agent is not None):
+        _decide(strategies, who, observations, actions, at, seed)
+    for row, strategy in enumerate(strategies):
+        if strategy.actions is not None:
+            actions[row] = strategy.actions[at]
+    targets: Floats = positions.targets(actions.reshape(-1, *space.shape), held.ravel())[0].reshape(held.shape)
+    for row, strategy in enumerate(strategies):
+        if strategy.targets is not None:
+            targets[row] = strategy.targets[at]
+    return targets
 
 
 def _decide(
