@@ -380,7 +380,10 @@ REPAIRED = {
 @pytest.mark.parametrize("kind", REPAIRED)
 def test_repaired_with_a_warning(kind, write, load, warnings):
     lines, message, highs = REPAIRED[kind]
-    one = load(write("prices.csv", *lines)).instruments[0]
+    market = load(write("prices.csv", *lines))
+    one = market.instruments[0]
+    if message[0].isdigit():
+        assert market.repaired == (int(message.split()[0]),)
     assert one.high.tolist() == highs
     assert f"prices.csv: {message}" in warnings()
     assert (np.maximum(one.open, one.close) <= one.high).all()

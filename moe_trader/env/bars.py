@@ -48,10 +48,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class Bars:
-    """One instrument, and whether an order can be filled at its opens."""
+    """One instrument, whether an order can be filled at its opens, and how many rows were mended to read it."""
 
     instrument: Instrument
     opens_are_real: bool
+    repaired: int
 
 
 def read_csv(path: str | Path, symbol: str, date_format: str | None = None) -> Instrument:
@@ -72,7 +73,9 @@ def to_bars(table: pd.DataFrame, symbol: str, source: str, reading: Reading) -> 
         below another price, a stamp that is no date or stands twice, a split that nobody adjusted
     """
     found = find_columns(table.columns, source, reading.columns)
+    n_rows = len(table)
     table = _without_empty_rows(table, found, source)
+    mended = _missing(table[found["volume"]]) if "volume" in found else np.zeros(len(table), dtype=bool)
     time = read_stamps(_stamp_column(table, found), source, reading.date_format)
     columns = _numbers(table, found, source)
     adjusted = columns.pop("adjusted_close", None)
@@ -81,7 +84,9 @@ def to_bars(table: pd.DataFrame, symbol: str, source: str, reading: Reading) -> 
     if closes_only:
         log.warning("%s: closes alone: open, high and low are set to them", source)
         columns |= dict.fromkeys(("open", "high", "low"), columns["close"])
+    high, low = columns["high"], columns["low"]
     columns = _clip(columns, table.index, source)
+    mended = mended | (columns["high"] != high) | (columns["low"] != low)
     rows = table.index.to_numpy()
     if newest_first(time, rows, source):
         time, rows = time[::-1], rows[::-1]
@@ -95,7 +100,8 @@ def to_bars(table: pd.DataFrame, symbol: str, source: str, reading: Reading) -> 
     else:
         columns = mend_splits(columns, rows, source, reading.splits)
     arrays = {name: np.ascontiguousarray(column) for name, column in columns.items()}
-    return Bars(Instrument(symbol, np.ascontiguousarray(time), **arrays, regime=None), opens_are_real)
+    instrument = Instrument(symbol, np.ascontiguousarray(time), **arrays, regime=None)
+    return Bars(instrument, opens_are_real, repaired=n_rows - len(table) + int(mended.sum()))
 
 
 def _stamp_column(table: pd.DataFrame, found: Mapping[str, Hashable]) -> pd.Series:

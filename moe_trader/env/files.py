@@ -63,7 +63,12 @@ class BarFiles(MarketSource):
         name = bars[0].instrument.symbol if len(bars) == 1 else _stem(files[0]) if len(files) == 1 else folder
         if len(bars) > 1:
             log.info("%s: %d instruments from %d files", name, len(bars), len(files))
-        return Market(name, tuple(one.instrument for one in bars), all(one.opens_are_real for one in bars))
+        return Market(
+            name,
+            tuple(one.instrument for one in bars),
+            opens_are_real=all(one.opens_are_real for one in bars),
+            repaired=tuple(one.repaired for one in bars),
+        )
 
     def _bars(self, files: list[str]) -> Iterator[Bars]:
         reading = Reading(self.columns, self.date_format, self.adjust, self.splits, self.opens_are_real)
