@@ -170,11 +170,6 @@ class Lanes:
         return self.ledger[:, EQUITY]
 
     @property
-    def exposure(self) -> Floats:
-        """Value of the position at the last close / equity."""
-        return self.ledger[:, UNITS] * self.ledger[:, MARK] / self.ledger[:, EQUITY]
-
-    @property
     def carried(self) -> Floats:
         """Largest absolute position / equity that was carried through any part of the last step."""
         return self.ledger[:, CARRIED]

@@ -55,10 +55,6 @@ class Lanes(Protocol):
         """Target position held."""
 
     @property
-    def exposure(self) -> Floats:
-        """Position / equity."""
-
-    @property
     def carried(self) -> Floats:
         """Largest absolute position / equity carried through any part of the last step."""
 
