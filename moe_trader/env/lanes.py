@@ -117,7 +117,7 @@ class Lanes:
             stretch = self._stretches[lane % len(self._stretches)]
             start, end = stretch.first, stretch.last
         else:
-            at = int(np.searchsorted(self._chances, rng.random(), side="right"))
+            at = int(self._chances.searchsorted(rng.random(), side="right"))
             stretch = self._stretches[min(at, len(self._stretches) - 1)]
             spare = max(len(stretch) - self._episode_bars, 0)
             start = stretch.first + int(rng.integers(spare + 1))
@@ -147,16 +147,16 @@ class Lanes:
             self.bankrupt,
         )
 
-    def observe(self) -> NDArray[np.float32]:
-        """Return every lane's observation, shape ``(n, size)``."""
-        observations = np.empty((self.n, *self.observation_space.shape), dtype=np.float32)
-        rules = self.rules
-        observe_lanes(self.ledger, self.bars, self.tape.features, rules.window, rules.clip, observations)
+    def observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
+        """Return the observations of some lanes, shape ``(n_lanes, size)``; all of them by default."""
+        bars, rules = self.bars[lanes], self.rules
+        observations = np.empty((len(bars), *self.observation_space.shape), dtype=np.float32)
+        observe_lanes(self.ledger[lanes], bars, self.tape.features, rules.window, rules.clip, observations)
         return observations
 
     @property
     def finished(self) -> NDArray[np.bool_]:
-        """Lanes at the end of their episode's bars."""
+        """Lanes at the end of their episode: its bars are used up, or the account is bankrupt."""
         return self.bars >= self.ends
 
     @property

@@ -234,7 +234,9 @@ def observe_lanes(
     size = window * n_features
     for lane in range(len(bars)):
         first = (bars[lane] - window + 1) * n_features
-        observations[lane, :size] = flat[first : first + size]
+        seen, observation = flat[first : first + size], observations[lane, :size]
+        for at in range(len(seen)):  # compiles to vector moves, which assigning one slice to the other does not
+            observation[at] = seen[at]
         row = ledger[lane]
         exposure = row[UNITS] * row[MARK] / row[EQUITY]
         gain = 10.0 * np.log(row[EQUITY] / row[ENTRY_EQUITY])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -35,7 +36,12 @@ class Discrete(Positions):
 
     def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
         """Look the fractions up."""
-        return np.array(self.fractions)[actions], np.zeros(len(held))
+        return self._table[actions], np.zeros(len(held))
+
+    @cached_property
+    def _table(self) -> Floats:
+        """Return the target of each action."""
+        return np.array(self.fractions)
 
 
 @option
@@ -90,10 +96,11 @@ class Orders(Positions):
 
     def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
         """Look the order up in what it does when short, flat and long."""
-        table = self._table()[actions, np.sign(held).astype(np.int64) + 1]
+        table = self._table[actions, np.sign(held).astype(np.int64) + 1]
         senseless = np.isnan(table)
         return np.where(senseless, held, table), np.where(senseless, self.penalty, 0.0)
 
+    @cached_property
     def _table(self) -> Floats:
         """Return the target of each order when short, flat and long; NaN where it makes no sense."""
         no, size = np.nan, self.size

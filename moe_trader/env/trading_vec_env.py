@@ -51,18 +51,19 @@ class TradingVecEnv(VecEnv):
         """Step every lane; return observations, rewards (float32), dones and infos."""
         lanes = self.lanes
         lanes.step(self._actions)
-        dones = lanes.finished | lanes.bankrupt
+        dones = lanes.finished
         observations = lanes.observe()
         infos: list[dict[str, Any]] = [{"log_return": value} for value in lanes.log_returns.tolist()]
-        if dones.any():
-            for lane in np.flatnonzero(dones).tolist():
+        ended = dones.nonzero()[0]
+        if len(ended):
+            for lane in ended.tolist():
                 infos[lane] |= {
                     "terminal_observation": observations[lane].copy(),
                     "TimeLimit.truncated": not bool(lanes.bankrupt[lane]),
                     "episode": {"r": lanes.log_profit(lane), "l": int(lanes.bars[lane] - lanes.starts[lane])},
                 }
                 lanes.reset(lane, self._generators[lane])
-            observations = lanes.observe()
+            observations[ended] = lanes.observe(ended)
         return observations, lanes.rewards.astype(np.float32), dones, infos
 
     def close(self) -> None:
