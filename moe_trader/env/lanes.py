@@ -33,6 +33,7 @@ from moe_trader.env.ledger import (
     open_ledger,
     pack_prices,
     pack_terms,
+    refer_lanes,
     step_lanes,
 )
 
@@ -153,6 +154,13 @@ class Lanes:
         observations = np.empty((len(bars), *self.observation_space.shape), dtype=np.float32)
         observe_lanes(self.ledger[lanes], bars, self.tape.features, rules.window, rules.clip, observations)
         return observations
+
+    def refer(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
+        """Return what stands for the observations of some lanes: bar number and account, shape ``(n_lanes, 3)``."""
+        bars = self.bars[lanes]
+        references = np.empty((len(bars), 3), dtype=np.float32)
+        refer_lanes(self.ledger[lanes], bars, self.rules.clip, references)
+        return references
 
     @property
     def finished(self) -> NDArray[np.bool_]:

@@ -221,14 +221,19 @@ def step_lanes(
             ends[lane] = bars[lane]
 
 
+@njit(cache=True)
+def _account(row: Floats, clip: float) -> tuple[float, float]:
+    """Return exposure (position value / equity) and ten times the log return since the last order, clipped."""
+    exposure = row[UNITS] * row[MARK] / row[EQUITY]
+    gain = 10.0 * np.log(row[EQUITY] / row[ENTRY_EQUITY])
+    return min(max(exposure, -clip), clip), min(max(gain, -clip), clip)
+
+
 @njit(cache=True, nogil=True)
 def observe_lanes(
     ledger: Floats, bars: np.ndarray, features: np.ndarray, window: int, clip: float, observations: np.ndarray
 ) -> None:
-    """Write each lane's observation: ``window`` feature rows, oldest first, then the account.
-
-    The account is exposure (position value / equity) and ten times the log return since the last order.
-    """
+    """Write each lane's observation: ``window`` feature rows, oldest first, then the account."""
     flat = features.ravel()  # a view: a window of rows is one stretch of memory
     n_features = features.shape[1]
     size = window * n_features
@@ -237,8 +242,12 @@ def observe_lanes(
         seen, observation = flat[first : first + size], observations[lane, :size]
         for at in range(len(seen)):  # compiles to vector moves, which assigning one slice to the other does not
             observation[at] = seen[at]
-        row = ledger[lane]
-        exposure = row[UNITS] * row[MARK] / row[EQUITY]
-        gain = 10.0 * np.log(row[EQUITY] / row[ENTRY_EQUITY])
-        observations[lane, size] = min(max(exposure, -clip), clip)
-        observations[lane, size + 1] = min(max(gain, -clip), clip)
+        observations[lane, size], observations[lane, size + 1] = _account(ledger[lane], clip)
+
+
+@njit(cache=True, nogil=True)
+def refer_lanes(ledger: Floats, bars: np.ndarray, clip: float, references: np.ndarray) -> None:
+    """Write what stands for each lane's observation: the number of its bar, then the account."""
+    for lane in range(len(bars)):
+        references[lane, 0] = bars[lane]
+        references[lane, 1], references[lane, 2] = _account(ledger[lane], clip)

@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from moe_trader.env.lanes import Lanes, lane_generators
+
+MOST_BARS = 2**24  # that float32 numbers one by one
 
 
 class TradingVecEnv(VecEnv):
@@ -41,7 +45,10 @@ class TradingVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = [{} for _ in range(self.num_envs)]
-        return self.lanes.observe()
+        return self._observe()
+
+    def _observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
+        return self.lanes.observe(lanes)
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take one action for each lane, shape ``(n_lanes, *action_space.shape)``."""
@@ -52,19 +59,24 @@ class TradingVecEnv(VecEnv):
         lanes = self.lanes
         lanes.step(self._actions)
         dones = lanes.finished
-        observations = lanes.observe()
+        observations = self._observe()
         infos: list[dict[str, Any]] = [{"log_return": value} for value in lanes.log_returns.tolist()]
         ended = dones.nonzero()[0]
         if len(ended):
-            for lane in ended.tolist():
+            last = lanes.observe(ended)
+            for number, lane in enumerate(ended.tolist()):
                 infos[lane] |= {
-                    "terminal_observation": observations[lane].copy(),
+                    "terminal_observation": last[number],
                     "TimeLimit.truncated": not bool(lanes.bankrupt[lane]),
                     "episode": {"r": lanes.log_profit(lane), "l": int(lanes.bars[lane] - lanes.starts[lane])},
                 }
                 lanes.reset(lane, self._generators[lane])
-            observations[ended] = lanes.observe(ended)
+            observations[ended] = self._observe(ended)
         return observations, lanes.rewards.astype(np.float32), dones, infos
+
+    def referring(self) -> ReferringVecEnv | None:
+        """Return an environment of these very lanes that names bars; ``None`` where float32 cannot count them."""
+        return ReferringVecEnv(self.lanes, self._generators) if len(self.lanes.tape.features) <= MOST_BARS else None
 
     def close(self) -> None:
         """Nothing to release."""
@@ -88,6 +100,29 @@ class TradingVecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
+class ReferringVecEnv(TradingVecEnv):
+    """The same lanes, but an observation is the number of its bar and the account: three numbers for a kilobyte.
+
+    Prices do not react to the agent, so the market part of an observation is a row of :attr:`windows`. A learner that
+    keeps the table reads observations out of it and stores next to nothing. ``terminal_observation`` is whole.
+    """
+
+    def __init__(self, lanes: Lanes, generators: list[np.random.Generator]) -> None:
+        super().__init__(lanes, None)
+        self._generators = generators
+        clip = lanes.rules.clip
+        low, high = np.array([[0, -clip, -clip], [len(lanes.tape.features), clip, clip]], dtype=np.float32)
+        self.observation_space = spaces.Box(low, high, dtype=np.float32)
+
+    @property
+    def windows(self) -> tuple[NDArray[np.float32], int]:
+        """Feature rows ``(n_bars, n_features)``, and how many of them end in the bar that an observation names."""
+        return self.lanes.tape.features, self.lanes.rules.window
+
+    def _observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
+        return self.lanes.refer(lanes)
+
+
 class UnitRewards(VecEnvWrapper):
     """Multiplies the rewards that a learner sees, and nothing else, by a constant.
 
@@ -100,6 +135,11 @@ class UnitRewards(VecEnvWrapper):
     def __init__(self, venv: VecEnv, scale: float) -> None:
         super().__init__(venv)
         self.scale = np.float32(scale)
+
+    def referring(self) -> UnitRewards | None:
+        """Return the same around an environment that names bars."""
+        inner = self.venv.referring()  # type: ignore[attr-defined]
+        return None if inner is None else UnitRewards(inner, float(self.scale))
 
     def reset(self) -> np.ndarray:
         """Reset every lane."""
