@@ -76,7 +76,7 @@ def write(
     shutil.rmtree(building, ignore_errors=True)
     (building / "experts").mkdir(parents=True)
     (building / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, building / WEIGHTS)
+    save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, building / WEIGHTS)
     for number, (name, algorithm) in enumerate(experts.items(), start=1):
         algorithm.save(building / "experts" / f"{number:02d}_{name}.zip")
     files = {str(file.relative_to(building)): sha256(file) for file in sorted(building.rglob("*")) if file.is_file()}

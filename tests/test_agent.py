@@ -161,7 +161,8 @@ def test_metrics_describe_the_last_rollout(make_agent):
     agent = make_agent(learning_rate=3e-4)
     assert agent.metrics == {}
     assert agent.learn(128) is agent
-    observations = agent.algorithm.rollout_buffer.observations.reshape(-1, agent.policy.observation_space.shape[0])
+    rollout = agent.algorithm.rollout_buffer.observations
+    observations = rollout.reshape(-1, rollout.shape[-1])
     weights = agent.gate_weights(observations)
     for k, name in enumerate(agent.expert_names):
         assert agent.metrics[f"importance/{name}"] == pytest.approx(weights[:, k].mean(), abs=1e-5)
@@ -170,7 +171,7 @@ def test_metrics_describe_the_last_rollout(make_agent):
 
 @pytest.mark.parametrize("net_arch", [[64, 64], [128, 32], [64]], ids=str)
 @pytest.mark.parametrize("market", ["trading", "pendulum"])
-def test_the_matched_single_policy_has_the_mixtures_size(net_arch, market, make_agent, pendulum):
+def test_the_matched_single_policy_has_the_mixtures_size(net_arch, market, make_agent, prepared, pendulum):
     env = pendulum(0) if market == "pendulum" else None
     mixture = make_agent(env=env, count=4, net_arch=net_arch)
     size = mixture.policy.n_parameters()
@@ -178,7 +179,7 @@ def test_the_matched_single_policy_has_the_mixtures_size(net_arch, market, make_
     n_outputs = 1 if market == "pendulum" else 3
     expert = mixture.expert.matched_single(size, mixture.policy.observation_space.shape[0], n_outputs)
     assert expert.names() == ["single_1"]
-    single = MoEAgent(pendulum(0) if env else make_agent().algorithm.env, expert, mixture.gating, seed=0)
+    single = MoEAgent(pendulum(0) if env else prepared.training_env(4, 0), expert, mixture.gating, seed=0)
     found = sum(p.numel() for p in single.policy.experts[0].parameters())
     assert abs(found - size) <= 0.02 * size
     if net_arch == [64, 64]:  # as a bundle reports it: with the idle gate of one expert, a few hundred more

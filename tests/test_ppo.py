@@ -38,11 +38,14 @@ def collect(agent):
     algorithm = agent.algorithm
     _, callback = algorithm._setup_learn(10**6, None)
     assert algorithm.collect_rollouts(algorithm.env, callback, algorithm.rollout_buffer, algorithm.n_steps)
-    return next(algorithm.rollout_buffer.get(None))
+    batch = next(algorithm.rollout_buffer.get(None))
+    return batch._replace(observations=agent.policy.whole_observations(batch.observations))
 
 
-def actions_of(batch, agent):
-    return batch.actions.long().flatten() if agent.algorithm.action_space.shape == () else batch.actions
+def gradients(policy):
+    """Return the gradient of every parameter of gate and experts, by its name in the policy."""
+    found = {f"gate.{name}": parameter.grad for name, parameter in policy.gate.named_parameters()}
+    return found | {f"experts.{name}": gradient for name, gradient in policy.stack.gradients()}
 
 
 # --- one expert is plain Stable-Baselines3 ----------------------------------------------------------------------------
@@ -126,8 +129,7 @@ def test_the_ratio_is_one_before_the_first_update(four):
     agent = four()
     scatter(agent.policy)
     batch = collect(agent)
-    actions = actions_of(batch, agent)
-    values, log_prob, entropy = agent.policy.evaluate_actions(batch.observations, actions)
+    values, log_prob, entropy = agent.policy.evaluate_actions(batch.observations, batch.actions)
     weights = agent.gate_weights(batch.observations.numpy())
     assert weights.std(axis=0).min() > 0.01  # a gate with something to say
     assert (log_prob - batch.old_log_prob).abs().max() <= 1e-6
@@ -148,22 +150,19 @@ def test_every_parameter_of_gate_and_experts_is_trained(four):
     agent.learn(128)  # the gate's last layer starts at zero, which hides its first layers from the first gradient
     batch = collect(agent)
     loss, _ = agent.algorithm._loss(batch, 0.2)
-    agent.policy.zero_grad()
+    agent.policy.optimizer.zero_grad()
     loss.backward()
-    names = {name for name, _ in agent.policy.named_parameters()}
-    assert {"gate.net.0.weight", "gate.net.2.bias", "experts.3.action_net.weight", "experts.0.value_net.bias"} <= names
-    untrained = [
-        name
-        for name, p in agent.policy.named_parameters()
-        if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
-    ]
-    assert untrained == []
+    found = gradients(agent.policy)
+    assert found.keys() == {name for name, _ in agent.policy.named_parameters()}
+    assert [name for name, grad in found.items() if not grad.isfinite().all() or not grad.any()] == []
 
 
 def test_every_parameter_is_in_the_optimiser_once(four):
     policy = four().policy
-    listed = [id(parameter) for group in policy.optimizer.param_groups for parameter in group["params"]]
-    assert sorted(listed) == sorted(id(parameter) for parameter in policy.parameters())
+    experts, gate = (group["params"] for group in policy.optimizer.param_groups)
+    assert [id(parameter) for parameter in experts] == [id(policy.stack.rows)]
+    assert policy.stack.rows.numel() == sum(parameter.numel() for parameter in policy.experts.parameters())
+    assert [id(parameter) for parameter in gate] == [id(parameter) for parameter in policy.gate.parameters()]
 
 
 def test_training_moves_gate_and_every_expert_apart(four):
@@ -219,10 +218,11 @@ def test_the_value_does_not_train_the_gate(four):
     agent = four()
     scatter(agent.policy)
     batch = collect(agent)
-    agent.policy.zero_grad()
+    agent.policy.optimizer.zero_grad()
     agent.policy.mix(batch.observations).values.sum().backward()
     assert all(p.grad is None or not p.grad.any() for p in agent.policy.gate.parameters())
-    assert all(p.grad.any() for expert in agent.policy.experts for p in expert.value_net.parameters())
+    critics = [gradient for name, gradient in agent.policy.stack.gradients() if "value_net" in name]
+    assert all(gradient.any() for gradient in critics)
 
 
 def test_the_value_loss_does_not_train_the_gate(four):
@@ -230,18 +230,16 @@ def test_the_value_loss_does_not_train_the_gate(four):
     scatter(agent.policy)
     batch = collect(agent)
 
-    def gradients(vf_coef):
+    def found(vf_coef):
         agent.algorithm.vf_coef = vf_coef
         torch.manual_seed(0)  # the entropy of a Gaussian mixture is estimated by drawing
-        agent.policy.zero_grad()
+        agent.policy.optimizer.zero_grad()
         agent.algorithm._loss(batch, 0.2)[0].backward()
         gate = torch.cat([p.grad.flatten() for p in agent.policy.gate.parameters()])
-        critics = torch.cat(
-            [p.grad.flatten() for expert in agent.policy.experts for p in expert.value_net.parameters()]
-        )
-        return gate, critics
+        named = gradients(agent.policy).items()
+        return gate, torch.cat([gradient.flatten() for name, gradient in named if ".value_net" in name])
 
-    (gate, critics), (other_gate, other_critics) = gradients(0.5), gradients(50.0)
+    (gate, critics), (other_gate, other_critics) = found(0.5), found(50.0)
     assert gate.abs().max() > 1e-4
     torch.testing.assert_close(gate, other_gate, rtol=0, atol=1e-6)
     torch.testing.assert_close(other_critics, 100 * critics, rtol=1e-3, atol=1e-4)
@@ -253,9 +251,9 @@ def test_each_critic_is_fitted_by_itself_with_its_responsibility(four):
     batch = collect(agent)
     with torch.no_grad():
         output = agent.policy.mix(batch.observations)
-        r = output.mixture.responsibilities(actions_of(batch, agent))
+        r = output.mixture.responsibilities(batch.actions)
         by_hand = (r * (output.expert_values - batch.returns.unsqueeze(-1)) ** 2).sum(-1).mean().item()
-    assert agent.algorithm._loss(batch, 0.2)[1]["value_loss"] == pytest.approx(by_hand, rel=1e-5)
+    assert agent.algorithm._loss(batch, 0.2)[1]["value_loss"].item() == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_gate_losses_are_part_of_the_loss(make_agent, settings):
@@ -265,7 +263,7 @@ def test_gate_losses_are_part_of_the_loss(make_agent, settings):
         agent = make_agent(gating=dataclasses.replace(settings.gating, losses=given))
         scatter(agent.policy)
         batch = collect(agent)
-        found.append(agent.algorithm._loss(batch, 0.2)[1])
+        found.append({name: value.item() for name, value in agent.algorithm._loss(batch, 0.2)[1].items()})
     extra = 2 * found[0]["gate_loss/z"] + 3 * found[0]["gate_loss/least"]
     assert extra > 0.01
     assert found[0]["loss"] - found[1]["loss"] == pytest.approx(extra, rel=1e-4)
@@ -280,8 +278,8 @@ def test_the_information_term_is_ramped_in_over_training(make_agent, settings):
     for progress in (0.0, 0.5, 0.75, 1.0):
         agent.algorithm._current_progress_remaining = 1 - progress
         _, terms = agent.algorithm._loss(batch, 0.2)
-        found[progress] = terms["loss"]
-    information = terms["gate_loss/information"]
+        found[progress] = terms["loss"].item()
+    information = terms["gate_loss/information"].item()
     assert information < -0.01
     assert found[0.5] == pytest.approx(found[0.0], abs=1e-6)
     assert found[0.75] - found[0.0] == pytest.approx(5 * information, abs=1e-5)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from moe_trader.expert.mixture import Mixture
 from moe_trader.gating import entropy
-
-if TYPE_CHECKING:
-    from moe_trader.expert.mixture_policy import MixturePolicy
 
 
 def mixture_metrics(mixture: Mixture, names: Sequence[str]) -> dict[str, float]:
@@ -33,13 +28,3 @@ def mixture_metrics(mixture: Mixture, names: Sequence[str]) -> dict[str, float]:
     with torch.random.fork_rng(devices=[]):  # a Gaussian mixture estimates it by drawing: training must not notice
         metrics["mixture/disagreement"] = float(mixture.disagreement().mean())
     return metrics
-
-
-def gradient_norms(policy: MixturePolicy, names: Sequence[str]) -> dict[str, float]:
-    """Return the L2 norm of the gradient of the gate and of each expert, before clipping."""
-    modules: dict[str, nn.Module] = {"gate": policy.gate, **dict(zip(names, policy.experts, strict=True))}
-    norms = {}
-    for name, module in modules.items():
-        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-        norms[f"gradient_norm/{name}"] = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
-    return norms

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from moe_trader.gating import entropy
 
@@ -23,8 +25,6 @@ class Mixture(ABC):
 
     def __init__(self, weights: Tensor) -> None:
         self.weights = weights
-        # A weight that rounds to zero keeps a finite logarithm: one such state would make the gate's gradient NaN.
-        self.log_weights = torch.log(weights.clamp_min(torch.finfo(weights.dtype).tiny))
 
     @abstractmethod
     def expert_log_prob(self, actions: Tensor) -> Tensor:
@@ -54,13 +54,62 @@ class Mixture(ABC):
     def expert_modes(self) -> Tensor:
         """Return each expert's most likely action, shape ``(batch, K, ...)``."""
 
+    @abstractmethod
     def log_prob(self, actions: Tensor) -> Tensor:
         """Return log m(a|s), shape ``(batch,)``."""
-        return torch.logsumexp(self.log_weights + self.expert_log_prob(actions), dim=-1)
 
+    @abstractmethod
     def responsibilities(self, actions: Tensor) -> Tensor:
-        """Return r_k = g_k p_k(a|s) / m(a|s), shape ``(batch, K)``."""
-        return torch.softmax(self.log_weights + self.expert_log_prob(actions), dim=-1)
+        """Return r_k = g_k p_k(a|s) / m(a|s), shape ``(batch, K)``, to weigh losses with: it carries no gradient."""
+
+
+def _positive(weights: Tensor) -> Tensor:
+    """Keep the logarithm of a weight that rounds to zero finite: one such state would make the gate's gradient NaN."""
+    return weights.clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+class _CategoricalDensity(torch.autograd.Function):
+    """log m(a|s), H(m) and the posterior entropy of every state, with their gradient by hand.
+
+    With the joint P = g_k p_k(a), M = sum_k P and r = P / M: d log M / d log P = r, the entropy -sum M log M has the
+    gradient -P (log M + 1), and the posterior entropy -sum P log r has -P log r. Autograd would record twenty steps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
+        log_p = torch.log_softmax(logits.permute(1, 2, 0), dim=1)  # (K, n_actions, batch): the batch runs fastest
+        log_joint = log_p + torch.log(_positive(weights.T)).unsqueeze(1)
+        log_m = torch.logsumexp(log_joint, dim=0)  # (n_actions, batch)
+        log_r = log_joint - log_m
+        joint = log_joint.exp_()
+        ctx.save_for_backward(weights, log_p, log_r, joint, log_m)
+        ctx.set_materialize_grads(False)
+        entropy, posterior_entropy = -(log_m.exp() * log_m).sum(0), -(joint * log_r).sum((0, 1))
+        log_r = log_r.permute(2, 0, 1)
+        ctx.mark_non_differentiable(log_r)
+        return log_m.T, entropy, posterior_entropy, log_p.permute(2, 0, 1), log_r
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,
+        d_log_m: Tensor | None,
+        d_entropy: Tensor | None,
+        d_posterior: Tensor | None,
+        d_log_p: Tensor | None,
+        _: None,
+    ) -> tuple[Tensor, Tensor]:
+        weights, log_p, log_r, joint, log_m = ctx.saved_tensors
+        d_joint = torch.zeros_like(log_p) if d_log_m is None else log_r.exp() * d_log_m.T
+        if d_entropy is not None:
+            d_joint.addcmul_(joint, (log_m + 1) * d_entropy, value=-1)
+        if d_posterior is not None:
+            d_joint.addcmul_(joint * log_r, d_posterior, value=-1)
+        d_weights = d_joint.sum(1).T / _positive(weights)  # (batch, K)
+        if d_log_p is not None:
+            d_joint += d_log_p.permute(1, 2, 0)
+        d_logits = d_joint - log_p.exp() * d_joint.sum(1, keepdim=True)
+        return d_weights, d_logits.permute(2, 0, 1)
 
 
 class CategoricalMixture(Mixture):
@@ -71,22 +120,25 @@ class CategoricalMixture(Mixture):
 
     def __init__(self, weights: Tensor, logits: Tensor) -> None:
         super().__init__(weights)
-        self.expert_log_probs = torch.log_softmax(logits, dim=-1)  # (batch, K, n_actions)
-        self.log_joint = self.log_weights.unsqueeze(-1) + self.expert_log_probs  # (batch, K, n_actions)
-        self.log_probs = torch.logsumexp(self.log_joint, dim=1)  # (batch, n_actions)
+        self.log_probs, self._entropy, self._posterior_entropy, self.expert_log_probs, self._log_responsibilities = (
+            _CategoricalDensity.apply(weights, logits)
+        )
 
     def expert_log_prob(self, actions: Tensor) -> Tensor:
         """Gather log p_k of each row's action, ``actions`` of shape ``(batch,)``."""
-        index = actions.long().view(-1, 1, 1).expand(-1, self.weights.shape[1], 1)
-        return self.expert_log_probs.gather(2, index).squeeze(-1)
+        return _at(self.expert_log_probs, actions)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Return log m(a|s)."""
-        return self.log_probs.gather(1, actions.long().view(-1, 1)).squeeze(-1)
+        return self.log_probs.gather(1, actions.view(-1, 1)).squeeze(-1)
+
+    def responsibilities(self, actions: Tensor) -> Tensor:
+        """Return r, by Bayes' rule."""
+        return _at(self._log_responsibilities, actions).exp()
 
     def entropy(self) -> Tensor:
         """Return the exact entropy."""
-        return -(self.log_probs.exp() * self.log_probs).sum(-1)
+        return self._entropy
 
     def disagreement(self) -> Tensor:
         """Return the exact divergence."""
@@ -95,12 +147,11 @@ class CategoricalMixture(Mixture):
 
     def posterior_entropy(self, actions: Tensor) -> Tensor:
         """Return sum_a m(a) H(r(.|a)); ``actions`` play no part."""
-        responsibilities = (self.log_joint - self.log_probs.unsqueeze(1)).exp()  # (batch, K, n_actions)
-        return (self.log_probs.exp() * entropy(responsibilities.transpose(1, 2))).sum(-1)
+        return self._posterior_entropy
 
     def sample(self) -> Tensor:
         """Draw from m, shape ``(batch,)``."""
-        return torch.distributions.Categorical(logits=self.log_probs).sample()
+        return torch.multinomial(self.log_probs.exp().contiguous(), 1, replacement=True).squeeze(-1)
 
     def mode(self) -> Tensor:
         """Return argmax m, shape ``(batch,)``."""
@@ -109,6 +160,11 @@ class CategoricalMixture(Mixture):
     def expert_modes(self) -> Tensor:
         """Return argmax p_k, shape ``(batch, K)``."""
         return self.expert_log_probs.argmax(dim=-1)
+
+
+def _at(table: Tensor, actions: Tensor) -> Tensor:
+    """Return ``table``, shape ``(batch, K, n_actions)``, at each state's action: shape ``(batch, K)``."""
+    return table.gather(2, actions.view(-1, 1, 1).expand(-1, table.shape[1], 1)).squeeze(-1)
 
 
 class GaussianMixture(Mixture):
@@ -121,10 +177,19 @@ class GaussianMixture(Mixture):
     def __init__(self, weights: Tensor, means: Tensor, log_std: Tensor) -> None:
         super().__init__(weights)
         self.means, self.log_std = means, log_std
+        self.log_weights = torch.log(_positive(weights))
 
     def expert_log_prob(self, actions: Tensor) -> Tensor:
         """Return the Gaussian log densities of ``actions``, shape ``(batch, dim)`` in, ``(batch, K)`` out."""
         return self._log_density(actions.unsqueeze(1))
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Return log m(a|s)."""
+        return torch.logsumexp(self.log_weights + self.expert_log_prob(actions), dim=-1)
+
+    def responsibilities(self, actions: Tensor) -> Tensor:
+        """Return r, by Bayes' rule."""
+        return torch.softmax(self.log_weights + self.expert_log_prob(actions), dim=-1).detach()
 
     def entropy(self) -> Tensor:
         """Return sum_k g_k H(p_k) plus the estimated :meth:`disagreement`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -13,6 +14,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture, Mixture
+from moe_trader.expert.stack import Stack
 from moe_trader.gating import Gate, GatingNetwork
 from moe_trader.option import ConfigError
 
@@ -49,6 +51,9 @@ class MixturePolicy(ActorCriticPolicy):
     :param n_experts: K
     :param gate_columns: columns of a flat observation that the gate sees
     :param gate_rate_factor: the gate's learning rate over the experts'
+    :param whole: space of a whole observation, where ``observation_space`` may be that of what stands for it
+    :param windows: feature rows ``(n_bars, n_features)`` and the length of a window: what an observation that names its
+        bar is read out of (:class:`~moe_trader.env.trading_vec_env.ReferringVecEnv`); ``None``: they are always whole
     """
 
     def __init__(
@@ -61,12 +66,16 @@ class MixturePolicy(ActorCriticPolicy):
         n_experts: int,
         gate_columns: Sequence[int],
         gate_rate_factor: float,
+        whole: spaces.Box,
+        windows: tuple[np.ndarray, int] | None,
         **kwargs: Any,
     ) -> None:
         self._gate_settings, self._n_experts, self._gate_rate_factor = gate, n_experts, gate_rate_factor
         self._gate_columns = list(gate_columns)
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        self._windows = windows
+        super().__init__(whole, action_space, lr_schedule, **kwargs)
 
+    feature_rows: Tensor
     gate_columns: Tensor
     experts: nn.ModuleList
 
@@ -84,14 +93,36 @@ class MixturePolicy(ActorCriticPolicy):
             for _ in range(self._n_experts)
         )
         self.register_buffer("gate_columns", torch.tensor(self._gate_columns, dtype=torch.long), persistent=False)
+        rows, self._window = (np.zeros((0, 0), np.float32), 0) if self._windows is None else self._windows
+        self.register_buffer("feature_rows", torch.from_numpy(rows), persistent=False)
         with torch.random.fork_rng(devices=[]):  # the gate's initialisation leaves later draws as they were
             self.gate = self._gate_settings.network(len(self._gate_columns), self._n_experts)
             _check_gate(self.gate, len(self._gate_columns), self._n_experts)
+        self.stack = Stack(self.actor_critics)
         groups = [
-            {"params": list(self.experts.parameters()), "rate_factor": 1.0},
+            {"params": [self.stack.rows], "rate_factor": 1.0},
             {"params": list(self.gate.parameters()), "rate_factor": self._gate_rate_factor},
         ]
-        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), fused=True, **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def clip_gradients(self, max_norm: float, names: Sequence[str]) -> dict[str, Tensor]:
+        """Clip the gradient over all parameters together, as SB3 does.
+
+        :return: L2 norms of the gradient of gate and experts before clipping, under the experts' names
+        """
+        assert self.stack.rows.grad is not None
+        of_gate = [parameter.grad for parameter in self.gate.parameters() if parameter.grad is not None]
+        norms = torch.linalg.vector_norm(self.stack.rows.grad, dim=1)  # (K,)
+        gate_norm = torch.stack([norms.new_zeros(()), *torch._foreach_norm(of_gate)]).norm()
+        factor = max_norm / (torch.linalg.vector_norm(torch.cat([norms, gate_norm.view(1)])) + 1e-6)
+        torch._foreach_mul_([self.stack.rows.grad, *of_gate], factor.clamp_max_(1.0))
+        named = zip(names, norms, strict=True)
+        return {"gradient_norm/gate": gate_norm} | {f"gradient_norm/{name}": norm for name, norm in named}
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # moving to a device gives every parameter a storage of its own
+        self.stack.gather()
+        return self
 
     @property
     def actor_critics(self) -> list[ActorCriticPolicy]:
@@ -99,23 +130,25 @@ class MixturePolicy(ActorCriticPolicy):
         return cast("list[ActorCriticPolicy]", list(self.experts))
 
     def mix(self, observations: Tensor) -> MixtureOutput:
-        """Run the gate and every expert on observations of shape ``(batch, size)``."""
-        observations = observations.float()
+        """Run the gate and every expert on observations of shape ``(batch, size)``, or on what stands for them."""
+        observations = self.whole_observations(observations)
         logits = self.gate.logits(observations.index_select(-1, self.gate_columns))
         weights = self.gate.weights(logits)
-        scores, values = [], []
-        for expert in self.actor_critics:
-            latent_pi, latent_vf = expert.mlp_extractor(expert.extract_features(observations))
-            scores.append(expert.action_net(latent_pi))
-            values.append(expert.value_net(latent_vf))
-        expert_values = torch.cat(values, dim=-1)  # (batch, K)
-        return MixtureOutput(self.density(weights, torch.stack(scores, dim=1)), logits, expert_values)
+        scores, expert_values, log_std = self.stack(observations)
+        mixture = CategoricalMixture(weights, scores) if log_std is None else GaussianMixture(weights, scores, log_std)
+        return MixtureOutput(mixture, logits, expert_values)
 
-    def density(self, weights: Tensor, scores: Tensor) -> Mixture:
-        """Join the experts' action scores ``(batch, K, n)`` under gate weights ``(batch, K)``."""
-        if isinstance(self.action_space, spaces.Discrete):
-            return CategoricalMixture(weights, scores)
-        return GaussianMixture(weights, scores, torch.stack([expert.log_std for expert in self.actor_critics]))
+    def whole_observations(self, observations: Tensor) -> Tensor:
+        """Read observations that name their bar, ``(batch, 3)``, out of the feature rows."""
+        assert self.observation_space.shape is not None
+        if observations.shape[-1] == self.observation_space.shape[0]:
+            return observations.float()
+        n_bars, n_features = self.feature_rows.shape
+        windows = self.feature_rows.as_strided(
+            (n_bars - self._window + 1, self._window * n_features), (n_features, 1)
+        )  # (n_windows, window * n_features): rows overlap, nothing is copied
+        last = observations[:, 0].long() - (self._window - 1)
+        return torch.cat([windows.index_select(0, last), observations[:, 1:]], dim=1)
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions, values ``(batch, 1)`` and log m(a|s) ``(batch,)``."""

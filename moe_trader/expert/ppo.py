@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -23,13 +22,17 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from moe_trader.expert import ExpertFamily
-from moe_trader.expert.metrics import gradient_norms, mixture_metrics
+from moe_trader.expert.metrics import mixture_metrics
 from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.expert.objective import STATED, Coefficients, Objective
+from moe_trader.expert.rollout import TorchRolloutBuffer
 from moe_trader.gating import Gate, GateBatch
 from moe_trader.option import ConfigError, option
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+
+STATES_MEASURED = 1_024  # of a rollout, evenly spread, for the mixture's metrics
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -85,6 +88,8 @@ class PPOExperts(ExpertFamily):
     ) -> MixturePPO:
         """Return a fresh :class:`MixturePPO`."""
         n_envs = 1 if env is None else env.num_envs
+        named = getattr(env, "referring", lambda: None)()  # bars by number: rollouts of a few bytes a step
+        env = named or env
         if self.batch_size > self.n_steps * n_envs and env is not None:
             raise ConfigError(
                 f"expert.batch_size: {self.batch_size} is more than one rollout holds "
@@ -95,6 +100,8 @@ class PPOExperts(ExpertFamily):
             "n_experts": self.count,
             "gate_columns": list(gate_columns),
             "gate_rate_factor": self.gate_rate_factor,
+            "whole": observation_space,
+            "windows": None if named is None else named.get_attr("windows")[0],
         }
         made = MixturePPO(
             MixturePolicy,
@@ -104,10 +111,12 @@ class PPOExperts(ExpertFamily):
             seed=seed,
             device=device,
             policy_kwargs=policy_kwargs,
+            rollout_buffer_class=TorchRolloutBuffer,
             _init_setup_model=False,
             **self._hyperparameters(),
         )
-        made.observation_space, made.action_space, made.n_envs = observation_space, action_space, n_envs
+        made.observation_space = observation_space if env is None else env.observation_space
+        made.action_space, made.n_envs = action_space, n_envs
         made._setup_model()
         return made
 
@@ -174,7 +183,7 @@ class MixturePPO(PPO):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
-        trace: list[dict[str, float]] = []
+        trace: list[dict[str, Tensor]] = []
         stopped = False
         for _ in range(self.n_epochs):
             for batch in self.rollout_buffer.get(self.batch_size):
@@ -185,60 +194,50 @@ class MixturePPO(PPO):
                     break
                 self.policy.optimizer.zero_grad()
                 loss.backward()
-                terms.update(gradient_norms(self.policy, self.names))
-                nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                terms |= self.policy.clip_gradients(self.max_grad_norm, self.names)
                 self.policy.optimizer.step()
             self._n_updates += 1
             if stopped:
                 break
         self._record(trace, clip_range)
 
-    def _loss(self, batch: RolloutBufferSamples, clip_range: float) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of a minibatch, and its terms as numbers."""
-        discrete = isinstance(self.action_space, spaces.Discrete)
-        actions = batch.actions.long().flatten() if discrete else batch.actions
+    def _loss(self, batch: RolloutBufferSamples, clip_range: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a minibatch, and its terms."""
+        actions = batch.actions
         output = self.policy.mix(batch.observations)
         mixture = output.mixture
-        log_prob, responsibilities = mixture.log_prob(actions), mixture.responsibilities(actions)
 
         advantages = batch.advantages  # (batch,)
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        log_ratio = log_prob - batch.old_log_prob
-        ratio = torch.exp(log_ratio)
-        clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
-        policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
-        entropy_loss = -mixture.entropy().mean()
-
-        errors = (output.expert_values - batch.returns.unsqueeze(-1)).square()  # (batch, K)
-        expert_value_loss = (responsibilities.detach() * errors).sum(-1).mean()
-        joint_value_loss = (output.values - batch.returns).square().mean()
-        share = self.expert_value_share
-        value_loss = share * expert_value_loss + (1 - share) * joint_value_loss
-
-        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        loss, *stated = Objective.apply(
+            mixture.log_prob(actions),
+            mixture.entropy(),
+            output.expert_values,
+            mixture.weights.detach(),
+            mixture.responsibilities(actions),
+            advantages,
+            batch.old_log_prob,
+            batch.returns,
+            self._coefficients(clip_range),
+        )
+        terms = dict(zip(STATED, stated, strict=True))
         gate_batch = GateBatch(output.gate_logits, mixture.weights, mixture.posterior_entropy(actions))
-        terms = {}
         for name, gate_loss in self.policy._gate_settings.losses.items():
             value = gate_loss(gate_batch)
             loss = loss + gate_loss.weight_at(min(1 - self._current_progress_remaining, 1.0)) * value
-            terms[f"gate_loss/{name}"] = value.item()
-        with torch.no_grad():
-            terms |= {
-                "policy_gradient_loss": policy_loss.item(),
-                "value_loss": value_loss.item(),
-                "entropy_loss": entropy_loss.item(),
-                "approx_kl": ((ratio - 1) - log_ratio).mean().item(),
-                "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean().item(),
-                "loss": loss.item(),
-            }
+            terms[f"gate_loss/{name}"] = value.detach()
+        terms["loss"] = loss.detach()
         return loss, terms
 
-    def _record(self, trace: Sequence[dict[str, float]], clip_range: float) -> None:
+    def _coefficients(self, clip_range: float) -> Coefficients:
+        return Coefficients(clip_range, self.ent_coef, self.vf_coef, self.expert_value_share)
+
+    def _record(self, trace: Sequence[dict[str, Tensor]], clip_range: float) -> None:
         """Log the means over the update's minibatches, and the mixture's state on the rollout."""
         for name in dict.fromkeys(name for terms in trace for name in terms):
             group = name if "/" in name else f"train/{name}"
-            self.logger.record(group, float(np.mean([terms[name] for terms in trace if name in terms])))
+            self.logger.record(group, torch.stack([terms[name] for terms in trace if name in terms]).mean().item())
         buffer = self.rollout_buffer
         self.logger.record(
             "train/explained_variance", explained_variance(buffer.values.ravel(), buffer.returns.ravel())
@@ -246,9 +245,10 @@ class MixturePPO(PPO):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", clip_range)
         with torch.no_grad():
-            size = buffer.observations.shape[-1]
-            rows = torch.as_tensor(buffer.observations, device=self.device).reshape(-1, size)
-            self.metrics = mixture_metrics(self.policy.mix(rows).mixture, self.names)
+            states = buffer.observations.reshape(-1, buffer.observations.shape[-1])
+            sample = states[:: max(len(states) // STATES_MEASURED, 1)]
+            mixture = self.policy.mix(torch.as_tensor(sample, device=self.device)).mixture
+            self.metrics = mixture_metrics(mixture, self.names)
         for name, value in self.metrics.items():
             self.logger.record(name, value)
 

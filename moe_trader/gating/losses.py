@@ -6,6 +6,7 @@ not equally frequent, and a uniform load would have to split the common ones.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -35,7 +36,7 @@ class RouterZ(GateLoss):
     def __call__(self, batch: GateBatch) -> Tensor:
         """Return E[(logsumexp(logits) - log K)^2]: zero for the uniform gate that training starts from."""
         n_experts = batch.logits.shape[-1]
-        partition = torch.logsumexp(batch.logits, dim=-1) - torch.log(torch.tensor(float(n_experts)))
+        partition = torch.logsumexp(batch.logits, dim=-1) - math.log(n_experts)
         return partition.square().mean()
 
 

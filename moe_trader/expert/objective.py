@@ -1,0 +1,77 @@
+"""PPO's loss on a mixture, and its gradient by hand: autograd would record some forty small steps for it.
+
+Paper: https://arxiv.org/abs/1707.06347.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class Coefficients(NamedTuple):
+    """What the parts of the loss count."""
+
+    clip_range: float
+    entropy: float
+    value: float
+    expert_value_share: float
+
+
+STATED = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction")
+
+
+class Objective(torch.autograd.Function):
+    """PPO's clipped objective, entropy bonus and value losses: the loss and :data:`STATED`, scalars all.
+
+    Responsibilities and gate weights weigh the value losses; the value trains neither the gate nor the actors.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        log_prob: Tensor,  # (batch,)
+        entropy: Tensor,  # (batch,)
+        values: Tensor,  # (batch, K)
+        weights: Tensor,  # (batch, K)
+        responsibilities: Tensor,  # (batch, K)
+        advantages: Tensor,  # (batch,)
+        old_log_prob: Tensor,  # (batch,)
+        returns: Tensor,  # (batch,)
+        given: Coefficients,
+    ) -> tuple[Tensor, ...]:
+        """Return the loss and its parts, and keep the gradient."""
+        n, share = len(log_prob), given.expert_value_share
+        log_ratio = log_prob - old_log_prob
+        ratio = log_ratio.exp()
+        gain = advantages * ratio
+        clipped_ratio = ratio.clamp(1 - given.clip_range, 1 + given.clip_range)
+        clipped_gain = advantages * clipped_ratio
+        policy_loss = -torch.minimum(gain, clipped_gain).mean()
+        entropy_loss = -entropy.mean()
+        weights, errors = weights.T, values.T - returns  # (K, batch): the batch runs fastest
+        pull = responsibilities.T * errors
+        joint_errors = (weights * errors).sum(0)
+        value_loss = ((pull * errors).sum() * share + joint_errors.square().sum() * (1 - share)) / n
+
+        d_log_prob = gain.masked_fill(clipped_gain < gain, 0.0).mul_(-1 / n)
+        d_values = pull.mul_(share).addcmul_(weights, joint_errors, value=1 - share).mul_(2 * given.value / n)
+        ctx.save_for_backward(d_log_prob, d_values.T)
+        ctx.entropy = -given.entropy / n
+        loss = policy_loss + given.entropy * entropy_loss + given.value * value_loss
+        approx_kl = (ratio - 1 - log_ratio).mean()
+        clip_fraction = (clipped_ratio != ratio).float().mean()
+        stated = (policy_loss, value_loss, entropy_loss, approx_kl, clip_fraction)
+        ctx.mark_non_differentiable(*stated)
+        return loss, *stated
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """Return what was kept."""
+        d_log_prob, d_values = ctx.saved_tensors
+        d_entropy = (ctx.entropy * d_loss).expand_as(d_log_prob)
+        return d_log_prob * d_loss, d_entropy, d_values * d_loss, None, None, None, None, None, None

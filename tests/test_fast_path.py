@@ -1,0 +1,205 @@
+"""Stacked experts, gradients by hand and bars by number against the plain way: the same numbers, to rounding."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.vec_env import VecEnvWrapper
+
+from benchmarks.plain import plain_mixture
+from moe_trader.agent import MoEAgent
+from moe_trader.expert.mixture import CategoricalMixture
+from moe_trader.expert.objective import Coefficients, Objective
+
+
+class Whole(VecEnvWrapper):
+    """Hides that an environment could name its bars."""
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        return self.venv.step_wait()
+
+    def __getattr__(self, name):
+        if name == "referring":
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+
+def parameters(policy):
+    return {name: parameter.detach().clone() for name, parameter in policy.named_parameters()}
+
+
+def largest_difference(one, other):
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+@pytest.fixture(params=["discrete", "box"])
+def make_env(request, prepared, pendulum):
+    return (lambda: prepared.training_env(4, 0)) if request.param == "discrete" else (lambda: pendulum(0))
+
+
+def settings_for(env, **changes):
+    return {"count": 4, "n_steps": 128 // env.num_envs, "batch_size": 32, "n_epochs": 2, **changes}
+
+
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_it_takes_the_steps_of_the_plain_loop(activation, make_env, settings, small_experts):
+    """Six minibatches, ragged ones among them; Adam enlarges what rounding does to tiny gradients."""
+    env = make_env()
+    discrete = env.action_space.shape == ()
+    expert = small_experts(**settings_for(env, activation=activation, target_kl=None, batch_size=48))
+    ours = MoEAgent(env, expert, settings.gating, seed=0)
+    before = parameters(ours.policy)
+    first = parameters(ours.learn(128).policy)
+    second = parameters(ours.learn(128).policy)
+    plain = plain_mixture(expert, settings.gating, make_env(), ours.gate_columns, seed=0)
+    assert largest_difference(before, parameters(plain.policy)) == 0.0
+    plain.learn(128)
+    assert largest_difference(before, first) > 1e-4
+    assert largest_difference(first, parameters(plain.policy)) <= (1e-6 if discrete else 5e-6)
+    if discrete:  # a pendulum pushed otherwise in the seventh digit soon swings otherwise
+        plain.learn(128)
+        assert largest_difference(second, parameters(plain.policy)) <= 5e-6
+
+
+def test_scores_and_values_are_the_experts_own(make_env, small_experts, settings):
+    env = make_env()
+    policy = MoEAgent(env, small_experts(**settings_for(env)), settings.gating, seed=0).policy
+    observations = torch.randn(7, policy.observation_space.shape[0])
+    scores, values, log_std = policy.stack(observations)
+    for k, expert in enumerate(policy.experts):
+        actor, critic = expert.mlp_extractor(observations)
+        torch.testing.assert_close(scores[:, k], expert.action_net(actor), rtol=0, atol=1e-5)
+        torch.testing.assert_close(values[:, k], expert.value_net(critic).squeeze(-1), rtol=0, atol=1e-5)
+        if log_std is not None:
+            assert torch.equal(log_std[k], expert.log_std)
+
+
+@pytest.mark.parametrize("net_arch", [[16], [16, 12, 8]])
+def test_the_gradient_by_hand_is_autograds_whatever_the_depth(net_arch, make_agent):
+    policy = make_agent(count=3, net_arch=net_arch).policy.double()
+    observations = torch.randn(5, policy.observation_space.shape[0], dtype=torch.float64)
+    d_scores, d_values = torch.randn(5, 3, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    scores, values, _ = policy.stack(observations)
+    torch.autograd.backward([scores, values], [d_scores, d_values])
+    by_hand = dict(policy.stack.gradients())
+    for k, expert in enumerate(policy.experts):
+        actor, critic = expert.mlp_extractor(observations)
+        torch.autograd.backward(
+            [expert.action_net(actor), expert.value_net(critic)], [d_scores[:, k], d_values[:, k : k + 1]]
+        )
+        for name, parameter in expert.named_parameters():
+            torch.testing.assert_close(by_hand[f"{k}.{name}"], parameter.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_the_densitys_gradient_by_hand_is_right():
+    weights = torch.softmax(torch.randn(5, 4, dtype=torch.float64), -1).requires_grad_()
+    logits = torch.randn(5, 4, 3, dtype=torch.float64, requires_grad=True)
+
+    def statistics(weights, logits):
+        mixture = CategoricalMixture(weights, logits)
+        actions = torch.tensor([0, 2, 1, 1, 0])
+        return mixture.log_prob(actions), mixture.entropy(), mixture.posterior_entropy(actions)
+
+    # the gradient along directions that keep the weights' sum: a gate moves along no other
+    assert torch.autograd.gradcheck(lambda free, logits: statistics(torch.softmax(free, -1), logits), (weights, logits))
+
+
+def test_a_weight_of_zero_has_a_finite_gradient():
+    weights = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    mixture = CategoricalMixture(weights, torch.zeros(1, 2, 3))
+    (mixture.log_prob(torch.tensor([0])) + mixture.entropy() + mixture.posterior_entropy(None)).sum().backward()
+    assert weights.grad.isfinite().all()
+
+
+def test_the_objectives_gradient_by_hand_is_right():
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    old, advantages, returns = draw(40), draw(40), draw(40)
+    weights, responsibilities = torch.softmax(draw(40, 4), -1), torch.softmax(draw(40, 4), -1)
+    log_prob = (old + 0.3 * draw(40)).requires_grad_()  # some ratios are clipped
+    given = Coefficients(clip_range=0.2, entropy=0.01, value=0.5, expert_value_share=0.3)
+
+    def loss(log_prob, entropy, values):
+        return Objective.apply(log_prob, entropy, values, weights, responsibilities, advantages, old, returns, given)[0]
+
+    inputs = (log_prob, draw(40).requires_grad_(), draw(40, 4).requires_grad_())
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+def test_an_expert_is_a_view_of_the_stack_both_ways(make_agent):
+    policy = make_agent(count=2).policy
+    observations = torch.randn(6, policy.observation_space.shape[0])
+    before = policy.mix(observations).mixture.expert_log_probs
+    policy.experts[0].load_state_dict(policy.experts[1].state_dict())
+    after = policy.mix(observations).mixture.expert_log_probs
+    torch.testing.assert_close(after[:, 0], before[:, 1])
+    with torch.no_grad():
+        policy.stack.rows.zero_()
+    assert not any(parameter.any() for parameter in policy.experts.parameters())
+
+
+def test_a_copy_of_a_policy_trains_by_itself(make_agent):
+    original = make_agent(count=2)
+    policy = copy.deepcopy(original.policy)
+    before = parameters(original.policy)
+    policy.mix(torch.randn(6, policy.observation_space.shape[0])).values.sum().backward()
+    policy.optimizer.step()
+    assert largest_difference(before, parameters(policy)) > 1e-6
+    assert largest_difference(before, parameters(original.policy)) == 0.0
+
+
+# --- bars by number ---------------------------------------------------------------------------------------------------
+
+
+def test_what_stands_for_an_observation_is_read_back_to_the_bit(prepared, make_agent):
+    whole, named = prepared.training_env(4, 7), prepared.training_env(4, 7).referring()
+    policy = make_agent(env=prepared.training_env(4, 7)).policy
+    actions = np.random.default_rng(0).integers(3, size=(600, 4))
+    seen, read = whole.reset(), named.reset()
+    ends = 0
+    for chosen in actions:
+        assert read.shape == (4, 3)
+        np.testing.assert_array_equal(policy.whole_observations(torch.from_numpy(read)).numpy(), seen)
+        assert named.observation_space.contains(read[0])
+        (seen, reward, done, infos), (read, same_reward, same_done, same_infos) = whole.step(chosen), named.step(chosen)
+        np.testing.assert_array_equal(reward, same_reward)
+        np.testing.assert_array_equal(done, same_done)
+        for lane in np.flatnonzero(done):
+            ends += 1
+            np.testing.assert_array_equal(infos[lane]["terminal_observation"], same_infos[lane]["terminal_observation"])
+    assert ends >= 4
+
+
+def test_training_does_not_notice_that_bars_are_named(prepared, settings, small_experts):
+    trained = []
+    for env in (prepared.training_env(4, 0), Whole(prepared.training_env(4, 0))):
+        agent = MoEAgent(env, small_experts(), settings.gating, seed=0)
+        agent.learn(384)
+        trained.append(parameters(agent.policy))
+        width = agent.algorithm.rollout_buffer.observations.shape[-1]
+        assert width == (agent.sizes[0] if isinstance(env, Whole) else 3)
+    assert largest_difference(*trained) == 0.0
+
+
+def test_a_rollout_takes_less_than_a_hundred_bytes_a_step(make_agent):
+    buffer = make_agent().algorithm.rollout_buffer
+    arrays = [array for array in vars(buffer).values() if isinstance(array, np.ndarray)]
+    assert len(arrays) == 8
+    assert sum(array.nbytes for array in arrays) / (buffer.buffer_size * buffer.n_envs) < 100
+
+
+def test_a_market_too_long_to_number_is_observed_whole(prepared, monkeypatch):
+    monkeypatch.setattr("moe_trader.env.trading_vec_env.MOST_BARS", 100)
+    assert prepared.vec_env("train", 2, seed=0).referring() is None
+    assert prepared.training_env(2, seed=0).referring() is None
