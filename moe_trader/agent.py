@@ -103,31 +103,37 @@ class MoEAgent:
     def gate_weights(self, observations: np.ndarray) -> Weights:
         """Return the weight of each expert, ``(batch, K)`` for ``(batch, size)`` observations, rows summing to 1."""
         with torch.no_grad():
-            weights: Weights = self.policy.mix(self._tensor(observations)).mixture.weights.cpu().numpy()
+            weights: Weights = self.policy.gate_weights(self._tensor(observations)).cpu().numpy()
         return weights
 
     def expert_actions(self, observations: np.ndarray) -> np.ndarray:
         """Return what each expert would do by itself, its most likely action: ``(batch, K, ...)``."""
-        with torch.no_grad():
-            actions = self.policy.mix(self._tensor(observations)).mixture.expert_modes()
-        return self._executed(actions)
+        return self.decide(observations, self.gate_weights(observations))[1]
 
     def act(self, observations: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the most likely action of these experts under other gate weights, ``(batch, K)``.
 
         One-hot weights give one expert alone, equal weights the ensemble without a gate.
         """
-        with torch.no_grad():
-            mixture = self.policy.reweight(self._tensor(observations), self._tensor(weights))
-            return self._executed(mixture.mode())
+        return self.decide(observations, weights)[0]
 
-    def draw(self, observations: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
-        """Return actions drawn from the mixture under other gate weights; training's own draws are not disturbed."""
-        devices = [self.algorithm.device] if self.algorithm.device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            mixture = self.policy.reweight(self._tensor(observations), self._tensor(weights))
-            return self._executed(mixture.sample())
+    def decide(
+        self, observations: np.ndarray, weights: np.ndarray, drawn: np.ndarray | None = None, seed: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the actions under other gate weights and each expert's own, from one pass through the networks.
+
+        :param drawn: rows whose action is drawn from the mixture, shape ``(batch,)``; training's own draws are not
+            disturbed. The others, and all of them without it, get the most likely action
+        :param seed: of the draws
+        """
+        with torch.no_grad():
+            mixture = self.policy.mix(self._tensor(observations)).mixture.reweighted(self._tensor(weights))
+            actions = mixture.mode()
+            if drawn is not None and drawn.any():
+                rows = torch.as_tensor(drawn, device=actions.device)
+                generator = torch.Generator(actions.device).manual_seed(seed)
+                actions[rows] = mixture.sample(generator)[rows]
+            return self._executed(actions), self._executed(mixture.expert_modes())
 
     def save(self, path: str | Path, task: Mapping[str, Any] | None = None) -> None:
         """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.

@@ -93,7 +93,7 @@ def test_what_it_would_do_is_something_it_can_do(agent):
         agent.predict(observations)[0],
         agent.predict(observations, deterministic=False)[0],
         agent.act(observations, weights),
-        agent.draw(observations, weights, 0),
+        agent.decide(observations, weights, np.ones(len(observations), dtype=bool))[0],
         *agent.expert_actions(observations).swapaxes(0, 1),
     ):
         assert all(space.contains(np.asarray(action, dtype=space.dtype)) for action in actions)
@@ -124,11 +124,14 @@ def test_seeded_draws_repeat_and_disturb_nobody(agent):
     observations = observations_for(agent)
     weights = agent.gate_weights(observations)
     before = torch.get_rng_state()
-    first, again, other = (agent.draw(observations, weights, seed) for seed in (3, 3, 4))
+    drawn = np.arange(len(observations)) % 2 == 0
+    (first, own), (again, _), (other, _) = (agent.decide(observations, weights, drawn, seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     assert first.shape == agent.predict(observations)[0].shape
+    np.testing.assert_array_equal(first[~drawn], agent.act(observations, weights)[~drawn])
+    np.testing.assert_array_equal(own, agent.expert_actions(observations))
 
 
 def test_the_gate_sees_its_columns_and_never_the_account(make_agent, prepared):

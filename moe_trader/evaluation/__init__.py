@@ -25,14 +25,13 @@ class Decider(Protocol):
     def gate_weights(self, observations: np.ndarray) -> np.ndarray:
         """Return ``(batch, K)`` weights."""
 
-    def act(self, observations: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the most likely action under the given weights, ``(batch,)``."""
+    def decide(
+        self, observations: np.ndarray, weights: np.ndarray, drawn: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the most likely action under the given weights, ``(batch,)``, and each expert's own, ``(batch, K)``.
 
-    def draw(self, observations: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
-        """Return an action drawn from the mixture under the given weights, ``(batch,)``."""
-
-    def expert_actions(self, observations: np.ndarray) -> np.ndarray:
-        """Return each expert's most likely action, ``(batch, K)``."""
+        :param drawn: rows whose action is drawn instead, shape ``(batch,)``
+        """
 
 
 class Lanes(Protocol):

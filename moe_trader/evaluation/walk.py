@@ -11,6 +11,7 @@ import numpy as np
 from moe_trader.evaluation import Decider, Floats, Lanes, Walkable
 
 BANKRUPT = 1e-5  # of the initial equity: an account below it was closed
+GATED_AT_ONCE = 256  # decisions that the gate is asked about together: it does not see the account
 
 Kind = Literal["mixture", "expert", "ablation", "single", "baseline", "reference"]
 
@@ -88,9 +89,10 @@ def walk(task: Walkable, split: str, agent: Decider, single: Decider | None, see
     for at in range(length):
         observations = lanes.observe().reshape(len(strategies), len(instruments), -1)
         held = lanes.target.reshape(shape[1:])
-        for k, own in enumerate(np.swapaxes(agent.expert_actions(observations[0]), 0, 1)):
-            own_target[at, :, k] = positions.targets(own, held[0])[0]
-        wanted = _wanted(strategies, positions, observations, held, at, seed)
+        actions, own = _decisions(strategies, positions, observations, at, seed)
+        for k in range(len(agent.expert_names)):
+            own_target[at, :, k] = positions.targets(own[:, k], held[0])[0]
+        wanted = _wanted(strategies, positions, actions, held, at)
         lanes.move(wanted.ravel())
         on = at < alive
         position[at][:, on] = wanted[:, on]
@@ -101,40 +103,37 @@ def walk(task: Walkable, split: str, agent: Decider, single: Decider | None, see
     return Trace(split, start, strategies, instruments, position=position, gate=gate, own_target=own_target, **record)
 
 
-def _wanted(
-    strategies: Sequence[Strategy], positions: Any, observations: np.ndarray, held: Floats, at: int, seed: int
-) -> Floats:
-    """Return the target position of every strategy on every instrument at one decision, in the shape of ``held``."""
+def _decisions(
+    strategies: Sequence[Strategy], positions: Any, observations: np.ndarray, at: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return every strategy's action on every instrument, and the experts' own in the first strategy's place.
+
+    Each agent goes through its networks once, for all the strategies that it decides.
+    """
     space = positions.action_space()
-    actions = np.zeros((*held.shape, *space.shape), dtype=space.dtype)
-    for who in dict.fromkeys((s.agent, s.sampled) for s in strategies if s.agent is not None):
-        _decide(strategies, who, observations, actions, at, seed)
+    actions = np.zeros((*observations.shape[:2], *space.shape), dtype=space.dtype)
+    own: dict[int, np.ndarray] = {}
+    for agent in dict.fromkeys(strategy.agent for strategy in strategies if strategy.agent is not None):
+        rows = [row for row, strategy in enumerate(strategies) if strategy.agent is agent]
+        weights = np.concatenate([w[at] for w in (strategies[row].weights for row in rows) if w is not None])
+        drawn = np.repeat([strategies[row].sampled for row in rows], observations.shape[1])
+        chosen, of_experts = agent.decide(observations[rows].reshape(len(weights), -1), weights, drawn, seed + at)
+        actions[rows] = chosen.reshape(len(rows), *actions.shape[1:])
+        own[rows[0]] = of_experts[: observations.shape[1]]
+    return actions, own[0]
+
+
+def _wanted(strategies: Sequence[Strategy], positions: Any, actions: np.ndarray, held: Floats, at: int) -> Floats:
+    """Return the target position of every strategy on every instrument at one decision, in the shape of ``held``."""
     for row, strategy in enumerate(strategies):
         if strategy.actions is not None:
             actions[row] = strategy.actions[at]
-    targets: Floats = positions.targets(actions.reshape(-1, *space.shape), held.ravel())[0].reshape(held.shape)
+    flat = actions.reshape(held.size, *actions.shape[2:])
+    targets: Floats = positions.targets(flat, held.ravel())[0].reshape(held.shape)
     for row, strategy in enumerate(strategies):
         if strategy.targets is not None:
             targets[row] = strategy.targets[at]
     return targets
-
-
-def _decide(
-    strategies: Sequence[Strategy],
-    who: tuple[Decider | None, bool],
-    observations: np.ndarray,
-    actions: np.ndarray,
-    at: int,
-    seed: int,
-) -> None:
-    """Fill in the actions of every strategy of one agent, in one batch."""
-    agent, sampled = who
-    assert agent is not None
-    rows = [row for row, s in enumerate(strategies) if s.agent is agent and s.sampled == sampled]
-    weights = np.concatenate([s.weights[at] for s in (strategies[row] for row in rows) if s.weights is not None])
-    batch = observations[rows].reshape(len(weights), -1)
-    chosen = agent.draw(batch, weights, seed + at) if sampled else agent.act(batch, weights)
-    actions[rows] = chosen.reshape(len(rows), *actions.shape[1:])
 
 
 def _rewind(lanes: Lanes) -> None:
@@ -148,9 +147,13 @@ def _gate_over_time(task: Walkable, split: str, agent: Decider, length: int, n: 
     lanes = task.walk(split, 1)
     _rewind(lanes)
     weights = np.zeros((length, n, len(agent.expert_names)))
-    for at in range(length):
-        weights[at] = agent.gate_weights(lanes.observe())
-        lanes.move(np.zeros(n))
+    for start in range(0, length, GATED_AT_ONCE):
+        seen = []
+        for _ in range(start, min(start + GATED_AT_ONCE, length)):
+            seen.append(lanes.observe())
+            lanes.move(np.zeros(n))
+        found = agent.gate_weights(np.concatenate(seen))
+        weights[start : start + len(seen)] = found.reshape(len(seen), n, -1)
     return weights
 
 

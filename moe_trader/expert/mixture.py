@@ -43,8 +43,12 @@ class Mixture(ABC):
         """Return E_a H(r(.|s, a)), nats, shape ``(batch,)``; exact where actions can be summed out."""
 
     @abstractmethod
-    def sample(self) -> Tensor:
-        """Draw one action a state."""
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw one action a state, with PyTorch's global generator unless another is given."""
+
+    @abstractmethod
+    def reweighted(self, weights: Tensor) -> Mixture:
+        """Return the mixture of the same experts under other gate weights, shape ``(batch, K)``."""
 
     @abstractmethod
     def mode(self) -> Tensor:
@@ -149,9 +153,14 @@ class CategoricalMixture(Mixture):
         """Return sum_a m(a) H(r(.|a)); ``actions`` play no part."""
         return self._posterior_entropy
 
-    def sample(self) -> Tensor:
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw from m, shape ``(batch,)``."""
-        return torch.multinomial(self.log_probs.exp().contiguous(), 1, replacement=True).squeeze(-1)
+        chances = self.log_probs.exp().contiguous()
+        return torch.multinomial(chances, 1, replacement=True, generator=generator).squeeze(-1)
+
+    def reweighted(self, weights: Tensor) -> CategoricalMixture:
+        """Return the mixture under other weights."""
+        return CategoricalMixture(weights, self.expert_log_probs)
 
     def mode(self) -> Tensor:
         """Return argmax m, shape ``(batch,)``."""
@@ -211,14 +220,18 @@ class GaussianMixture(Mixture):
         """Return H(r(.|s, a)) at the given actions: one draw of the expectation."""
         return entropy(self.responsibilities(actions))
 
-    def sample(self) -> Tensor:
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw an expert, then its action, shape ``(batch, dim)``."""
         means, log_std = self.means[:, 0], self.log_std[0]
         if self.weights.shape[1] > 1:
-            chosen = torch.multinomial(self.weights, 1).squeeze(-1)
+            chosen = torch.multinomial(self.weights, 1, generator=generator).squeeze(-1)
             means = self.means[torch.arange(len(chosen), device=chosen.device), chosen]
             log_std = self.log_std[chosen]
-        return torch.normal(means, log_std.exp().expand_as(means))
+        return torch.normal(means, log_std.exp().expand_as(means), generator=generator)
+
+    def reweighted(self, weights: Tensor) -> GaussianMixture:
+        """Return the mixture under other weights."""
+        return GaussianMixture(weights, self.means, self.log_std)
 
     def mode(self) -> Tensor:
         """Return the expert mean with the highest mixture density, shape ``(batch, dim)``."""

@@ -138,6 +138,11 @@ class MixturePolicy(ActorCriticPolicy):
         mixture = CategoricalMixture(weights, scores) if log_std is None else GaussianMixture(weights, scores, log_std)
         return MixtureOutput(mixture, logits, expert_values)
 
+    def gate_weights(self, observations: Tensor) -> Tensor:
+        """Run the gate alone, ``(batch, K)``."""
+        weights: Tensor = self.gate(self.whole_observations(observations).index_select(-1, self.gate_columns))
+        return weights
+
     def whole_observations(self, observations: Tensor) -> Tensor:
         """Read observations that name their bar, ``(batch, 3)``, out of the feature rows."""
         assert self.observation_space.shape is not None
@@ -172,14 +177,6 @@ class MixturePolicy(ActorCriticPolicy):
         assert isinstance(observation, Tensor)
         mixture = self.mix(observation).mixture
         return mixture.mode() if deterministic else mixture.sample()
-
-    def reweight(self, observations: Tensor, weights: Tensor) -> Mixture:
-        """Return the mixture these experts would be under other gate weights, shape ``(batch, K)``."""
-        mixture = self.mix(observations).mixture
-        if isinstance(mixture, CategoricalMixture):
-            return CategoricalMixture(weights, mixture.expert_log_probs)
-        assert isinstance(mixture, GaussianMixture)
-        return GaussianMixture(weights, mixture.means, mixture.log_std)
 
     def n_parameters(self) -> int:
         """Return how many numbers are trained; over one expert the gate has nothing to learn, and does not count."""
