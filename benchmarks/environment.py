@@ -84,16 +84,16 @@ def bars() -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.DatetimeIndex(one.time, name="date"))
 
 
-def gym_anytrading() -> Callable[[], int]:
-    """Return a round of gym-anytrading's stock environment."""
+def gym_anytrading() -> object:
+    """Return gym-anytrading's stock environment."""
     from gym_anytrading.envs import StocksEnv
 
     table = bars().rename(columns=str.capitalize)
-    return single(StocksEnv(df=table, window_size=WINDOW, frame_bound=(WINDOW, len(table))), 5_000)
+    return StocksEnv(df=table, window_size=WINDOW, frame_bound=(WINDOW, len(table)))
 
 
-def gym_trading_env() -> Callable[[], int]:
-    """Return a round of gym-trading-env."""
+def gym_trading_env() -> object:
+    """Return gym-trading-env's environment."""
     import warnings
 
     with warnings.catch_warnings():
@@ -103,12 +103,11 @@ def gym_trading_env() -> Callable[[], int]:
     table = bars()
     for number in range(8):
         table[f"feature_{number}"] = table["close"].pct_change(number + 1).fillna(0.0)
-    env = TradingEnv(df=table, positions=[-1, 0, 1], windows=WINDOW, trading_fees=2e-4, verbose=0)
-    return single(env, 2_000)
+    return TradingEnv(df=table, positions=[-1, 0, 1], windows=WINDOW, trading_fees=2e-4, verbose=0)
 
 
-def finrl() -> Callable[[], int]:
-    """Return a round of FinRL's stock environment with one stock and eight indicators."""
+def finrl() -> object:
+    """Return FinRL's stock environment with one stock and eight indicators."""
     # Importing the package loads its brokers and data vendors too: the environment's own file needs none of them.
     package = importlib.util.find_spec("finrl")
     if package is None or package.origin is None:
@@ -124,7 +123,7 @@ def finrl() -> Callable[[], int]:
     for number, name in enumerate(indicators):
         table[name] = table["close"].pct_change(number + 1).fillna(0.0)
     table["tic"] = "IXIC"
-    env = module.StockTradingEnv(
+    return module.StockTradingEnv(
         df=table,
         stock_dim=1,
         hmax=100,
@@ -137,7 +136,13 @@ def finrl() -> Callable[[], int]:
         action_space=1,
         tech_indicator_list=indicators,
     )
-    return single(env, 1_000)
+
+
+PEERS: dict[str, tuple[Callable[[], object], int]] = {  # environment, steps of a round
+    "gym-anytrading": (gym_anytrading, 5_000),
+    "gym-trading-env": (gym_trading_env, 2_000),
+    "finrl": (finrl, 1_000),
+}
 
 
 def main() -> None:
@@ -152,9 +157,9 @@ def main() -> None:
         rounds[f"ours, {n_lanes} lanes"], batch = ours(n_lanes)
         rounds[f"memory copy, {n_lanes} lanes"] = copy(batch, 2**27 // batch.nbytes)
         rounds[f"cached copy, {n_lanes} lanes"] = copy(batch, 1)
-    for name, make in {"gym-anytrading": gym_anytrading, "gym-trading-env": gym_trading_env, "finrl": finrl}.items():
+    for name, (make, steps) in PEERS.items():
         try:
-            rounds[name] = make()
+            rounds[name] = single(make(), steps)
         except ImportError as error:
             print(f"{name} left out: {error}")
     speeds: dict[str, list[float]] = {name: [] for name in rounds}

@@ -1,0 +1,275 @@
+"""How fast a mixture trains, beside Stable-Baselines3 and beside the plain way of writing it.
+
+    pip install --no-deps gym-anytrading gym-trading-env finrl
+    python benchmarks/training.py --json training.json            # all of it, half an hour
+    python benchmarks/training.py --only update experts           # some of it
+    python benchmarks/training.py --against benchmarks/training.json
+
+update      K = 4 joint PPO, experts [64, 64], window 32 x 8, 64 lanes, 10 epochs, at three sizes of minibatch, against
+            SB3's PPO with one policy of an expert's size, with one of the mixture's number of parameters, and against
+            the mixture written as a Python loop (`plain.py`)
+experts     what K experts cost, and the share reached of what their arithmetic needs at the speed of a matrix product
+run         the default mixture against SB3's PPO at its defaults on eight copies of each public environment
+memory      a rollout of a million steps
+evaluation  every strategy of an evaluation over 100,000 bars, in one long series and in eight
+curves      whether the fast way learns what the plain way learns: the same settings and seeds, as many as rounds
+
+One thread; contenders take turns within a round, ratios are taken round by round and their median is shown. Times are
+those of the processor, so that what else runs on the machine weighs little. `--against` prints every ratio beside the
+one of an earlier file, and fails if one fell by more than a fifth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from environment import FEATURES, PEERS, WINDOW
+from plain import plain_mixture
+from scipy import stats
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from moe_trader.agent import MoEAgent
+from moe_trader.config import compose, run_settings
+from moe_trader.evaluation.walk import walk
+
+LANES, STEPS = 64, 64
+SETTINGS = run_settings(compose([*FEATURES, f"env.window={WINDOW}"]))
+TASK = SETTINGS.env.prepare()
+Figures = dict[str, float]
+
+
+def mixture(batch: int, count: int = 4, **changes: int) -> MoEAgent:
+    """Return a fresh mixture; updates are never stopped early."""
+    given = {"batch_size": batch, "count": count, "n_steps": STEPS, "target_kl": None, **changes}
+    expert = dataclasses.replace(SETTINGS.expert, **given)  # type: ignore[arg-type]
+    return MoEAgent(TASK.training_env(LANES, 0), expert, SETTINGS.gating, seed=0)
+
+
+def sb3(batch: int, width: int) -> PPO:
+    """Return SB3's own PPO on the same lanes."""
+    arch = {"net_arch": [width, width]}
+    env = TASK.training_env(LANES, 0)
+    return PPO("MlpPolicy", env, n_steps=STEPS, batch_size=batch, n_epochs=10, policy_kwargs=arch, device="cpu", seed=0)
+
+
+def speeds(contenders: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, np.ndarray]:
+    """Return steps per second of every contender in every round; a contender says how many steps it has made."""
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):  # the first one warms up
+        for name, contender in contenders.items():
+            start = time.process_time()
+            steps = contender()
+            if number:
+                found[name].append(steps / (time.process_time() - start))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def learner(agent: MoEAgent | PPO, steps: int) -> Callable[[], int]:
+    """Return a round of learning; SB3 counts from zero in every call of `learn`."""
+    algorithm = agent if isinstance(agent, PPO) else agent.algorithm
+
+    def round_() -> int:
+        agent.learn(steps)
+        return algorithm.num_timesteps
+
+    return round_
+
+
+def compared(found: Mapping[str, np.ndarray], ours: str, prefix: str = "") -> Figures:
+    """Print the speeds and return the median ratios of ours over each."""
+    figures = {}
+    for name, values in found.items():
+        line = f"{prefix + name:44s}{np.median(values):14,.0f} steps/s"
+        if name != ours:
+            figures[f"{prefix}over {name}"] = float(np.median(found[ours] / values))
+            line += f"    ours is {figures[f'{prefix}over {name}']:6.2f} x"
+        print(line, flush=True)
+    return figures
+
+
+def update(rounds: int) -> Figures:
+    """Time rollout and update together, at three sizes of minibatch."""
+    probe = mixture(64)
+    wide = SETTINGS.expert.matched_single(probe.policy.n_parameters(), *probe.sizes).net_arch[0]
+    figures = {}
+    for batch in (64, 256, 1024):
+        env = TASK.training_env(LANES, 0)
+        given = dataclasses.replace(SETTINGS.expert, batch_size=batch, n_steps=STEPS, target_kl=None)
+        loop = plain_mixture(given, SETTINGS.gating, env, env.get_attr("gate_columns")[0], seed=0)
+        steps = LANES * STEPS * max(1, batch // 256)
+        contenders = {
+            "mixture of four": learner(mixture(batch), steps),
+            "SB3, one policy [64, 64]": learner(sb3(batch, 64), steps),
+            f"SB3, one policy [{wide}, {wide}]": learner(sb3(batch, wide), steps),
+            "Python loop over four": learner(loop, steps),
+        }
+        figures |= compared(speeds(contenders, rounds), "mixture of four", f"minibatch {batch}, ")
+    return figures
+
+
+def experts(rounds: int) -> Figures:
+    """Measure what K experts cost at minibatch 1024, and how near that comes to the arithmetic they need."""
+    a = torch.randn(1024, 1024)
+    flops = float(np.median(speeds({"": lambda: multiplied(a)}, rounds)[""]))
+    print(f"{'matrix product 1024 x 1024':44s}{flops / 1e9:14,.0f} GFLOP/s")
+    figures = {}
+    counts = (1, 2, 4, 8, 16)
+    found = speeds({str(k): learner(mixture(1024, k), LANES * STEPS * 2) for k in counts}, rounds)
+    for k in counts:
+        policy = mixture(1024, k).policy
+        weights = policy.stack.rows.numel()
+        first = policy.stack.block(policy.stack.rows, 0, 2).numel()  # its input needs no gradient
+        needed = 2 * weights + SETTINGS.expert.n_epochs * (6 * weights - 2 * first)  # per step: rollout, then epochs
+        share = float(np.median(found[str(k)])) * needed / flops
+        figures |= {f"{k} experts over one": float(np.median(found[str(k)] / found["1"]))}
+        figures |= {f"{k} experts, share of the arithmetic limit": share}
+        print(f"{k:2d} experts {np.median(found[str(k)]):43,.0f} steps/s   {share:.0%} of the arithmetic limit")
+    return figures
+
+
+def multiplied(a: torch.Tensor) -> int:
+    """Multiply a square matrix with itself and return the floating point operations of that."""
+    for _ in range(20):
+        torch.mm(a, a)
+    return 20 * 2 * len(a) ** 3
+
+
+def run(rounds: int) -> Figures:
+    """Measure the default mixture end to end, against SB3's defaults on the public environments."""
+    settings = run_settings(compose())
+    env = settings.env.prepare().training_env(settings.trainer.n_envs, 0)
+    agent = MoEAgent(env, settings.expert, settings.gating, seed=0)
+    contenders = {"default mixture": learner(agent, 32_768)}
+    for name, (make, _) in PEERS.items():
+        try:
+            copies: VecEnv = DummyVecEnv([make] * 8)  # type: ignore[list-item]
+        except ImportError as error:
+            print(f"{name} left out: {error}")
+            continue
+        contenders[f"SB3 on {name}"] = learner(PPO("MlpPolicy", copies, device="cpu", seed=0), 1)
+    return compared(speeds(contenders, rounds), "default mixture")
+
+
+def memory(rounds: int) -> Figures:
+    """Measure a rollout of a million steps; the peak is of the whole process, so run it by itself."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    agent = mixture(1024, n_steps=16_384, n_epochs=1)
+    agent.learn(1)  # one rollout: 1,048,576 steps
+    buffer = agent.algorithm.rollout_buffer  # type: ignore[attr-defined]
+    held = sum(array.nbytes for array in vars(buffer).values() if isinstance(array, np.ndarray)) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"rollout of 2^20 steps: {held:.0f} MiB; process {peak:,.0f} MiB at its peak, {before:,.0f} before")
+    return {"MiB of 2^20 steps": held, "MiB of the process more at its peak": peak - before}
+
+
+def evaluation(rounds: int) -> Figures:
+    """Time every strategy of an evaluation, in seconds for 100,000 bars."""
+    figures = {}
+    for series in (1, 8):
+        bars = 2_000  # a strategy's cost grows with the bars: a twentieth tells
+        changes = ["env=synthetic", f"env.market.bars={bars + 400}", f"env.market.series.test={series}"]
+        task = run_settings(compose([*changes, "env.market.series.train=2"])).env.prepare()
+        agent = MoEAgent(task.training_env(LANES, 0), SETTINGS.expert, SETTINGS.gating, seed=0)
+        family = SETTINGS.expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
+        single = MoEAgent(task.training_env(LANES, 0), family, SETTINGS.gating, seed=0)
+        n = sum(len(one) for one in task.evaluated("test"))
+
+        def round_(task=task, agent=agent, single=single, n=n) -> int:
+            walk(task, "test", agent, single, 0)
+            return n
+
+        seconds = 100_000 / float(np.median(speeds({"": round_}, rounds)[""]))
+        figures[f"seconds for 100,000 bars in {series} series"] = seconds
+        print(f"evaluation of 100,000 bars in {series} series: {seconds:.0f} s")
+    return figures
+
+
+def curves(rounds: int) -> Figures:
+    """Compare what the fast and the plain way learn on the synthetic market from the same seeds; ``rounds`` of them."""
+    settings = run_settings(compose(["env=synthetic", "trainer.total_timesteps=200_000"]))
+    task, total = settings.env.prepare(), settings.trainer.total_timesteps
+    gaps = []
+    for seed in range(rounds):
+        ways = []
+        for make in (MoEAgent, plain_mixture):
+            env = task.training_env(LANES, seed)
+            if make is MoEAgent:
+                way = MoEAgent(env, settings.expert, settings.gating, seed=seed).algorithm
+            else:
+                way = plain_mixture(settings.expert, settings.gating, env, env.get_attr("gate_columns")[0], seed)
+            curve = Curve(total // 10)
+            way.learn(total, callback=curve)
+            ways.append(curve.points[:10])
+        gaps.append(np.subtract(*ways))
+    half = stats.t.ppf(0.975, rounds - 1) * np.std(gaps, axis=0, ddof=1) / np.sqrt(rounds)
+    figures = {}
+    for tenth, (mean, width) in enumerate(zip(np.mean(gaps, axis=0), half, strict=True), start=1):
+        print(f"log profit of an episode after {tenth * 10:3d} %: fast less plain {mean:+.4f} ± {width:.4f}")
+        figures |= {f"curve at {tenth * 10} %, fast less plain": float(mean), f"curve at {tenth * 10} %, ±": width}
+    return figures
+
+
+class Curve(BaseCallback):
+    """Notes the mean log profit of the last hundred episodes every so many steps."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every, self.points = every, []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.num_timesteps >= self.every * (len(self.points) + 1):
+            self.points.append(np.mean([episode["r"] for episode in self.model.ep_info_buffer]))
+
+
+PARTS = {"update": update, "experts": experts, "run": run, "memory": memory, "evaluation": evaluation, "curves": curves}
+
+
+def fell(figures: Figures, earlier: Figures) -> list[str]:
+    """Print every ratio beside the earlier one; return those that fell by more than a fifth."""
+    worse = []
+    for name, value in figures.items():
+        if name not in earlier or "over" not in name:
+            continue
+        print(f"{name:64s}{earlier[name]:8.2f} ->{value:8.2f}")
+        if value < 0.8 * earlier[name]:
+            worse.append(name)
+    return worse
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--against", type=Path, help="compare with the figures of this file")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    figures: Figures = {}
+    for part in given.only:
+        print(f"\n{part}")
+        figures |= PARTS[part](given.rounds)
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if given.against:
+        worse = fell(figures, json.loads(given.against.read_text()))
+        if worse:
+            sys.exit(f"Slower by more than a fifth than {given.against} says: {'; '.join(worse)}")
+
+
+if __name__ == "__main__":
+    main()
