@@ -52,8 +52,12 @@ class PlainCategorical(Mixture):
         responsibilities = (self.log_joint - log_m.unsqueeze(1)).exp()
         return (log_m.exp() * entropy(responsibilities.transpose(1, 2))).sum(-1)
 
-    def sample(self) -> Tensor:
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        assert generator is None
         return self.distribution.sample()
+
+    def reweighted(self, weights: Tensor) -> PlainCategorical:
+        return PlainCategorical(weights, self.expert_log_probs)
 
     def mode(self) -> Tensor:
         return self.distribution.probs.argmax(dim=-1)
