@@ -113,7 +113,7 @@ class MixturePolicy(ActorCriticPolicy):
         assert self.stack.rows.grad is not None
         of_gate = [parameter.grad for parameter in self.gate.parameters() if parameter.grad is not None]
         norms = torch.linalg.vector_norm(self.stack.rows.grad, dim=1)  # (K,)
-        gate_norm = torch.stack([norms.new_zeros(()), *torch._foreach_norm(of_gate)]).norm()
+        gate_norm = torch.stack([norms.new_zeros(()), *(torch._foreach_norm(of_gate) if of_gate else ())]).norm()
         factor = max_norm / (torch.linalg.vector_norm(torch.cat([norms, gate_norm.view(1)])) + 1e-6)
         torch._foreach_mul_([self.stack.rows.grad, *of_gate], factor.clamp_max_(1.0))
         named = zip(names, norms, strict=True)

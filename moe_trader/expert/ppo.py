@@ -176,7 +176,17 @@ class MixturePPO(PPO):
         self.expert_value_share = expert_value_share
         self.names = list(names)
         self.metrics: dict[str, float] = {}
+        self._gate_weights: Tensor | None = None
         super().__init__(*args, **kwargs)
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
+        """Let the gate adapt, then roll out as SB3 does."""
+        self.policy.gate.adapt(self._progress, self._gate_weights)
+        return super().collect_rollouts(*args, **kwargs)
+
+    @property
+    def _progress(self) -> float:
+        return min(1 - self._current_progress_remaining, 1.0)
 
     def train(self) -> None:
         """Update gate and experts on the rollout, and record what the update did."""
@@ -225,7 +235,7 @@ class MixturePPO(PPO):
         gate_batch = GateBatch(output.gate_logits, mixture.weights, mixture.posterior_entropy(actions))
         for name, gate_loss in self.policy._gate_settings.losses.items():
             value = gate_loss(gate_batch)
-            loss = loss + gate_loss.weight_at(min(1 - self._current_progress_remaining, 1.0)) * value
+            loss = loss + gate_loss.weight_at(self._progress) * value
             terms[f"gate_loss/{name}"] = value.detach()
         terms["loss"] = loss.detach()
         return loss, terms
@@ -248,7 +258,7 @@ class MixturePPO(PPO):
             states = buffer.observations.reshape(-1, buffer.observations.shape[-1])
             sample = states[:: max(len(states) // STATES_MEASURED, 1)]
             mixture = self.policy.mix(torch.as_tensor(sample, device=self.device)).mixture
-            self.metrics = mixture_metrics(mixture, self.names)
+            self.metrics, self._gate_weights = mixture_metrics(mixture, self.names), mixture.weights
         for name, value in self.metrics.items():
             self.logger.record(name, value)
 

@@ -24,6 +24,17 @@ class GatingNetwork(nn.Module, ABC):
     def weights(self, logits: Tensor) -> Tensor:
         """Return positive gate weights from logits, shape ``(batch, n_experts)``, rows summing to 1."""
 
+    def adapt(self, progress: float, weights: Tensor | None) -> None:
+        """Change what no gradient reaches; called before each rollout, and never again until its updates are done.
+
+        PPO compares densities across a rollout and its updates: a gate that changed in between would be off-policy.
+
+        :param progress: fraction of training done
+        :param weights: gate weights on a sample of the last rollout's states, shape ``(n, n_experts)``; ``None`` before
+            the first
+        """
+        return
+
     def forward(self, features: Tensor) -> Tensor:
         """Return gate weights."""
         return self.weights(self.logits(features))

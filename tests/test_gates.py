@@ -1,0 +1,225 @@
+"""What every gate of conf/gating must keep, and each one's own formula."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from moe_trader.agent import MoEAgent
+from moe_trader.config import compose, run_settings
+from moe_trader.gating.entmax import entmax15, sparsemax
+from moe_trader.option import ConfigError
+
+GATES = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "gating").glob("*.yaml"))
+FIXED = {"uniform", "random"}
+
+
+def gate(name, **changes):
+    return dataclasses.replace(run_settings(compose([f"gating={name}"])).gating, **changes)
+
+
+def network(name, n_features=5, n_experts=4, std=1.5, **changes):
+    torch.manual_seed(1)
+    made = gate(name, **changes).network(n_features, n_experts)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(std=std)
+    return made
+
+
+def whole_batch(agent):
+    algorithm = agent.algorithm
+    _, callback = algorithm._setup_learn(10**6, None)
+    assert algorithm.collect_rollouts(algorithm.env, callback, algorithm.rollout_buffer, algorithm.n_steps)
+    return next(algorithm.rollout_buffer.get(None))
+
+
+def test_every_gate_is_tested():
+    assert {"softmax", "annealed", "entmax", "sparsemax", "top_k", "uniform", "random"} <= set(GATES)
+
+
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("n_experts", [1, 2, 4])
+def test_rows_are_weights_and_do_not_see_each_other(name, n_experts):
+    made = network(name, n_experts=n_experts)
+    features = 3 * torch.randn(64, 5)
+    weights = made(features)
+    assert weights.shape == (64, n_experts)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(64))
+    assert (weights >= 0).all()
+    torch.testing.assert_close(torch.cat([made(row[None]) for row in features]), weights, rtol=1e-4, atol=1e-6)
+    assert torch.equal(made(features), weights)  # nothing is drawn
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_the_ratio_is_one_before_the_first_update_of_every_rollout(name, make_agent):
+    agent = make_agent(count=4, gating=gate(name))
+    for _ in range(3):
+        batch = whole_batch(agent)
+        _, log_prob, _ = agent.policy.evaluate_actions(batch.observations, batch.actions)
+        assert (log_prob - batch.old_log_prob).abs().max() <= 1e-6
+        agent.algorithm.train()
+        agent.algorithm._current_progress_remaining -= 0.3
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_gate_and_experts_are_all_trained(name, make_agent):
+    agent = make_agent(count=4, gating=gate(name))
+    before = {name: value.clone() for name, value in agent.policy.state_dict().items()}
+    agent.learn(512)
+    after = agent.policy.state_dict()
+    unmoved = {key for key in before if before[key].is_floating_point() and torch.equal(before[key], after[key])}
+    assert unmoved == ({"gate.projection"} if name in FIXED else set())
+    assert len([key for key in before if key.startswith("gate.")]) > 0
+    norm = agent.algorithm.logger.name_to_value["gradient_norm/gate"]
+    assert (norm == 0) == (name in FIXED)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_saved_gate_is_the_same_gate(name, make_agent, tmp_path):
+    agent = make_agent(count=3, gating=gate(name)).learn(256)
+    observations = np.random.default_rng(0).normal(size=(50, agent.sizes[0])).astype(np.float32)
+    agent.save(tmp_path / "agent")
+    loaded = MoEAgent.load(tmp_path / "agent")
+    assert loaded.gating == agent.gating
+    np.testing.assert_array_equal(loaded.gate_weights(observations), agent.gate_weights(observations))
+
+
+@pytest.mark.parametrize("name", sorted(set(GATES) - FIXED))
+def test_no_expert_falls_below_the_floor(name):
+    weights = network(name, floor=0.1)(100 * torch.randn(500, 5))
+    assert weights.min().item() == pytest.approx(0.1 / 4, abs=1e-6)
+    assert weights.max().item() <= 0.9 + 0.1 / 4 + 1e-6
+
+
+# --- annealed ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_temperature_falls_geometrically_between_rollouts_alone(make_agent):
+    made = network("annealed", initial_temperature=4.0, final_temperature=0.25)
+    found = []
+    for progress in (0.0, 0.5, 1.0):
+        made.adapt(progress, None)
+        found.append(made.temperature.item())
+    assert found == pytest.approx([4.0, 1.0, 0.25])
+    logits = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+    expected = 0.98 * math.exp(4) / (math.exp(4) + 3) + 0.02 / 4
+    assert made.weights(logits)[0, 0].item() == pytest.approx(expected, rel=1e-5)
+    agent = make_agent(gating=gate("annealed", initial_temperature=4.0, final_temperature=0.25))
+    agent.learn(4 * 128)
+    assert agent.policy.gate.temperature.item() == pytest.approx(4 ** (1 - 2 * 0.75))  # before the last rollout
+
+
+# --- entmax -----------------------------------------------------------------------------------------------------------
+
+
+def test_sparsemax_by_hand():
+    logits = torch.tensor([[0.5, 0.2, -1.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    expected = torch.tensor([[0.65, 0.35, 0.0], [1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]])
+    torch.testing.assert_close(sparsemax(logits), expected)
+
+
+def test_entmax_solves_its_own_equation():
+    """p = max(z / 2 - tau, 0)^2 for one tau a row: so sqrt(p) - z / 2 is the same number on the support."""
+    logits = 3 * torch.randn(200, 6, dtype=torch.float64)
+    p = entmax15(logits)
+    torch.testing.assert_close(p.sum(-1), torch.ones(200, dtype=torch.float64))
+    assert (p == 0).any(-1).float().mean() > 0.5
+    for row, z in zip(p, logits, strict=True):
+        minus_tau = (row.sqrt() - z / 2)[row > 0]
+        assert minus_tau.max() - minus_tau.min() < 1e-9
+        assert ((z / 2 + minus_tau[0])[row == 0] <= 1e-9).all()
+
+
+@pytest.mark.parametrize("transform", [sparsemax, entmax15])
+def test_the_gradient_of_sparse_weights_is_right(transform):
+    logits = torch.randn(20, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(transform, logits, eps=1e-7, atol=1e-5)
+
+
+def test_entmax_lies_between_softmax_and_sparsemax():
+    logits = 2 * torch.randn(300, 5)
+    zeros = [
+        (weights == 0).float().mean().item() for weights in (logits.softmax(-1), entmax15(logits), sparsemax(logits))
+    ]
+    assert zeros[0] == 0
+    assert 0 < zeros[1] < zeros[2]
+
+
+# --- top-k ------------------------------------------------------------------------------------------------------------
+
+
+def test_top_k_listens_to_k_experts():
+    made = network("top_k", std=0.3, k=2, floor=0.04)
+    features = torch.randn(200, 5)
+    weights = made(features)
+    assert ((weights > 0.011).sum(-1) == 2).all()
+    logits = made.logits(features)
+    best = logits.topk(2, dim=-1)
+    chosen = weights.gather(-1, best.indices)
+    torch.testing.assert_close(chosen, 0.96 * best.values.softmax(-1) + 0.01)
+
+
+def test_the_bias_chooses_but_does_not_weigh():
+    made = network("top_k", k=2, floor=0.0)
+    logits = torch.tensor([[2.0, 1.0, 0.5, 0.0]])
+    made.bias[3] = 5.0
+    weights = made.weights(logits)[0]
+    torch.testing.assert_close(weights, torch.tensor([math.e**2, 0, 0, 1.0]) / (math.e**2 + 1))
+
+
+def test_the_bias_raises_who_is_chosen_too_rarely():
+    made = network("top_k", k=2, floor=0.02, balance_rate=0.5)
+    weights = 0.98 * torch.tensor([[0.6, 0.4, 0.0, 0.0], [0.7, 0.0, 0.3, 0.0]]) + 0.005
+    made.adapt(0.5, weights)
+    # chosen in 1, 1/2, 1/2 and 0 of the states; k / K is 1/2
+    torch.testing.assert_close(made.bias, torch.tensor([-0.5, 0.0, 0.0, 0.5]))
+    made.adapt(0.0, None)
+    torch.testing.assert_close(made.bias, torch.tensor([-0.5, 0.0, 0.0, 0.5]))
+
+
+def test_a_lopsided_choice_is_balanced_by_training(make_agent):
+    agent = make_agent(count=4, gating=gate("top_k", balance_rate=0.3, losses={}), learning_rate=1e-5)
+    with torch.no_grad():
+        agent.policy.gate.net[-1].bias += torch.tensor([3.0, 2.0, 0.0, 0.0])  # 1 and 2 are chosen everywhere
+    agent.learn(20 * 128)
+    bias = agent.policy.gate.bias
+    assert bias[2:].min() > bias[:2].max() + 1.0
+    assert bias.abs().max() < 6.0  # it stops once all are chosen: 20 steps of 0.3 would reach it
+
+
+def test_more_experts_at_a_time_than_there_are_is_refused(make_agent):
+    with pytest.raises(ConfigError, match=r"^gating\.k: 4 experts at a time, but expert\.count is 3; lower gating\.k$"):
+        make_agent(count=3, gating=gate("top_k", k=4))
+
+
+def test_an_alpha_between_is_refused():
+    with pytest.raises(ConfigError, match=r"gating.*alpha: expected 1\.5 or 2 \(sparsemax\), got 1\.7"):
+        run_settings(compose(["gating=entmax", "gating.alpha=1.7"]))
+
+
+def test_one_expert_at_a_time_is_refused():
+    with pytest.raises(ConfigError, match=r"gating\.k"):
+        run_settings(compose(["gating=top_k", "gating.k=1"]))
+
+
+# --- gates that learn nothing -----------------------------------------------------------------------------------------
+
+
+def test_uniform_is_an_ensemble():
+    torch.testing.assert_close(network("uniform")(torch.randn(9, 5)), torch.full((9, 4), 0.25))
+
+
+def test_random_divides_the_market_among_all():
+    made = network("random", sharpness=6.0)
+    weights = made(torch.randn(4_000, 5))
+    load = torch.bincount(weights.argmax(-1), minlength=4) / 4_000
+    assert load.min() > 0.05
+    assert weights.max(-1).values.mean() > 0.7
+    softer = network("random", sharpness=0.1)(torch.randn(4_000, 5))
+    assert softer.max(-1).values.mean() < 0.35
