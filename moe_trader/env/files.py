@@ -30,8 +30,8 @@ class BarFiles(MarketSource):
     :param columns: headings of columns that are called something unusual (``{close: last_price}``)
     :param date_format: of the stamps, as ``strptime`` has it (``%d/%m/%Y``); ``None``: ISO 8601 or unix stamps
     :param adjust: scale prices to the adjusted close where there is one
-    :param splits: what to do where a price jumps by a whole factor and there is no adjusted close: refuse the file,
-        repair it by dividing the earlier prices, or keep the jump
+    :param splits: what to do where a price jumps by a whole factor, scaled to the adjusted close or not: refuse the
+        file, repair it by dividing the earlier prices, or keep the jump
     :param opens_are_real: whether an order can be filled at the open; ``None``: unless the file holds closes alone or
         most of its opens repeat the close before
     """
@@ -110,6 +110,12 @@ class BarFiles(MarketSource):
         if twice:
             raise MarketError(
                 f"env.path: {', '.join(twice)} stands in several files; each instrument must be in one file alone"
+            )
+        zones = {one.zone: one.instrument.symbol for one in reversed(bars)}
+        if {"UTC", "none"} <= zones.keys():
+            raise MarketError(
+                f"env.path: the stamps of {zones['UTC']} are in UTC (unix stamps, or with an offset), those of "
+                f"{zones['none']} name no time zone; give all of them an offset, or none"
             )
 
 
