@@ -18,6 +18,8 @@ from moe_trader.option import option
 
 log = logging.getLogger(__name__)
 
+_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".pq", ".gz", ".bz2", ".xz", ".zst", ".zip"}
+
 
 @option
 class BarFiles(MarketSource):
@@ -120,4 +122,8 @@ class BarFiles(MarketSource):
 
 
 def _stem(file: str) -> str:
-    return Path(file).name.split(".")[0]
+    """Return a file's name without what tells its format: ``BRK.B`` of ``data/BRK.B.csv.gz``."""
+    name = Path(file).name
+    while Path(name).suffix.lower() in _SUFFIXES:
+        name = Path(name).stem
+    return name
