@@ -13,6 +13,7 @@ from moe_trader.env import Market, MarketError, MarketSource
 from moe_trader.env.adjust import Splits
 from moe_trader.env.bars import Bars, Reading, to_bars
 from moe_trader.env.columns import Column, find_columns
+from moe_trader.env.symbols import Symbols
 from moe_trader.env.tables import find_files
 from moe_trader.option import option
 
@@ -40,7 +41,7 @@ class BarFiles(MarketSource):
 
     path: str | list[str]
     symbol: str | None
-    symbols: list[str] | None
+    symbols: Symbols | None
     columns: dict[Column, str | None]
     date_format: str | None
     adjust: bool
