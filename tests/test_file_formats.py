@@ -43,6 +43,15 @@ def test_csv_given_as_parquet_says_which_option_reads_it(write, load):
         load(write("x.csv", HEADER, *ROWS), env="parquet")
 
 
+def test_a_path_that_no_file_system_takes(load, tmp_path):
+    for name in ("A" * 300, "A" * 300 + "*"):
+        for env in ("csv", "parquet"):
+            with pytest.raises(
+                MarketError, match=r"A{300}\*?: (cannot be read as \w+ \(.*File name too long|no file match)"
+            ):
+                load(tmp_path / name, env=env)
+
+
 def test_names_keep_their_dots(write, load, tmp_path):
     for name in ("BRK.A.csv", "BRK.B.csv", "BTC.txt"):
         write(name, HEADER, *ROWS)

@@ -32,8 +32,8 @@ def make_comparable(
     """Return bars scaled to the adjusted close and without splits that nobody adjusted, and the rows that were split.
 
     A split is a jump by a whole factor of 2 to 50, up or down: overnight, or, where the open merely repeats the close
-    before, within the bar. Markets that never close have no splits: such a bar of theirs is a wild one. Other jumps
-    too wild to go unseen are kept, with a warning.
+    before, within the bar, unless the market never closes: its bars begin where the last ended, and some are wild.
+    Other jumps too wild to go unseen are kept, with a warning.
 
     :param columns: open, high, low, close and volume, oldest first
     :param adjusted: the adjusted close to scale to, if there is one
@@ -44,12 +44,11 @@ def make_comparable(
     if len(rows) < 2:
         return _scaled(columns, adjusted, source), np.zeros(len(rows), dtype=bool)
     stale = columns["open"][1:] == columns["close"][:-1]  # before scaling, which moves every close
-    one_price = columns["open"][1:] == columns["close"][1:]
     columns = _scaled(columns, adjusted, source)
     before, close = columns["close"][:-1], columns["close"][1:]
     after = np.where(stale, close, columns["open"][1:])
     factors = _split_factors(before / after)
-    moves = (stale | one_price) & (factors != 1) & _never_closes(time)
+    moves = stale & (factors != 1) & _never_closes(time)
     factors = np.where(moves, 1.0, factors)
 
     wild = np.abs(np.log(before / close)) > _WILD

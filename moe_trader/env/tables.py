@@ -39,7 +39,7 @@ def find_files(path: str | Sequence[str]) -> list[str]:
     found: list[str] = []
     for one in map(os.path.expanduser, [path] if isinstance(path, str) else path):
         matches = [one]
-        if glob.has_magic(one) and not Path(one).exists():
+        if glob.has_magic(one) and not os.path.exists(one):
             matches = sorted(match for match in glob.glob(one, recursive=True) if Path(match).is_file())
         if not matches:
             raise MarketError(f"{one}: no file matches")
@@ -100,7 +100,7 @@ def read_parquet_table(path: str | Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise MarketError(f"{path}: no such file; give the path of a Parquet file") from None
     except Exception as error:  # of pyarrow's many kinds, or pandas'
-        hint = "" if Path(path).is_dir() or _beginning(path) == _PARQUET else "; env=csv reads csv files"
+        hint = "" if _beginning(path) in (b"", _PARQUET) else "; env=csv reads csv files"
         raise MarketError(f"{path}: cannot be read as Parquet ({_reason(error)}){hint}") from None
     if table.empty:
         raise MarketError(f"{path}: no rows")
@@ -142,8 +142,11 @@ def _with_index(table: pd.DataFrame, index: pd.Index, source: str) -> pd.DataFra
 
 
 def _beginning(path: str | Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(4)
+    try:
+        with open(path, "rb") as file:
+            return file.read(4)
+    except OSError:  # whoever reads on says why
+        return b""
 
 
 def _refuse_other_formats(path: str | Path) -> None:
@@ -164,7 +167,7 @@ def _reason(error: Exception) -> str:
 def _headings(path: str | Path, options: dict[str, Any]) -> list[str]:
     """Return the headings as they stand in the file: pandas would rename those that stand there twice."""
     first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
-    return [heading or f"Unnamed: {at}" for at, heading in enumerate(first.iloc[0])]
+    return [heading if heading.strip() else f"Unnamed: {at}" for at, heading in enumerate(first.iloc[0])]
 
 
 def _layout(path: str | Path) -> tuple[str, list[int], bool]:
