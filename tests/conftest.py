@@ -1,6 +1,7 @@
 """What every test may use: the real config made small, and markets made by hand."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,32 @@ def pendulum():
     yield make
     for env in made:
         env.close()
+
+
+@pytest.fixture
+def write(tmp_path):
+    """``write("name.csv", "header", "row", ...)``: a file of these lines."""
+
+    def to_file(name, *lines):
+        path = tmp_path / name
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    return to_file
+
+
+@pytest.fixture
+def load(make_settings):
+    """``load(path, "env.market.adjust=false")``: the market of csv files; ``env="parquet"`` of Parquet files."""
+
+    def made(path, *overrides, env="csv"):
+        return make_settings(f"env={env}", f"env.path={path}", *overrides, small=False).env.market.load()
+
+    return made
+
+
+@pytest.fixture
+def warnings(caplog):
+    """What was logged as a warning, as one text."""
+    caplog.set_level(logging.INFO, logger="moe_trader")
+    return lambda level=logging.WARNING: "\n".join(one.getMessage() for one in caplog.records if one.levelno == level)

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import time
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
@@ -194,6 +196,15 @@ def test_an_unsound_answer_is_refused_and_not_kept(yahoo, yahoo_answers, tmp_pat
     assert not (tmp_path / "cache").exists()
 
 
+def test_mended_rows_are_counted(yahoo, yahoo_answers):
+    body = chart(sessions(24))
+    quote = body["chart"]["result"][0]["indicators"]["quote"][0]
+    quote["high"][4] = quote["close"][4] * 0.9999
+    yahoo_answers(body)
+    assert yahoo().load().repaired == (1,)
+    assert yahoo().load().repaired == (1,), "read from the cache"
+
+
 def test_a_damaged_cache_says_how_to_mend_it(yahoo, yahoo_answers):
     yahoo_answers(chart(sessions(24)))
     market = yahoo()
@@ -213,6 +224,34 @@ def test_names_of_cache_files_are_safe(yahoo):
     assert all(market.cache_file(symbol).parent == market.cache_file("KO").parent for symbol in ("../x", "a/b"))
 
 
+def test_a_pair_and_a_future_of_one_name_have_files_of_their_own(binance):
+    market = binance()
+    assert market.cache_file("BTC/USDT").name == "binance_BTC%2FUSDT_1h_20200101_20200201.parquet"
+    assert market.cache_file("BTC-USDT").name == "binance_BTC-USDT_1h_20200101_20200201.parquet"
+    assert market.cache_file("BTC/USDT:USDT").name != market.cache_file("BTC/USDT-USDT").name
+
+
+def test_what_a_killed_download_left_is_cleared_away(yahoo, yahoo_answers, tmp_path, monkeypatch):
+    yahoo_answers(chart(sessions(24)))
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for name, age in (("yahoo_KO.parquet.17.part", 7200), ("yahoo_KO.parquet.18.part", 60), ("other.part", 7200)):
+        (cache / name).touch()
+        os.utime(cache / name, (time.time() - age,) * 2)
+    yahoo().load()
+    assert {file.name for file in cache.glob("*.part")} == {"yahoo_KO.parquet.18.part", "other.part"}
+
+    def interrupted(table, path, **options):
+        path.touch()
+        raise KeyboardInterrupt
+
+    yahoo_answers(chart(sessions(24)))  # yfinance changes what it is answered
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        yahoo("env.market.refresh=true").load()
+    assert {file.name for file in cache.glob("*.part")} == {"yahoo_KO.parquet.18.part", "other.part"}
+
+
 def test_a_cache_that_cannot_be_written_is_named(yahoo, yahoo_answers, tmp_path):
     yahoo_answers(chart(sessions(24)))
     (tmp_path / "file").touch()
@@ -226,6 +265,7 @@ def test_a_cache_that_cannot_be_written_is_named(yahoo, yahoo_answers, tmp_path)
         ("env.market.end=2019-01-01", r"expected start < end, got 2020-01-01, 2019-01-01"),
         ("env.market.symbols=[KO,KO]", r"symbols: expected different ones"),
         ("env.market.symbols=[]", r"env\.market\.symbols: .*at least 1 item"),
+        (f"env.market.symbols=[{'A' * 300}]", r"symbols: expected at most 60 characters each, got A{20}\.\.\.$"),
         ("env.market.interval=2h", r"env\.market\.interval: Input should be '1m'"),
     ],
 )
@@ -250,7 +290,10 @@ def binance(make_settings, tmp_path):
 
 @pytest.fixture
 def binance_answers(monkeypatch):
-    """``binance_answers(first, last)``: hourly klines between these stamps (ms), in pages; returns the requests."""
+    """``binance_answers(first, last)``: hourly klines between these stamps (ms), in pages; returns the requests.
+
+    ``halted``: the klines of these hours are missing, as on exchanges whose pages are stretches of time.
+    """
     ccxt = pytest.importorskip("ccxt")
     pair = {
         "symbol": "BTCUSDT",
@@ -272,7 +315,7 @@ def binance_answers(monkeypatch):
         body = (f"{price}.10", f"{price + 5}.00", f"{price - 5}.00", f"{price}.50", "511.81", opened + HOUR - 1)
         return [opened, *body, "3640000.1", 7640, "255.9", "1820000.0", "0"]
 
-    def answer(first, last):
+    def answer(first, last, halted=range(0)):
         requests = []
 
         def fetch(self, url, method="GET", headers=None, body=None):
@@ -284,7 +327,8 @@ def binance_answers(monkeypatch):
                 return {"timezone": "UTC", "symbols": [pair] if "//api." in url else []}
             since = max(int(asked["startTime"][0]), first)
             since = -(-since // HOUR) * HOUR
-            return [kline(stamp) for stamp in range(since, min(since + int(asked["limit"][0]) * HOUR, last), HOUR)]
+            page = range(since, min(since + int(asked["limit"][0]) * HOUR, last), HOUR)
+            return [kline(stamp) for stamp in page if stamp not in halted]
 
         monkeypatch.setattr(ccxt.Exchange, "fetch", fetch)
         monkeypatch.setattr(ccxt.Exchange, "throttle", lambda self, cost=None: None)
@@ -309,7 +353,7 @@ def test_bars_of_an_exchange_in_pages(binance, binance_answers, tmp_path):
     assert one.volume[0] == 511.81
     assert sum("klines" in url for url in requests) == 2
     names = [file.name for file in (tmp_path / "cache").iterdir()]
-    assert names == ["binance_BTC-USDT_1h_20200101_20200201.parquet"]
+    assert names == ["binance_BTC%2FUSDT_1h_20200101_20200201.parquet"]
     del requests[:]
     assert binance().load().sha256() == market.sha256()
     assert requests == []
@@ -319,6 +363,22 @@ def test_an_exchange_that_begins_later_is_taken_as_it_is_and_told(binance, binan
     binance_answers(milliseconds("2020-01-10"), milliseconds("2030-01-01"))
     assert len(binance().load().instruments[0]) == 22 * 24
     assert "binance: bars of BTC/USDT begin on 2020-01-10 00:00:00, not on 2020-01-01" in caplog.text
+
+
+def test_an_empty_page_is_not_the_end(binance, binance_answers, caplog):
+    """Binance answers 500 hours a page: nothing was traded for 1,200 of them."""
+    gap = range(milliseconds("2020-01-10"), milliseconds("2020-02-29"), HOUR)
+    binance_answers(0, milliseconds("2030-01-01"), halted=gap)
+    (one,) = binance("env.market.end=2020-04-01").load().instruments
+    assert len(one) == 9 * 24 + 32 * 24
+    assert str(one.time[-1])[:13] == "2020-04-01T00"
+    assert "end on" not in caplog.text
+
+
+def test_an_exchange_that_ends_early_is_told(binance, binance_answers, caplog):
+    binance_answers(0, milliseconds("2020-01-20"))
+    assert len(binance().load().instruments[0]) == 19 * 24
+    assert "binance: bars of BTC/USDT end on 2020-01-20 00:00:00, not on 2020-02-01 00:00:00" in caplog.text
 
 
 def test_the_bar_that_is_being_traded_is_left_out(binance, binance_answers):

@@ -6,43 +6,11 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from price_files import COLUMNS, HEADER, ROWS
 
 from moe_trader.config import compose
 from moe_trader.env import MarketError
 from moe_trader.env.bars import Reading, to_bars
-
-HEADER = "Date,Open,High,Low,Close,Volume"
-ROWS = ("2018-12-27,10,12,9,11,100", "2018-12-28,11.5,13,10,12,200", "2018-12-31,12.5,14,11,13,300")
-COLUMNS = ("time", "open", "high", "low", "close", "volume")
-
-
-@pytest.fixture
-def write(tmp_path):
-    """``write("name.csv", "header", "row", ...)``: a file of these lines."""
-
-    def to_file(name, *lines):
-        path = tmp_path / name
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return path
-
-    return to_file
-
-
-@pytest.fixture
-def load(make_settings):
-    """``load(path, "env.market.adjust=false")``: the market of csv files; ``env="parquet"`` of Parquet files."""
-
-    def made(path, *overrides, env="csv"):
-        return make_settings(f"env={env}", f"env.path={path}", *overrides, small=False).env.market.load()
-
-    return made
-
-
-@pytest.fixture
-def warnings(caplog):
-    """What was logged as a warning, as one text."""
-    caplog.set_level(logging.INFO, logger="moe_trader")
-    return lambda level=logging.WARNING: "\n".join(one.getMessage() for one in caplog.records if one.levelno == level)
 
 
 def days(one):
@@ -399,6 +367,17 @@ def test_two_volume_columns_in_the_right_order_are_nothing_to_speak_of(write, lo
     assert "volume" not in warnings().lower()
 
 
+def test_ticks_stand_for_a_volume_that_is_all_zero(write, load, warnings):
+    header = "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>"
+    rows = ("2018.12.27\t00:00:00\t10\t12\t9\t11\t100\t0\t5", "2018.12.28\t00:00:00\t10\t12\t9\t11\t200\t0\t5")
+    assert load(write("x.csv", header, *rows)).instruments[0].volume.tolist() == [100, 200]
+    assert "column '<VOL>' is all 0: volume is read from '<TICKVOL>'" in warnings()
+    rows = [row.replace("\t0\t5", "\t7\t5") for row in rows]
+    path = write("x.csv", header, *rows)
+    assert load(path).instruments[0].volume.tolist() == [7, 7]
+    assert load(path, "env.market.columns.volume=tickvol").instruments[0].volume.tolist() == [100, 200]
+
+
 # Damage: refused with file, row and reason
 
 SECONDS = ("1545868800,10,12,9,11,100", "1545955200,11,13,10,12,200")
@@ -406,8 +385,24 @@ REFUSED = {
     "half a bar": ((HEADER, ROWS[0], "2018-12-28,11,13,10,.,200"), r"row 3, column 'Close': '\.' is no number"),
     "a truncated last row": ((HEADER, ROWS[0], "2018-12-28,11,13,1"), r"row 3, column 'Close': an empty cell is no"),
     "text for a price": ((HEADER, "2018-12-27,10,12,9,n.v.,1", ROWS[1]), r"row 2, column 'Close': 'n\.v\.' is no"),
-    "thousands separators": ((HEADER, '2018-12-27,10,12,9,"1,100",1'), r"row 2, column 'Close': '1,100' is no number"),
-    "decimal commas": (("Date;Open;High;Low;Close", "2018-12-27;10,5;12;9;11"), r"row 2, column 'Open': '10,5' is no"),
+    "thousands separators": (
+        (HEADER, '2018-12-27,10,12,9,"1,100",1'),
+        r"row 2, column 'Close': '1,100' is no number \(1 such rows\); write numbers with a decimal point, and without",
+    ),
+    "decimal commas": (
+        ("Date;Open;High;Low;Close", "2018-12-27;10,5;12;9;11"),
+        r"row 2, column 'Open': '10,5' is no number \(1 such rows\); write numbers with a decimal point",
+    ),
+    "currency signs": (
+        (HEADER, "2018-12-27,10,12,9,$11,1"),
+        r"'\$11' is no number \(1 such rows\); .* and without thousands separators or currency signs",
+    ),
+    "an absurd price": (
+        ("Date,Close", "2018-12-27,1", "2018-12-28,1e308"),
+        r"row 3: close is 1e\+308; expected 1e-30 to 1e\+30; mend or drop this row",
+    ),
+    "a price of almost nothing": (("Date,Close", "2018-12-27,1", "2018-12-28,1e-320"), r"row 3: close is 1e-320"),
+    "an absurd volume": ((HEADER, "2018-12-27,10,12,9,11,1e300"), r"row 2: volume is 1e\+300; expected at most 1e\+30"),
     "commas within and between": ((HEADER, ROWS[0], "2018-12-28,11,5,13,10,12,200"), r"Expected 6 fields in line 3"),
     "rows all longer than the header": ((HEADER, f"{ROWS[0]},1", f"{ROWS[1]},2"), "more cells than the header"),
     "yes for a price": (("Date,Close", "2018-12-27,True", "2018-12-28,True"), r"row 2, column 'Close': True is no num"),
@@ -429,14 +424,18 @@ REFUSED = {
     "many stamps that stand twice": ((HEADER, *(row for row in ROWS for _ in "ab")), r"\(3 rows repeat a stamp\)"),
     "an hour that clocks repeat in autumn": (
         (HEADER, *(f"2018-10-28 0{hour}:00,10,12,9,11,100" for hour in (1, 2, 2, 3))),
-        r"rows 3 and 4: stamp 2018-10-28T02:00\S* stands twice",
+        r"rows 3 and 4: stamp 2018-10-28T02:00\S* stands twice; .*; where clocks are set back an hour comes twice: gi",
     ),
     "rows in no order": (
         (HEADER, ROWS[0], ROWS[2], ROWS[1]),
         r"rows 3 and 4: stamp 2018-12-31\S* is followed by 2018-12-28\S*; stamps must be unique and in order",
     ),
     "rows in no order, newest first": ((HEADER, ROWS[2], ROWS[0], ROWS[1]), r"rows . and .: stamp 2018-12-\S* is foll"),
-    "unix stamps in two units": ((HEADER, *SECONDS, f"1546214400000{SECONDS[0][10:]}"), r"row 4, column 'Date': '1546"),
+    "unix stamps in two units": (
+        (HEADER, *SECONDS, f"1545868900000{SECONDS[0][10:]}"),
+        r"row 4, column 'Date': '1545868900000' is no unix stamp in seconds, as most others are; write all stamps in "
+        r"one unit, or as dates",
+    ),
     "text among unix stamps": ((HEADER, *SECONDS, f"soon{SECONDS[0][10:]}"), r"'soon' is no unix stamp in seconds"),
     "Excel's day numbers": ((HEADER, f"43461{SECONDS[0][10:]}"), r"row 2, column 'Date': '43461' is no date; expected"),
     "days first": ((HEADER, ROWS[0].replace("2018-12-27", "27/12/2018")), r"row 2, column 'Date': '27/12/2018' is no"),

@@ -94,6 +94,17 @@ def test_the_real_stocks_are_20_of_8313_sessions(make_settings):
     assert task.prepare().env("test").reset(seed=0)[0].shape
 
 
+@pytest.mark.parametrize("env", ["csv", "parquet", "stocks", "yahoo", "ccxt"])
+@pytest.mark.parametrize(
+    ("symbols", "message"),
+    [("[]", "at least 1 item"), ("[A,B,A]", "expected different ones"), ("['']", "at least 1 char")],
+)
+def test_symbols_that_choose_nothing_or_twice_are_refused_everywhere(env, symbols, message, make_settings):
+    path = ["env.path=x.csv"] if env in ("csv", "parquet") else []
+    with pytest.raises(ConfigError, match=rf"env\.market\.symbols\S*: .*{message}"):
+        make_settings(f"env={env}", *path, f"env.market.symbols={symbols}", small=False)
+
+
 # Presets of the synthetic market
 
 

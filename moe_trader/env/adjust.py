@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moe_trader.env import Floats, MarketError
 
@@ -16,13 +17,65 @@ Splits = Literal["refuse", "repair", "keep"]
 
 _LARGEST = 50  # shares for one
 _TOLERANCE = 0.03  # of a split's factor: what the market itself moves overnight
+_WILD = 1.0  # log change of the close in one bar that is worth a look
+_WILD_NIGHT = 0.35  # and of the price overnight, where nobody vouches for the file: three shares for two are 0.405
 
 
-def scale_to_adjusted(columns: dict[str, Floats], adjusted: Floats, source: str) -> dict[str, Floats]:
-    """Return open, high, low and close times adjusted / close; volume is divided, so that money traded stays.
+def make_comparable(
+    columns: dict[str, Floats],
+    adjusted: Floats | None,
+    time: NDArray[np.datetime64],
+    rows: Sequence[int],
+    source: str,
+    splits: Splits,
+) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    """Return bars scaled to the adjusted close and without splits that nobody adjusted, and the rows that were split.
+
+    A split is a jump by a whole factor of 2 to 50, up or down: overnight, or, where the open merely repeats the close
+    before, within the bar, unless the market never closes: its bars begin where the last ended, and some are wild.
+    Other jumps too wild to go unseen are kept, with a warning.
 
     :param columns: open, high, low, close and volume, oldest first
+    :param adjusted: the adjusted close to scale to, if there is one
+    :param rows: number of each row, for the errors
+    :param splits: refuse such a table, divide the earlier prices, or keep the jumps as true ones
+    :raises MarketError: a split, and ``splits`` is ``refuse``
     """
+    if len(rows) < 2:
+        return _scaled(columns, adjusted, source), np.zeros(len(rows), dtype=bool)
+    stale = columns["open"][1:] == columns["close"][:-1]  # before scaling, which moves every close
+    columns = _scaled(columns, adjusted, source)
+    before, close = columns["close"][:-1], columns["close"][1:]
+    after = np.where(stale, close, columns["open"][1:])
+    factors = _split_factors(before / after)
+    moves = stale & (factors != 1) & _never_closes(time)
+    factors = np.where(moves, 1.0, factors)
+
+    wild = np.abs(np.log(before / close)) > _WILD
+    if splits != "keep":
+        wild |= moves | (np.abs(np.log(before / after)) > _WILD_NIGHT)
+    _warn_of_jumps(np.flatnonzero(wild & (factors == 1)), columns["close"], rows, source)
+
+    at = np.flatnonzero(factors != 1)
+    if splits == "keep" or not len(at):
+        return columns, np.zeros(len(rows), dtype=bool)
+    first = at[0]
+    what = f"the price jumps from {before[first]} to {after[first]}, as if a split was not adjusted"
+    if adjusted is not None:
+        what = f"even scaled to the adjusted close {what}"
+    if splits == "refuse":
+        raise MarketError(
+            f"{source}: row {rows[first + 1]}: {what} ({len(at)} such rows); give adjusted prices, or set "
+            "env.market.splits=repair to divide the earlier ones, env.market.splits=keep if the market did move so"
+        )
+    log.warning("%s: row %d: %s (%d such rows); earlier prices divided", source, rows[first + 1], what, len(at))
+    return _divided(columns, factors, stale)
+
+
+def _scaled(columns: dict[str, Floats], adjusted: Floats | None, source: str) -> dict[str, Floats]:
+    """Return open, high, low and close times adjusted / close; volume is divided, so that money traded stays."""
+    if adjusted is None:
+        return columns
     factor = adjusted / columns["close"]
     if (factor == 1.0).all():
         return columns
@@ -31,34 +84,49 @@ def scale_to_adjusted(columns: dict[str, Floats], adjusted: Floats, source: str)
     return scaled | {"volume": columns["volume"] / factor}
 
 
-def mend_splits(columns: dict[str, Floats], rows: Sequence[int], source: str, splits: Splits) -> dict[str, Floats]:
-    """Deal with prices that jump overnight by a whole factor of 2 to 50, up or down: splits that nobody adjusted.
+def _split_factors(ratio: Floats) -> Floats:
+    """Return what a share was split into where a price falls by ``ratio``; 1 where that is no split."""
+    size = np.maximum(ratio, 1 / ratio)
+    whole = np.round(size)
+    near = (np.abs(size / whole - 1) < _TOLERANCE) & (whole >= 2) & (whole <= _LARGEST)
+    return np.where(near, np.where(ratio >= 1, whole, 1 / whole), 1.0)
 
-    :param columns: open, high, low, close and volume, oldest first
-    :param rows: number of each row, for the errors
-    :param splits: refuse such a table, divide the earlier prices, or keep the jumps as true ones
-    :raises MarketError: a jump, and ``splits`` is ``refuse``
-    """
-    if splits == "keep" or len(rows) < 2:
-        return columns
-    with np.errstate(over="ignore"):
-        ratio = columns["close"][:-1] / columns["open"][1:]
-    whole = np.round(np.where(ratio >= 1, ratio, 1 / ratio))
-    near = np.abs(np.maximum(ratio, 1 / ratio) / np.maximum(whole, 1) - 1) < _TOLERANCE
-    at = np.flatnonzero(near & (whole >= 2) & (whole <= _LARGEST)) + 1
-    if not len(at):
-        return columns
-    before, after = columns["close"][at[0] - 1], columns["open"][at[0]]
-    what = f"the price jumps from {before} to {after}, as if a split was not adjusted"
-    if splits == "refuse":
-        raise MarketError(
-            f"{source}: row {rows[at[0]]}: {what} ({len(at)} such rows); give adjusted prices, or set "
-            "env.market.splits=repair to divide the earlier ones, env.market.splits=keep if the market did move so"
+
+def _never_closes(time: NDArray[np.datetime64]) -> bool:
+    """Whether there are bars on Saturdays and on Sundays, as on cryptocurrency exchanges."""
+    weekday = (time.astype("datetime64[D]").astype(np.int64) + 3) % 7  # the first day of 1970 was a Thursday
+    return bool(min((weekday == 5).mean(), (weekday == 6).mean()) > 0.1)
+
+
+def _warn_of_jumps(at: NDArray[np.intp], close: Floats, rows: Sequence[int], source: str) -> None:
+    if len(at):
+        log.warning(
+            "%s: %d jumps of the price are kept as the market's own (first: row %d, from %s to %s); "
+            "look for splits, and for slips of the decimal point",
+            source,
+            len(at),
+            rows[at[0] + 1],
+            close[at[0]],
+            close[at[0] + 1],
         )
-    factor = np.ones(len(rows))  # what each row's prices are divided by
-    for row in at:
-        times = whole[row - 1] if ratio[row - 1] >= 1 else 1 / whole[row - 1]
-        factor[:row] *= times
-    log.warning("%s: row %d: %s (%d such rows); earlier prices divided", source, rows[at[0]], what, len(at))
-    mended = {name: columns[name] / factor for name in ("open", "high", "low", "close")}
-    return mended | {"volume": columns["volume"] * factor}
+
+
+def _divided(
+    columns: dict[str, Floats], factors: Floats, stale: NDArray[np.bool_]
+) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    """Return bars whose earlier prices are divided by the factors of all later splits, and which rows changed."""
+    divisor = np.append(np.cumprod(factors[::-1])[::-1], 1.0)
+    mended = {name: columns[name] / divisor for name in ("open", "high", "low", "close")}
+    inside = (
+        np.flatnonzero(stale & (factors != 1)) + 1
+    )  # the split fell within these bars: their opens are of before it
+    opened = columns["open"][inside] / divisor[inside - 1]
+    high = np.minimum(mended["high"][inside], columns["high"][inside] / divisor[inside - 1])
+    low = np.maximum(mended["low"][inside], columns["low"][inside] / divisor[inside - 1])
+    close = mended["close"][inside]
+    mended["open"][inside] = opened
+    mended["high"][inside] = np.maximum(high, np.maximum(opened, close))
+    mended["low"][inside] = np.minimum(low, np.minimum(opened, close))
+    changed = divisor != 1
+    changed[inside] = True
+    return mended | {"volume": columns["volume"] * divisor}, changed

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from moe_trader.env import Floats, Instrument, MarketError
-from moe_trader.env.adjust import Splits, mend_splits, scale_to_adjusted
+from moe_trader.env.adjust import Splits, make_comparable
+from moe_trader.env.clock import is_time_of_day, join_day
 from moe_trader.env.columns import PRICES, Column, find_columns
-from moe_trader.env.stamps import cell, is_time_of_day, join_day, newest_first, read_stamps
+from moe_trader.env.numbers import is_missing, read_prices, read_volume
+from moe_trader.env.stamps import Zone, newest_first, read_stamps
 from moe_trader.env.tables import read_csv_table
 
 log = logging.getLogger(__name__)
 
-_MISSING = ("", ".", "-", "--", "nan", "na", "n/a", "#n/a", "null", "none")
 _CLIPPED = 1e-3  # a high or low this far inside the bar, as a fraction of the price, is a rounding error
 _ENOUGH = 20  # bars needed to tell whether opens are real
 
@@ -34,7 +34,7 @@ class Reading:
     :param columns: headings of columns that are called something unusual
     :param date_format: of the stamps, as ``strptime`` has it; ``None``: ISO 8601 or unix stamps
     :param adjust: scale prices to the adjusted close where there is one
-    :param splits: what to do about jumps by a whole factor where there is none
+    :param splits: what to do about jumps by a whole factor that nobody adjusted
     :param opens_are_real: whether an order can be filled at the open; ``None``: unless most opens repeat the close
         before, or there are closes alone
     """
@@ -48,11 +48,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class Bars:
-    """One instrument, whether an order can be filled at its opens, and how many rows were mended to read it."""
+    """One instrument, whether an order can be filled at its opens, and how it was read.
+
+    :param repaired: how many rows were left out or mended
+    :param zone: what its stamps count in
+    """
 
     instrument: Instrument
     opens_are_real: bool
     repaired: int
+    zone: Zone
 
 
 def read_csv(path: str | Path, symbol: str, date_format: str | None = None) -> Instrument:
@@ -75,11 +80,11 @@ def to_bars(table: pd.DataFrame, symbol: str, source: str, reading: Reading) -> 
     found = find_columns(table.columns, source, reading.columns)
     n_rows = len(table)
     table = _without_empty_rows(table, found, source)
-    mended = _missing(table[found["volume"]]) if "volume" in found else np.zeros(len(table), dtype=bool)
-    time = read_stamps(_stamp_column(table, found), source, reading.date_format)
-    columns = _numbers(table, found, source)
-    adjusted = columns.pop("adjusted_close", None)
-    _check_positive(columns if adjusted is None else columns | {"adjusted_close": adjusted}, table.index, source)
+    time, zone = read_stamps(_stamp_column(table, found, source, reading.date_format), source, reading.date_format)
+    columns = read_prices(table, found, source)
+    adjusted = columns.pop("adjusted_close", None) if reading.adjust else None
+    columns.pop("adjusted_close", None)
+    columns["volume"], mended = read_volume(table, found, columns["close"], source)
     closes_only = "open" not in columns
     if closes_only:
         log.warning("%s: closes alone: open, high and low are set to them", source)
@@ -88,26 +93,25 @@ def to_bars(table: pd.DataFrame, symbol: str, source: str, reading: Reading) -> 
     columns = _clip(columns, table.index, source)
     mended = mended | (columns["high"] != high) | (columns["low"] != low)
     rows = table.index.to_numpy()
-    if newest_first(time, rows, source):
-        time, rows = time[::-1], rows[::-1]
+    if newest_first(time, rows, source, zone):
+        time, rows, mended = time[::-1], rows[::-1], mended[::-1]
         columns = {name: column[::-1] for name, column in columns.items()}
         adjusted = None if adjusted is None else adjusted[::-1]
     opens_are_real = reading.opens_are_real
     if opens_are_real is None:
         opens_are_real = not closes_only and not _stale_opens(columns, source)
-    if adjusted is not None and reading.adjust:
-        columns = scale_to_adjusted(columns, adjusted, source)
-    else:
-        columns = mend_splits(columns, rows, source, reading.splits)
+    columns, split = make_comparable(columns, adjusted, time, rows, source, reading.splits)
     arrays = {name: np.ascontiguousarray(column) for name, column in columns.items()}
     instrument = Instrument(symbol, np.ascontiguousarray(time), **arrays, regime=None)
-    return Bars(instrument, opens_are_real, repaired=n_rows - len(table) + int(mended.sum()))
+    return Bars(instrument, opens_are_real, n_rows - len(table) + int((mended | split).sum()), zone)
 
 
-def _stamp_column(table: pd.DataFrame, found: Mapping[str, Hashable]) -> pd.Series:
+def _stamp_column(
+    table: pd.DataFrame, found: Mapping[str, Hashable], source: str, date_format: str | None
+) -> pd.Series:
     time = table[found["time"]]
     if "day" in found and is_time_of_day(time):
-        return join_day(table[found["day"]], time)
+        return join_day(table[found["day"]], time, source, date_format)
     return time
 
 
@@ -116,7 +120,7 @@ def _without_empty_rows(table: pd.DataFrame, found: Mapping[str, Hashable], sour
     empty = np.ones(len(table), dtype=bool)
     for name in PRICES:
         if name in found:
-            empty &= _missing(table[found[name]])
+            empty &= is_missing(table[found[name]])
     if empty.all():
         raise MarketError(f"{source}: no rows below the header")
     if not empty.any():
@@ -125,79 +129,6 @@ def _without_empty_rows(table: pd.DataFrame, found: Mapping[str, Hashable], sour
         "%s: %d rows without a price left out (first: row %d)", source, empty.sum(), table.index[empty.argmax()]
     )
     return table[~empty]
-
-
-def _missing(column: pd.Series) -> NDArray[np.bool_]:
-    missing = column.isna().to_numpy()
-    if pd.api.types.is_numeric_dtype(column):
-        return missing
-    return missing | column.astype(str).str.strip().str.lower().isin(_MISSING).to_numpy()
-
-
-def _numbers(table: pd.DataFrame, found: Mapping[str, Hashable], source: str) -> dict[str, Floats]:
-    """Return the columns of numbers that are there, and a volume in any case."""
-    names = [name for name in (*PRICES, "adjusted_close") if name in found]
-    columns = {name: _column(table[found[name]], source) for name in names}
-    if "volume" not in found:
-        return columns | {"volume": np.zeros(len(table))}
-    volume = _volume(table[found["volume"]], source)
-    if "other_volume" in found:
-        other = _volume(table[found["other_volume"]], source)
-        volume = _traded_units(volume, other, columns["close"], found, source)
-    return columns | {"volume": volume}
-
-
-def _column(column: pd.Series, source: str) -> Floats:
-    numbers = _to_floats(column)
-    bad = np.flatnonzero(~np.isfinite(numbers))
-    if len(bad):
-        raise MarketError(
-            f"{source}: row {column.index[bad[0]]}, column {column.name!r}: {cell(column, bad[0])} is no number "
-            f"({len(bad)} such rows); mend or drop these rows"
-        )
-    return numbers
-
-
-def _to_floats(column: pd.Series) -> Floats:
-    if pd.api.types.is_bool_dtype(column):
-        return np.full(len(column), np.nan)
-    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _volume(column: pd.Series, source: str) -> Floats:
-    missing = _missing(column)
-    if missing.any():
-        first = column.index[missing.argmax()]
-        log.warning("%s: %d rows without a volume read as 0 (first: row %d)", source, missing.sum(), first)
-    numbers = np.zeros(len(column))
-    numbers[~missing] = _column(column[~missing], source)
-    bad = np.flatnonzero(numbers < 0)
-    if len(bad):
-        raise MarketError(f"{source}: row {column.index[bad[0]]}: volume is {numbers[bad[0]]}; it cannot be negative")
-    return numbers
-
-
-def _traded_units(first: Floats, second: Floats, close: Floats, found: Mapping[str, Hashable], source: str) -> Floats:
-    """Tell units traded from money traded, of which some files give both, at times under each other's heading."""
-    both = (first > 0) & (second > 0)
-    swapped = False
-    if both.any():
-        ratio = np.log(first[both] / second[both])
-        price = np.log(close[both])
-        swapped = bool(abs(np.median(ratio - price)) < min(0.5, abs(np.median(ratio + price))))
-    heading = found["other_volume" if swapped else "volume"]
-    if swapped:
-        log.warning(
-            "%s: column %r holds the units traded: %r is about price times it", source, heading, found["volume"]
-        )
-    return second if swapped else first
-
-
-def _check_positive(columns: Mapping[str, Floats], rows: pd.Index, source: str) -> None:
-    for name, column in columns.items():
-        bad = np.flatnonzero(column <= 0)
-        if name != "volume" and len(bad):
-            raise MarketError(f"{source}: row {rows[bad[0]]}: {name} is {column[bad[0]]}; prices must be positive")
 
 
 def _clip(columns: dict[str, Floats], rows: pd.Index, source: str) -> dict[str, Floats]:

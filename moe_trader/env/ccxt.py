@@ -16,13 +16,16 @@ from moe_trader.option import option
 
 log = logging.getLogger(__name__)
 
+_PAGE = 100  # bars in the smallest page of any exchange
+_LATE = 10  # bars missing at the end that are worth a word
+
 
 @option
 class Ccxt(Downloaded):
     """Bars of one or several pairs (``BTC/USDT``) of one exchange, stamped with the time they close, in UTC.
 
-    Exchanges answer in pages, which are asked for one after the other; some keep only the last few hundred bars. A
-    bar that has not closed yet is left out.
+    Exchanges answer in pages, which are asked for one after the other, past those that are empty because nothing was
+    traded; some keep only the last few hundred bars. A bar that has not closed yet is left out.
 
     :param exchange: as ccxt calls it
     :param timeframe: length of a bar, as the exchange offers it (``1m``, ``1h``, ``1d``)
@@ -82,18 +85,21 @@ class Ccxt(Downloaded):
         if self.end is not None:
             end = min(end, _milliseconds(self.end))
         rows: list[list[float]] = []
-        since = start
+        since, longest = start, _PAGE
         while since + step <= end:
             page = exchange.fetch_ohlcv(symbol, self.timeframe, since=since)
             fresh = sorted(row for row in page if row[0] >= since)
-            if not fresh:
-                break
+            longest = max(longest, len(fresh))
             rows += fresh
-            since = int(fresh[-1][0]) + step
+            since = int(fresh[-1][0]) + step if fresh else since + longest * step
+        rows = [row for row in rows if row[0] + step <= end]
         if rows and rows[0][0] > start + step:
             first = pd.Timestamp(rows[0][0], unit="ms")
             log.warning("%s: bars of %s begin on %s, not on %s", self.exchange, symbol, first, self.start)
-        return [row for row in rows if row[0] + step <= end]
+        if rows and rows[-1][0] + _LATE * step < end:
+            last, wanted = (pd.Timestamp(stamp, unit="ms") for stamp in (rows[-1][0] + step, end))
+            log.warning("%s: bars of %s end on %s, not on %s", self.exchange, symbol, last, wanted)
+        return rows
 
 
 def _milliseconds(day: datetime.date) -> int:

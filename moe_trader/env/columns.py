@@ -1,4 +1,4 @@
-"""Which column of a price table is what, whatever its heading."""
+"""Which column of a price table is what, whatever its heading, and what stands in it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ import re
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Literal
 
+import pandas as pd
+
 from moe_trader.env import MarketError
 
 Column = Literal["time", "open", "high", "low", "close", "adjusted_close", "volume", "symbol"]
 
-# The first heading that is there wins. The last two of time: an index without a name, as pandas writes it.
+# The first heading that is there wins. A bar's time is when it closes. The last two of time: an index without a name,
+# as pandas writes it.
 ALIASES: dict[str, tuple[str, ...]] = {
-    "time": ("time", "datetime", "timestamp", "date", "date time", "open time", "ts", "unix", "index", "unnamed: 0"),
+    "time": (
+        "time",
+        "datetime",
+        "timestamp",
+        "date",
+        "date time",
+        "close time",
+        "open time",
+        "ts",
+        "unix",
+        "index",
+        "unnamed: 0",
+    ),
     "open": ("open", "o"),
     "high": ("high", "h"),
     "low": ("low", "l"),
@@ -53,6 +68,9 @@ def find_columns(
         match = [by_name[alias] for alias in aliases if alias in by_name]
         if match:
             found.setdefault(column, match[0])
+    spare = [by_name[alias] for alias in ALIASES["volume"] if alias in by_name and by_name[alias] != found["volume"]]
+    if spare and "volume" not in named:
+        found["spare_volume"] = spare[0]
     if "volume" not in found:
         volumes = [by_name[name] for name in by_name if name.startswith("volume ")]
         found |= dict(zip(("volume", "other_volume"), volumes, strict=False))
@@ -61,6 +79,14 @@ def find_columns(
         found["day"] = days[0]
     _check_required(found, headings, source)
     return found
+
+
+def cell(column: pd.Series, at: int) -> str:
+    """Return one cell as an error shows it."""
+    value = column.iloc[at]
+    if not isinstance(value, str) and pd.isna(value):
+        return "an empty cell"
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def _check_required(found: Mapping[str, Hashable], headings: list[Hashable], source: str) -> None:

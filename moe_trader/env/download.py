@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib
 import logging
 import os
-import re
+import time
 from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
-from pydantic import Field
 
 from moe_trader.env import Market, MarketError, MarketSource
 from moe_trader.env.bars import Bars, Reading, to_bars
+from moe_trader.env.symbols import Symbols
 from moe_trader.env.tables import read_parquet_table
 from moe_trader.option import option
 
 log = logging.getLogger(__name__)
+
+_LONGEST = 60  # characters of a symbol: a file's name has room for 255, and one can take three
+_ABANDONED = 3600  # seconds after which nobody is writing an unfinished file any more
 
 
 @option
@@ -33,7 +38,7 @@ class Downloaded(MarketSource):
     :param refresh: download again even what is there
     """
 
-    symbols: Annotated[list[str], Field(min_length=1)]
+    symbols: Symbols
     start: datetime.date
     end: datetime.date | None
     cache: str
@@ -42,8 +47,9 @@ class Downloaded(MarketSource):
     def __post_init__(self) -> None:
         if self.end is not None and self.end <= self.start:
             raise ValueError(f"expected start < end, got {self.start}, {self.end}")
-        if len(set(self.symbols)) < len(self.symbols):
-            raise ValueError(f"symbols: expected different ones, got {self.symbols}")
+        too_long = [symbol for symbol in self.symbols if len(symbol) > _LONGEST]
+        if too_long:
+            raise ValueError(f"symbols: expected at most {_LONGEST} characters each, got {too_long[0][:20]}...")
 
     @abstractmethod
     def vendor(self) -> str:
@@ -69,14 +75,17 @@ class Downloaded(MarketSource):
         bars = [self._bars(symbol) for symbol in self.symbols]
         name = self.symbols[0] if len(bars) == 1 else self.vendor()
         return Market(
-            name, tuple(one.instrument for one in bars), opens_are_real=all(one.opens_are_real for one in bars)
+            name,
+            tuple(one.instrument for one in bars),
+            opens_are_real=all(one.opens_are_real for one in bars),
+            repaired=tuple(one.repaired for one in bars),
         )
 
     def cache_file(self, symbol: str) -> Path:
         """Return where a symbol's bars are kept."""
         end = f"{self.end:%Y%m%d}" if self.end else "now"
         words = (self.vendor(), symbol, self.terms(), f"{self.start:%Y%m%d}", end)
-        name = "_".join(re.sub(r"[^\w.^=-]", "-", word) for word in words)
+        name = "_".join(quote(word, safe="^=") for word in words)  # no two symbols share a file
         return Path(self.cache).expanduser() / f"{name}.parquet"
 
     def _bars(self, symbol: str) -> Bars:
@@ -84,12 +93,12 @@ class Downloaded(MarketSource):
         if self.refresh or not file.exists():
             table = self.download(symbol)
             table.index = pd.RangeIndex(1, len(table) + 1)
-            to_bars(table, symbol, f"{self.vendor()}'s answer for {symbol}", self.reading())  # or it is not kept
+            bars = to_bars(table, symbol, f"{self.vendor()}'s answer for {symbol}", self.reading())  # or it is not kept
             _write(table, file)
             log.info("%s: %d bars of %s downloaded to %s", self.vendor(), len(table), symbol, file)
-        else:
-            made = datetime.datetime.fromtimestamp(file.stat().st_mtime)
-            log.info("%s: bars of %s from %s, downloaded %s", self.vendor(), symbol, file, f"{made:%Y-%m-%d}")
+            return bars
+        made = datetime.datetime.fromtimestamp(file.stat().st_mtime)
+        log.info("%s: bars of %s from %s, downloaded %s", self.vendor(), symbol, file, f"{made:%Y-%m-%d}")
         try:
             return to_bars(read_parquet_table(file), symbol, str(file), self.reading())
         except MarketError as error:
@@ -108,11 +117,18 @@ def import_extra(module: str, extra: str) -> Any:
 
 
 def _write(table: pd.DataFrame, file: Path) -> None:
-    """Write a table at once or not at all."""
+    """Write a table at once or not at all, and clear away what downloads that were killed left behind."""
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.{os.getpid()}.part")
-        table.to_parquet(part, index=False)
-        part.replace(file)
+        for other in file.parent.glob("*.parquet.*.part"):
+            with contextlib.suppress(FileNotFoundError):  # another process finished it just now
+                if time.time() - other.stat().st_mtime > _ABANDONED:
+                    other.unlink()
+        try:
+            table.to_parquet(part, index=False)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise MarketError(f"{file}: cannot be written ({error}); set env.market.cache to a folder of yours") from None

@@ -13,10 +13,13 @@ from moe_trader.env import Market, MarketError, MarketSource
 from moe_trader.env.adjust import Splits
 from moe_trader.env.bars import Bars, Reading, to_bars
 from moe_trader.env.columns import Column, find_columns
+from moe_trader.env.symbols import Symbols
 from moe_trader.env.tables import find_files
 from moe_trader.option import option
 
 log = logging.getLogger(__name__)
+
+_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".pq", ".gz", ".bz2", ".xz", ".zst", ".zip"}
 
 
 @option
@@ -30,15 +33,15 @@ class BarFiles(MarketSource):
     :param columns: headings of columns that are called something unusual (``{close: last_price}``)
     :param date_format: of the stamps, as ``strptime`` has it (``%d/%m/%Y``); ``None``: ISO 8601 or unix stamps
     :param adjust: scale prices to the adjusted close where there is one
-    :param splits: what to do where a price jumps by a whole factor and there is no adjusted close: refuse the file,
-        repair it by dividing the earlier prices, or keep the jump
+    :param splits: what to do where a price jumps by a whole factor, scaled to the adjusted close or not: refuse the
+        file, repair it by dividing the earlier prices, or keep the jump
     :param opens_are_real: whether an order can be filled at the open; ``None``: unless the file holds closes alone or
         most of its opens repeat the close before
     """
 
     path: str | list[str]
     symbol: str | None
-    symbols: list[str] | None
+    symbols: Symbols | None
     columns: dict[Column, str | None]
     date_format: str | None
     adjust: bool
@@ -111,7 +114,17 @@ class BarFiles(MarketSource):
             raise MarketError(
                 f"env.path: {', '.join(twice)} stands in several files; each instrument must be in one file alone"
             )
+        zones = {one.zone: one.instrument.symbol for one in reversed(bars)}
+        if {"UTC", "none"} <= zones.keys():
+            raise MarketError(
+                f"env.path: the stamps of {zones['UTC']} are in UTC (unix stamps, or with an offset), those of "
+                f"{zones['none']} name no time zone; give all of them an offset, or none"
+            )
 
 
 def _stem(file: str) -> str:
-    return Path(file).name.split(".")[0]
+    """Return a file's name without what tells its format: ``BRK.B`` of ``data/BRK.B.csv.gz``."""
+    name = Path(file).name
+    while Path(name).suffix.lower() in _SUFFIXES:
+        name = Path(name).stem
+    return name

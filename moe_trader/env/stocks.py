@@ -7,6 +7,7 @@ import pandas as pd
 from moe_trader.env import Market, MarketError, MarketSource
 from moe_trader.env.bars import Reading, to_bars
 from moe_trader.env.installed import installed_file
+from moe_trader.env.symbols import Symbols
 from moe_trader.option import option
 
 _REMEDY = "pip install 'moe_trader[stocks]'"
@@ -22,7 +23,7 @@ class Stocks(MarketSource):
     :param symbols: which to load; ``None``: all of them
     """
 
-    symbols: list[str] | None
+    symbols: Symbols | None
 
     def load(self) -> Market:
         """Return the market of one instrument a stock; open, high and low equal the close."""
@@ -31,10 +32,8 @@ class Stocks(MarketSource):
         table.index = table.index + 2  # the header is row 1
         there = list(table.columns[1:])
         unknown = [symbol for symbol in self.symbols or () if symbol not in there]
-        if unknown or self.symbols == []:
-            raise MarketError(
-                f"env.market.symbols: {', '.join(unknown) or 'an empty list'}; known: {', '.join(there)}, null for all"
-            )
+        if unknown:
+            raise MarketError(f"env.market.symbols: {', '.join(unknown)}; known: {', '.join(there)}, null for all")
         bars = [
             to_bars(_bars_of_closes(table["Date"], table[symbol]), symbol, f"{path} ({symbol})", Reading(splits="keep"))
             for symbol in self.symbols or there

@@ -1,0 +1,53 @@
+"""Times of day that stand in a column of their own, beside the day."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from moe_trader.env import MarketError
+from moe_trader.env.columns import cell
+
+_CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?|\d{1,6}(\.0)?"
+
+
+def is_time_of_day(column: pd.Series) -> bool:
+    """Whether a column holds times without a day, judged by its first cell."""
+    known = column.dropna()
+    return len(known) > 0 and re.fullmatch(_CLOCK, str(known.iloc[0]).strip()) is not None
+
+
+def join_day(day: pd.Series, time: pd.Series, source: str, date_format: str | None) -> pd.Series:
+    """Return stamps as text from a day and a time of day, with a space between.
+
+    A time without colons is ``HH``, ``HHMM`` or ``HHMMSS``, as its longest cell says: spreadsheets drop zeros in front.
+    It gets its colons, unless a format says how the user writes it.
+
+    :raises MarketError: digits that are no such time
+    """
+    clock = time.astype(str).str.strip().str.removesuffix(".0")
+    bare = clock.str.fullmatch(r"\d{1,6}")
+    if bare.any():
+        digits = clock[bare]
+        width = 2 * (int(digits.str.len().max() + 1) // 2)
+        digits = digits.str.zfill(width)
+        _check(digits, width, source, time)
+        if date_format is None:
+            digits = digits.str.ljust(4, "0").str.replace(r"(\d\d)(?=\d)", r"\1:", regex=True)
+        clock = clock.where(~bare, digits.reindex(clock.index))
+    return (day.astype(str).str.strip() + " " + clock).rename(f"{day.name} + {time.name}")
+
+
+def _check(digits: pd.Series, width: int, source: str, time: pd.Series) -> None:
+    bad = np.zeros(len(digits), dtype=bool)
+    for at, limit in ((0, 23), (2, 59), (4, 59)):
+        if at < width:
+            bad |= digits.str[at : at + 2].astype(int).to_numpy() > limit
+    if bad.any():
+        row = digits.index[bad.argmax()]
+        raise MarketError(
+            f"{source}: row {row}, column {time.name!r}: {cell(time.loc[[row]], 0)} is no time of day as "
+            f"{'HHMMSS'[:width]}, as the longest cell of the column is; write 09:30, or all six digits of 093000"
+        )

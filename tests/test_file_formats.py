@@ -1,0 +1,123 @@
+"""Files of other formats than the option reads, and tables as other libraries write them."""
+
+import pandas as pd
+import pytest
+from price_files import HEADER, ROWS
+
+from moe_trader.env import MarketError
+
+LINES = "\n".join([HEADER, *ROWS])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", LINES.encode("utf-16"), r"this is UTF-16 text: save it as UTF-8$"),
+        ("x.csv", f"{LINES},é".encode("latin-1"), r"cannot be read as csv \(its text is no UTF-8, but perhaps Latin-1"),
+        ("x.xlsx", b"PK\x03\x04rest", r"this is an Excel workbook, or .*: save the sheet as csv$"),
+        ("x.xls", b"\xd0\xcf\x11\xe0\xa1\xb1", r"this is an Excel workbook: save the sheet as csv$"),
+        ("x.parquet", b"PAR1rest", r"this is a Parquet file: read it with env=parquet$"),
+        ("x.csv.zst", b"\x28\xb5\x2f\xfd", r"cannot be read as csv \(.*zstandard"),
+        ("x.csv.tar", LINES.encode(), r"cannot be read as csv \("),
+    ],
+)  # fmt: skip
+def test_what_is_no_csv_says_what_it_is(name, content, message, load, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    if name.endswith(".zst"):
+        message = message if not _has_zstandard() else "cannot be read as csv"
+    with pytest.raises(MarketError, match=message) as error:
+        load(tmp_path / name)
+    assert str(error.value).startswith(f"{tmp_path / name}: ")
+
+
+def _has_zstandard():
+    try:
+        import zstandard  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def test_csv_given_as_parquet_says_which_option_reads_it(write, load):
+    with pytest.raises(MarketError, match=r"cannot be read as Parquet \(.*\); env=csv reads csv files$"):
+        load(write("x.csv", HEADER, *ROWS), env="parquet")
+
+
+def test_a_path_that_no_file_system_takes(load, tmp_path):
+    for name in ("A" * 300, "A" * 300 + "*"):
+        for env in ("csv", "parquet"):
+            with pytest.raises(
+                MarketError, match=r"A{300}\*?: (cannot be read as \w+ \(.*File name too long|no file match)"
+            ):
+                load(tmp_path / name, env=env)
+
+
+def test_names_keep_their_dots(write, load, tmp_path):
+    for name in ("BRK.A.csv", "BRK.B.csv", "BTC.txt"):
+        write(name, HEADER, *ROWS)
+    pd.read_csv(tmp_path / "BRK.A.csv").to_csv(tmp_path / "BF.B.CSV.gz", index=False)
+    market = load(f"[{tmp_path}/BRK.A.csv,{tmp_path}/BRK.B.csv,{tmp_path}/BTC.txt,{tmp_path}/BF.B.CSV.gz]")
+    assert [one.symbol for one in market.instruments] == ["BRK.A", "BRK.B", "BTC", "BF.B"]
+
+
+def test_the_home_folder_may_be_a_tilde(write, load, tmp_path, monkeypatch):
+    write("x.csv", HEADER, *ROWS)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load("'~/x.csv'").name == "x"
+    assert load("'~/*.csv'").name == "x"
+
+
+# Parquet as other libraries write it
+
+
+def frame():
+    return pd.DataFrame({"Close": [10.0, 11.0, 12.0]}, index=pd.bdate_range("2018-12-27", periods=3, name="Date"))
+
+
+def test_stamps_in_the_index_and_in_a_column_of_its_name(load, tmp_path):
+    frame().assign(Date=frame().index).to_parquet(tmp_path / "x.parquet")
+    assert load(tmp_path / "x.parquet", env="parquet").instruments[0].close.tolist() == [10, 11, 12]
+    frame().assign(Date="2018-12-27").to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(
+        MarketError, match=r"x\.parquet: the index and a column are both called 'Date', and differ; rename one$"
+    ):
+        load(tmp_path / "x.parquet", env="parquet")
+
+
+@pytest.mark.parametrize("tickers_first", [False, True])
+def test_headings_of_two_rows_as_yfinance_has_them(tickers_first, load, tmp_path):
+    def save(**tables):
+        names = ["Ticker", "Price"]
+        both = pd.concat(tables, axis=1, names=names)
+        (both if tickers_first else both.swaplevel(axis=1)).to_parquet(tmp_path / "x.parquet")
+
+    save(AAPL=frame())
+    (one,) = load(tmp_path / "x.parquet", env="parquet").instruments
+    assert (one.symbol, one.close.tolist()) == ("x", [10, 11, 12])
+    assert str(one.time[0])[:10] == "2018-12-27"
+    save(AAPL=frame(), KO=frame().iloc[1:] * 2)
+    market = load(tmp_path / "x.parquet", env="parquet")
+    assert [one.symbol for one in market.instruments] == ["AAPL", "KO"]
+    assert [one.close.tolist() for one in market.instruments] == [[10, 11, 12], [22, 24]]
+    assert market.repaired == (0, 0)
+    bad = frame()
+    bad.loc["2018-12-31", "Close"] = -1
+    save(AAPL=frame(), KO=bad)
+    with pytest.raises(MarketError, match=r"x\.parquet \(KO\): row 3: close is -1"):
+        load(tmp_path / "x.parquet", env="parquet")
+
+
+def test_headings_of_several_rows_that_nobody_knows(load, tmp_path):
+    table = frame()
+    table.columns = pd.MultiIndex.from_tuples([("last", "X")])
+    table.to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(
+        MarketError, match=r"headings of several rows \(\('last', 'X'\)\); give one row of them, and a symbo"
+    ):
+        load(tmp_path / "x.parquet", env="parquet")
+
+
+def test_a_heading_that_stands_twice_is_refused(write, load):
+    path = write("x.csv", "Date,Close,Open,High,Low,Close", "2018-12-27,1,1,1,1,2")
+    with pytest.raises(MarketError, match=r"x\.csv: columns 'Close' and 'Close' cannot be told apart; rename one$"):
+        load(path)

@@ -1,0 +1,178 @@
+"""Stamps of price files: times of day, time zones, days that must not move, unix stamps and slips of the pen."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from price_files import HEADER, ROWS
+
+from moe_trader.env import MarketError
+
+BAR = "10,12,9,11"
+
+
+def stamps(market, length=16):
+    return [str(stamp)[:length] for stamp in market.instruments[0].time]
+
+
+# A day and a time of day
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (["0930", "0931"], ["2018-12-27T09:30", "2018-12-27T09:31"]),
+        (["0", "100", "2300"], ["2018-12-27T00:00", "2018-12-27T01:00", "2018-12-27T23:00"]),
+        (["930", "1015"], ["2018-12-27T09:30", "2018-12-27T10:15"]),
+        (["0", "1", "23"], ["2018-12-27T00:00", "2018-12-27T01:00", "2018-12-27T23:00"]),
+        (["09", "10"], ["2018-12-27T09:00", "2018-12-27T10:00"]),
+        (["93000", "101500"], ["2018-12-27T09:30", "2018-12-27T10:15"]),
+        (["000000", "000100"], ["2018-12-27T00:00", "2018-12-27T00:01"]),
+        (["0.0", "100.0"], ["2018-12-27T00:00", "2018-12-27T01:00"]),
+        (["9:30", "10:00"], ["2018-12-27T09:30", "2018-12-27T10:00"]),
+        (["09:30", "09:31"], ["2018-12-27T09:30", "2018-12-27T09:31"]),
+    ],
+)
+def test_times_without_colons_are_as_long_as_the_longest(times, expected, write, load):
+    for day in ("2018-12-27", "20181227", "2018.12.27"):
+        path = write("prices.csv", "Date,Time,Open,High,Low,Close", *(f"{day},{time},{BAR}" for time in times))
+        assert stamps(load(path)) == expected
+
+
+def test_times_of_a_parquet_file_may_be_whole_numbers(load, tmp_path):
+    table = pd.DataFrame({"Date": [20181227, 20181227], "Time": [930, 1000], "Close": [11.0, 12.0]})
+    table.to_parquet(tmp_path / "prices.parquet")
+    assert stamps(load(tmp_path / "prices.parquet", env="parquet")) == ["2018-12-27T09:30", "2018-12-27T10:00"]
+
+
+@pytest.mark.parametrize(
+    ("times", "shown", "width"),
+    [(["0", "45"], "45", "HH"), (["0", "5900"], "5900", "HHMM"), (["1", "960"], "960", "HHMM")],
+)
+def test_digits_that_are_no_time_are_refused(times, shown, width, write, load):
+    path = write("prices.csv", "Date,Time,Open,High,Low,Close", *(f"2018-12-27,{time},{BAR}" for time in times))
+    with pytest.raises(
+        MarketError, match=rf"row 3, column 'Time': '{shown}' is no time of day as {width}, .*; write 09:30, or all six"
+    ):
+        load(path)
+
+
+def test_a_format_speaks_of_day_and_time_with_a_space_between(write, load):
+    lines = ("Date,Time,Open,High,Low,Close", f"27/12/2018,09:30,{BAR}", f"02/01/2019,09:31,{BAR}")
+    path = write("prices.csv", *lines)
+    expected = ["2018-12-27T09:30", "2019-01-02T09:31"]
+    assert stamps(load(path, "env.market.date_format='%d/%m/%Y %H:%M'")) == expected
+    with pytest.raises(MarketError, match=r"'27/12/2018 09:30' is no date; expected the format '%d/%m/%Y'$"):
+        load(path, "env.market.date_format='%d/%m/%Y'")
+    with pytest.raises(
+        MarketError, match=r"expected ISO 8601 .*date_format \('%d/%m/%Y', or with a time '%d/%m/%Y %H:%M'"
+    ):
+        load(path)
+    bare = write("bare.csv", *(line.replace(":", "") for line in lines))
+    assert stamps(load(bare, "env.market.date_format='%d/%m/%Y %H%M'")) == expected
+
+
+def test_digits_without_any_separator(write, load):
+    rows = [f"{stamp},{BAR}" for stamp in ("201812270930", "201812271000")]
+    assert stamps(load(write("prices.csv", "time,open,high,low,close", *rows))) == [
+        "2018-12-27T09:30",
+        "2018-12-27T10:00",
+    ]
+
+    slip = write("slip.csv", "time,open,high,low,close", *rows, f"201812271060,{BAR}")
+    with pytest.raises(MarketError, match=r"row 4, column 'time': '201812271060' is no date; expected the format"):
+        load(slip)
+
+
+# Time zones
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York", "UTC"])
+def test_whole_days_stay_the_days_they_are_where_they_are_traded(zone, write, load, tmp_path):
+    index = pd.date_range("2018-03-08", periods=5, tz=zone, name="Date")
+    table = pd.DataFrame({"Close": np.linspace(10, 11, 5)}, index=index)
+    table.to_parquet(tmp_path / "prices.parquet")
+    table.to_csv(tmp_path / "prices.csv")
+    expected = [f"2018-03-{day:02}T00:00" for day in range(8, 13)]
+    assert stamps(load(tmp_path / "prices.parquet", env="parquet")) == expected
+    assert stamps(load(tmp_path / "prices.csv")) == expected
+    later = table.set_axis(index + pd.Timedelta(hours=16))
+    later.to_parquet(tmp_path / "later.parquet")
+    utc = [str(stamp)[:16] for stamp in later.index.tz_convert("UTC").tz_localize(None).to_numpy()]
+    assert stamps(load(tmp_path / "later.parquet", env="parquet")) == utc
+
+
+def test_files_with_and_without_a_zone_are_no_one_market(write, load, tmp_path):
+    plain = write("plain.csv", HEADER, *(row.replace(",", " 16:00,", 1) for row in ROWS))
+    aware = write("aware.csv", HEADER, *(row.replace(",", "T16:00-05:00,", 1) for row in ROWS))
+    dates = write("dates.csv", HEADER, *ROWS)
+    for other in (plain, dates):
+        with pytest.raises(
+            MarketError,
+            match=r"^env\.path: the stamps of aware are in UTC .*, those of \w+ name no time zone; give all of",
+        ):
+            load(f"[{aware},{other}]")
+    zulu = write("zulu.csv", HEADER, *(row.replace(",", " UTC,", 1) for row in ROWS))
+    assert len(load(f"[{zulu},{dates}]").instruments) == 2
+    days = write("days.csv", HEADER, *(row.replace(",", "T00:00+05:30,", 1) for row in ROWS))
+    assert len(load(f"[{days},{dates}]").instruments) == 2, "days are days"
+
+
+# Unix stamps
+
+
+def test_unix_stamps_before_1973_are_known_by_their_neighbours(write, load):
+    days = pd.bdate_range("1965-01-04", "1980-01-04")
+    for unit in ("s", "ms", "us"):
+        numbers = days.as_unit(unit).asi8
+        path = write("prices.csv", "time,close", *(f"{number},10" for number in numbers))
+        assert stamps(load(path), 10) == [str(day)[:10] for day in days]
+
+
+def test_unix_stamps_whose_unit_changes_along_the_file(write, load, warnings):
+    hours = pd.date_range("2024-12-31T22:00", periods=5, freq="h")
+    numbers = [*hours[:2].as_unit("ms").asi8, *hours[2:].as_unit("us").asi8]
+    for rows in (numbers, numbers[::-1]):
+        path = write("prices.csv", "time,close", *(f"{number},10" for number in rows))
+        assert stamps(load(path)) == [str(hour)[:16].replace(" ", "T") for hour in hours]
+        assert "column 'time': the unit of its unix stamps changes" in warnings()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [
+        ([1545868800, 1545955200000, 1545955300000, 1545868900000], "'1545868800'"),
+        ([-1e15, 1545868800, 1545955200], "'-1000000000000000.0'"),
+        ([5, 1545868800, 1545955200], "'5'"),
+    ],
+)
+def test_a_stranger_among_unix_stamps_is_refused(numbers, shown, write, load):
+    with pytest.raises(
+        MarketError, match=rf"row 2, column 'time': {shown} is no unix stamp in \w+, as most others are"
+    ):
+        load(write("prices.csv", "time,close", *(f"{number},10" for number in numbers)))
+
+
+def test_of_two_unix_stamps_the_one_at_the_close_is_taken(write, load):
+    header = "Open time,Open,High,Low,Close,Volume,Close time"
+    rows = ("1545868800000,10,12,9,11,1,1545872399999", "1545872400000,10,12,9,11,1,1545875999999")
+    assert stamps(load(write("prices.csv", header, *rows)), 19) == ["2018-12-27T00:59:59", "2018-12-27T01:59:59"]
+
+
+# Slips
+
+
+@pytest.mark.parametrize("slip", ["2218-01-01", "9999-12-31"])
+def test_a_stamp_in_the_future_is_told(slip, write, load, warnings):
+    load(write("prices.csv", HEADER, *ROWS, f"{slip},{BAR},1"))
+    assert f"prices.csv: 1 stamps lie in the future (first: row 5, {slip}T00:00" in warnings()
+
+
+def test_clocks_that_are_set_back_are_told_from_rows_in_no_order(write, load):
+    back = (f"2018-10-28 {clock},10,12,9,11,1" for clock in ("01:30", "02:59", "02:00"))
+    with pytest.raises(
+        MarketError, match=r"rows 3 and 4: .* is followed by .*; where clocks are set back an hour comes twi"
+    ):
+        load(write("prices.csv", HEADER, *back))
+    twice = (f"2018-10-28T0{hour}:00Z,10,12,9,11,1" for hour in (1, 2, 2))
+    with pytest.raises(MarketError, match=r"stamps must be unique and in order$"):
+        load(write("prices.csv", HEADER, *twice))
