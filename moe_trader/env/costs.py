@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from moe_trader.option import option
-
-NonNegative = Annotated[float, Field(ge=0)]
 
 
 class CostRates(NamedTuple):
@@ -78,7 +76,7 @@ class Proportional(Cost):
     :param bp: basis points
     """
 
-    bp: NonNegative
+    bp: NonNegativeFloat
 
     def rates(self) -> CostRates:
         """Return the rate per unit of currency."""
@@ -92,7 +90,7 @@ class HalfSpread(Cost):
     :param bp: basis points of the price
     """
 
-    bp: NonNegative
+    bp: NonNegativeFloat
 
     def rates(self) -> CostRates:
         """Return the rate per unit of currency."""
@@ -107,8 +105,8 @@ class FixedPerOrder(Cost):
     :param exit: of an order that closes or reduces one
     """
 
-    entry: NonNegative
-    exit: NonNegative
+    entry: NonNegativeFloat
+    exit: NonNegativeFloat
 
     def rates(self) -> CostRates:
         """Return the fees."""
@@ -122,7 +120,7 @@ class VolatilitySlippage(Cost):
     :param fraction: of one bar's volatility (exponential, span 20, known at the decision)
     """
 
-    fraction: NonNegative
+    fraction: NonNegativeFloat
 
     def rates(self) -> CostRates:
         """Return the fraction."""
@@ -140,7 +138,7 @@ class SquareRootImpact(Cost):
     :param volume_cap: largest share of a bar's volume that one order may take
     """
 
-    coefficient: NonNegative
+    coefficient: NonNegativeFloat
     volume_cap: PositiveFloat
 
     def rates(self) -> CostRates:
@@ -155,7 +153,7 @@ class Borrow(Cost):
     :param annual: fraction per year of 365.25 days
     """
 
-    annual: NonNegative
+    annual: NonNegativeFloat
 
     def rates(self) -> CostRates:
         """Return the rate."""
@@ -170,8 +168,8 @@ class CashInterest(Cost):
     :param debit_annual: fraction per year on negative cash
     """
 
-    credit_annual: NonNegative
-    debit_annual: NonNegative
+    credit_annual: NonNegativeFloat
+    debit_annual: NonNegativeFloat
 
     def rates(self) -> CostRates:
         """Return the rates."""

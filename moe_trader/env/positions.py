@@ -7,12 +7,10 @@ from typing import Annotated
 
 import numpy as np
 from gymnasium import spaces
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from moe_trader.env import Floats, Positions
 from moe_trader.option import option
-
-NonNegative = Annotated[float, Field(ge=0)]
 
 
 @option
@@ -24,7 +22,7 @@ class Discrete(Positions):
     """
 
     fractions: Annotated[list[float], Field(min_length=2)]
-    minimum_trade: NonNegative
+    minimum_trade: NonNegativeFloat
 
     def __post_init__(self) -> None:
         if len(set(self.fractions)) < len(self.fractions) or 0.0 not in self.fractions:
@@ -57,7 +55,7 @@ class Continuous(Positions):
 
     low: Annotated[float, Field(le=0)]
     high: PositiveFloat
-    minimum_trade: NonNegative
+    minimum_trade: NonNegativeFloat
 
     def action_space(self) -> spaces.Box:
         """Return ``Box(-1, 1, (1,))``, the range that SB3's Gaussian policies expect."""
@@ -86,7 +84,7 @@ class Orders(Positions):
 
     size: PositiveFloat
     allow_short: bool
-    penalty: NonNegative
+    penalty: NonNegativeFloat
 
     minimum_trade = 0.0
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from moe_trader.env import Reward
 from moe_trader.env.ledger import DIFFERENTIAL_SHARPE, DRAWDOWN, LOG_RETURN, TURNOVER
 from moe_trader.option import option
-
-NonNegative = Annotated[float, Field(ge=0)]
 
 
 @option
@@ -49,7 +47,7 @@ class DrawdownPenalised(Reward):
     :param weight: 0 is the log return
     """
 
-    weight: NonNegative
+    weight: NonNegativeFloat
 
     def kernel(self) -> tuple[int, float]:
         """Return the kernel's name for it, and the weight."""
@@ -63,7 +61,7 @@ class TurnoverPenalised(Reward):
     :param weight: in units of log return per unit of turnover
     """
 
-    weight: NonNegative
+    weight: NonNegativeFloat
 
     def kernel(self) -> tuple[int, float]:
         """Return the kernel's name for it, and the weight."""
