@@ -210,6 +210,76 @@ def test_a_volume_cap_fills_in_parts():
     assert none[0][1]["units"] == 0.0
 
 
+def capped(share=0.1):
+    return SquareRootImpact(coefficient=0.0, volume_cap=share)
+
+
+@pytest.mark.parametrize(("opens", "closes", "side"), [(BUY_LONG, CLOSE_LONG, 1), (SELL_SHORT, CLOSE_SHORT, -1)])
+def test_an_order_filled_in_part_goes_on_when_repeated_and_is_kept_by_hold(opens, closes, side):
+    """20 units are wanted, 8 a bar can be had."""
+    orders = Orders(size=1.0, allow_short=True, penalty=0.01)
+    env = account([50.0] * 12, orders, [capped(0.08)], volume=100.0)
+    actions = [opens, HOLD, opens, opens, opens, HOLD, closes, HOLD, closes, closes]
+    done = steps(env, actions)
+    units = [8, 8, 16, 20, 20, 20, 12, 12, 4, 0]
+    assert [side * info["units"] for _, info in done] == pytest.approx(units)
+    assert [info["traded"] > 0 for _, info in done] == [True, False, True, True, False, False, True, False, True, True]
+    assert [reward for reward, _ in done] == [0.0] * 4 + [-0.01] + [0.0] * 5, "only the fifth is senseless"
+
+
+def test_hold_trades_nothing_whatever_the_price_does():
+    orders = Orders(size=1.0, allow_short=True, penalty=0.01)
+    env = account([50.0, 50.0, 80.0, 20.0, 90.0], orders, [capped()], volume=100.0)
+    done = steps(env, [BUY_LONG, HOLD, HOLD, HOLD])
+    assert [info["units"] for _, info in done] == [10.0] * 4
+    assert [info["traded"] for _, info in done[1:]] == [0.0] * 3
+
+
+def test_fees_follow_what_is_traded_when_a_reversal_is_filled_in_parts():
+    """+20 units to -20, 15 a bar: 20 -> 5 is an exit, 5 -> -10 both, -10 -> -20 an entry."""
+    costs = [capped(0.15), FixedPerOrder(entry=2.0, exit=3.0)]
+    done = steps(account([50.0] * 9, costs=costs, volume=100.0), [LONG, LONG, LONG, SHORT, SHORT, SHORT, SHORT])
+    assert [info["cost"] for _, info in done] == [2.0, 2.0, 0.0, 3.0, 5.0, 2.0, 0.0]
+
+
+def test_a_higher_target_that_sells_is_an_exit():
+    """Half in, the price quadruples: 80 % of equity is held, and the order for 75 % sells."""
+    positions = Discrete(fractions=[0.0, 0.5, 0.75], minimum_trade=0.0)
+    done = steps(account([50.0, 50.0, 200.0, 200.0], positions, [FixedPerOrder(entry=2.0, exit=3.0)]), [1, 1, 2])
+    assert [info["cost"] for _, info in done] == [2.0, 0.0, 3.0]
+
+
+def test_an_order_that_finds_its_target_reached_by_drift_pays_no_fee():
+    """Half short, the price rises by half: all of the equity is short, up to rounding."""
+    positions = Discrete(fractions=[-1.0, -0.5, 0.0], minimum_trade=0.0)
+    costs = [FixedPerOrder(entry=2.0, exit=3.0)]
+    done = steps(account([50.0, 50.0, 75.0, 75.0], positions, costs), [1, 1, 0])
+    assert done[1][1]["exposure"] == pytest.approx(-1.0, rel=1e-12)
+    assert [info["cost"] for _, info in done] == [2.0, 0.0, 0.0]
+
+
+def test_a_cap_that_the_costs_of_an_order_leave_room_for_is_not_in_its_way():
+    """990 can be bought; 1,000 is ordered, and after 5 % of what is traded there is need of no more than 950.5."""
+    done = steps(account([50.0] * 4, costs=[Proportional(bp=500.0), capped(0.99)], volume=20.0), [LONG, LONG])
+    assert done[0][1]["exposure"] == pytest.approx(1.0)
+    assert done[1][1]["traded"] == 0.0
+
+
+def test_what_a_cap_left_is_traded_if_it_is_a_minimum_trade():
+    positions = Discrete(fractions=[0.0, 1.0], minimum_trade=0.3)
+    done = steps(account([50.0] * 6, positions, [capped(0.09)], volume=100.0), [1] * 4)
+    assert [info["units"] for _, info in done] == pytest.approx([9.0, 18.0, 18.0, 18.0])
+
+
+@pytest.mark.parametrize("step", [0.1, 0.05])
+def test_a_change_of_exactly_the_minimum_trade_is_traded(step):
+    """0.3 - 0.2 is 0.09999999999999998."""
+    fractions = [round(step * k, 2) for k in range(11)]
+    positions = Discrete(fractions=fractions, minimum_trade=step)
+    done = steps(account([50.0] * 13, positions), range(1, 11))
+    assert [info["traded"] for _, info in done] == pytest.approx([step] * 10)
+
+
 def test_impact_without_volume_is_refused(make_settings):
     settings = make_settings("env/costs=retail_stock")
     with pytest.raises(MarketError, match=r"synthetic has no volume, which market impact in env\.costs needs"):

@@ -138,7 +138,8 @@ class Feature(ABC):
 class Positions(ABC):
     """What an action means: an option of ``conf/env/positions``.
 
-    ``minimum_trade`` is the smallest change of the target, as a fraction of equity, that is traded.
+    ``minimum_trade`` is the smallest change of the target, as a fraction of equity, that is traded: the change from
+    what the last fill reached, which is less than it was to be where a volume cap cut it short.
     """
 
     minimum_trade: float
@@ -152,7 +153,7 @@ class Positions(ABC):
         """Return each lane's target position (a fraction of equity) and what its reward is docked, ``(n_lanes,)``.
 
         :param actions: shape ``(n_lanes, *action_space.shape)``
-        :param held: the target each lane holds now
+        :param held: the target that each lane's last fill reached; returning it orders nothing
         """
 
 

@@ -16,8 +16,8 @@ class CostRates(NamedTuple):
     """Costs in the units of the kernel.
 
     :param rate: fraction of the amount traded
-    :param entry: currency for an order that opens or enlarges a position
-    :param exit: currency for an order that closes or reduces one
+    :param entry: currency for a fill that opens or enlarges a position
+    :param exit: currency for a fill that closes or reduces one
     :param slippage: fraction of the amount traded, times a bar's volatility
     :param impact: the same, times the root of the share of the bar's volume
     :param volume_cap: largest share of a bar's volume that is traded
@@ -99,10 +99,10 @@ class HalfSpread(Cost):
 
 @option
 class FixedPerOrder(Cost):
-    """A fee for each order, whatever its size; a reversal is an exit and an entry.
+    """A fee for each fill, whatever its size; one that reverses the position is an exit and an entry.
 
-    :param entry: of an order that opens or enlarges a position, in currency
-    :param exit: of an order that closes or reduces one
+    :param entry: of a fill that opens or enlarges a position, in currency
+    :param exit: of a fill that closes or reduces one
     """
 
     entry: NonNegativeFloat

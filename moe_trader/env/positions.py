@@ -75,7 +75,8 @@ class Orders(Positions):
     """Five orders: BUY_LONG, SELL_SHORT, CLOSE_LONG, CLOSE_SHORT, HOLD (actions 0 to 4).
 
     A position must be closed before the opposite one is opened. An order that makes no sense for the position held
-    (closing what is not there, opening what is) holds, and costs a penalty of the reward.
+    (closing what is not there, opening what is) holds, and costs a penalty of the reward. Where a volume cap filled an
+    order in part, the same order again goes on with it, and HOLD keeps the part.
 
     :param size: of an opened position, as a fraction of equity
     :param allow_short: whether SELL_SHORT is a sensible order at all
@@ -93,15 +94,15 @@ class Orders(Positions):
         return spaces.Discrete(5)
 
     def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
-        """Look the order up in what it does when short, flat and long."""
+        """Look the order up in what it does when short, flat and long; what is held already is not ordered again."""
         table = self._table[actions, np.sign(held).astype(np.int64) + 1]
-        senseless = np.isnan(table)
-        return np.where(senseless, held, table), np.where(senseless, self.penalty, 0.0)
+        orders = (table != held) & ~np.isnan(table)
+        senseless = ~orders & (actions != HOLD)
+        return np.where(orders, table, held), np.where(senseless, self.penalty, 0.0)
 
     @cached_property
     def _table(self) -> Floats:
-        """Return the target of each order when short, flat and long; NaN where it makes no sense."""
+        """Return the target of each order when short, flat and long; NaN where it orders nothing."""
         no, size = np.nan, self.size
         short = -size if self.allow_short else no
-        held = np.array([-size, 0.0, size])
-        return np.array([[no, size, no], [no, short, no], [no, no, 0.0], [0.0, no, no], held])
+        return np.array([[no, size, size], [short, short, no], [no, no, 0.0], [0.0, no, no], [no, no, no]])
