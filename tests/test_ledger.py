@@ -56,6 +56,7 @@ def account(close, opening=None, fill="next_close", years=None, equity=1000.0, *
     rules = Rules(
         positions=Discrete(fractions=list(POSITIONS), minimum_trade=0.0),
         reward=LogReturn().kernel(),
+        bar_variance=0.0,
         fill=FILLS.index(fill),
         window=1,
         clip=5.0,

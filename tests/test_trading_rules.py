@@ -25,6 +25,7 @@ from moe_trader.env.rewards import DifferentialSharpe, DrawdownPenalised, LogRet
 from moe_trader.env.task import PreparedTask
 from moe_trader.env.trading_env import TradingEnv
 
+VARIANCE = 0.01  # of a training bar's log return
 PLAIN = Discrete(fractions=[-1.0, 0.0, 1.0, 2.0], minimum_trade=0.0)
 SHORT, FLAT, LONG, DOUBLE = range(4)
 
@@ -64,6 +65,7 @@ def account(
         positions=positions,
         fill=FILLS.index(fill),
         reward=(reward or LogReturn()).kernel(),
+        bar_variance=VARIANCE,
         window=1,
         clip=5.0,
         costs=total(costs),
@@ -321,7 +323,7 @@ def test_the_differential_sharpe_ratio_is_the_slope_of_the_exponential_ratio():
     """D_t = dS_t / d eta at eta = 0 of the ratio that takes in this return (Moody and Saffell 1998)."""
     eta = 0.05
     done = steps(account(PATH, reward=DifferentialSharpe(eta=eta), fill="this_close"), [LONG] * 6)
-    first = second = 0.0
+    first, second = 0.0, VARIANCE
     for reward, info in done:
         log_return, step = info["log_return"], 1e-6
 
@@ -329,12 +331,32 @@ def test_the_differential_sharpe_ratio_is_the_slope_of_the_exponential_ratio():
             a, b = first + rate * (r - first), second + rate * (r * r - second)
             return a / math.sqrt(b - a * a)
 
-        if second - first * first > 1e-12:
-            assert reward == pytest.approx((ratio(step) - ratio(-step)) / (2 * step), rel=1e-5)
-        else:
-            assert reward == 0.0
+        assert reward == pytest.approx((ratio(step) - ratio(-step)) / (2 * step), rel=1e-5)
         first += eta * (log_return - first)
         second += eta * (log_return**2 - second)
+
+
+def drawn_rewards(make_settings, *overrides):
+    """Rewards of random play on NASDAQ, 64 lanes of 600 bars."""
+    env = make_settings("env/reward=differential_sharpe", *overrides, small=False).env.prepare().vec_env("train", 64, 0)
+    env.reset()
+    rng = np.random.default_rng(0)
+    return np.array([env.step(rng.integers(3, size=64))[1] for _ in range(600)])
+
+
+@pytest.mark.parametrize("eta", [0.001, 0.01, 0.2])
+def test_the_differential_sharpe_ratio_of_random_play_stays_bounded(eta, make_settings):
+    rewards = drawn_rewards(make_settings, f"env.reward.eta={eta}")
+    assert 0.1 < rewards.std() < 3.0
+    assert np.abs(rewards).max() < 100
+
+
+def test_the_differential_sharpe_ratio_stays_bounded_after_an_account_was_flat_for_long():
+    close = np.concatenate([np.full(2000, 50.0), [50.0, 60.0, 55.0]])
+    env = account(close, reward=DifferentialSharpe(eta=0.05), fill="this_close")
+    rewards = [reward for reward, _ in steps(env, [FLAT] * 2000 + [LONG] * 2)]
+    assert set(rewards[:2000]) == {0.0}
+    assert np.abs(rewards[2000:]).max() < 100
 
 
 def test_a_reward_without_a_unit_is_not_scaled(make_settings):

@@ -30,6 +30,9 @@ THIS_CLOSE, NEXT_OPEN, NEXT_CLOSE = range(3)
 LOG_RETURN, DIFFERENTIAL_SHARPE, DRAWDOWN, TURNOVER = range(4)
 
 RUIN = 1e-6  # of the initial equity: a lane at or below it is bankrupt and ends, which keeps log rewards finite
+LEAST_SPREAD = (
+    0.01  # of a bar's variance: an account flat for long has none of its own, and any return would be endless
+)
 ROUNDING = 1e-9  # of equity: a change of the target or a trade that differs by less does not differ
 
 
@@ -56,12 +59,13 @@ class Terms(NamedTuple):
     minimum_trade: float
     reward: int
     reward_setting: float
+    bar_variance: float
 
 
 # The kernel takes prices as one array (n_bars, 5) and terms with costs as one vector: unpacking named tuples at every
 # call would cost more than stepping 64 lanes. These are their columns.
 OPEN, CLOSE, YEARS, VOLATILITY, VOLUME = range(len(Prices._fields))
-FILL, RUIN_LEVEL, MINIMUM_TRADE, REWARD, REWARD_SETTING = range(len(Terms._fields))
+FILL, RUIN_LEVEL, MINIMUM_TRADE, REWARD, REWARD_SETTING, BAR_VARIANCE = range(len(Terms._fields))
 RATE, ENTRY, EXIT, SLIPPAGE, IMPACT, VOLUME_CAP, BORROW, CREDIT, DEBIT = range(
     len(Terms._fields), len(Terms._fields) + len(CostRates._fields)
 )
@@ -78,12 +82,14 @@ def pack_prices(prices: Prices) -> Floats:
 
 
 @njit(cache=True)
-def open_ledger(row: Floats, equity: float, price: float) -> None:
+def open_ledger(row: Floats, equity: float, price: float, terms: Floats) -> None:
     """Start a lane with cash alone."""
     row[:] = 0.0
     row[EQUITY] = equity
     row[ENTRY_EQUITY] = equity
     row[MARK] = price
+    if terms[REWARD] == DIFFERENTIAL_SHARPE:
+        row[MEMORY_B] = terms[BAR_VARIANCE]
 
 
 @njit(cache=True)
@@ -138,15 +144,16 @@ def _carry(row: Floats, years: float, terms: Floats) -> None:
 
 
 @njit(cache=True)
-def _shape(row: Floats, log_return: float, kind: float, setting: float) -> float:
+def _shape(row: Floats, log_return: float, terms: Floats) -> float:
     """Return the reward of a bar from its log return and what the lane remembers."""
+    kind, setting = terms[REWARD], terms[REWARD_SETTING]
     if kind == DIFFERENTIAL_SHARPE:
         first, second = row[MEMORY_A], row[MEMORY_B]
         up, up_square = log_return - first, log_return * log_return - second
-        spread = second - first * first
+        spread = max(second - first * first, LEAST_SPREAD * terms[BAR_VARIANCE])
         row[MEMORY_A] += setting * up
         row[MEMORY_B] += setting * up_square
-        if spread <= 1e-12:  # nothing has happened yet: there is no ratio to raise
+        if spread <= 0.0:  # a market that does not move: there is no ratio to raise
             return 0.0
         return (second * up - 0.5 * first * up_square) / spread**1.5
     if kind == DRAWDOWN:
@@ -197,7 +204,7 @@ def step_ledger(row: Floats, bar: int, target: float, prices: Floats, terms: Flo
         row[TARGET] = 0.0
         row[MARK] = prices[bar + 1, CLOSE]
     log_return = np.log(row[EQUITY] / before)
-    return _shape(row, log_return, terms[REWARD], terms[REWARD_SETTING]), log_return, bankrupt
+    return _shape(row, log_return, terms), log_return, bankrupt
 
 
 @njit(cache=True, nogil=True)

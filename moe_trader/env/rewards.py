@@ -24,7 +24,11 @@ class LogReturn(Reward):
 class DifferentialSharpe(Reward):
     """The differential Sharpe ratio: how much this bar's return raises an exponential Sharpe ratio.
 
-    Moody and Saffell, "Reinforcement learning for trading" (NIPS 1998), equation for D_t with adaptation rate eta.
+    Moody and Saffell, "Reinforcement learning for trading" (NIPS 1998), equation for D_t with adaptation rate eta:
+    (B dA - A dB / 2) / (B - A^2)^(3/2), where A and B are exponential means of the return and of its square. The paper
+    leaves open where they start. From zero, the first returns, divided by a variance that is hardly there, would be
+    rewards of a million; so A starts at 0 and B at the variance of a training bar, as if the account had held the
+    market before, and the variance B - A^2 counts as no less than a hundredth of that when the account stays flat.
 
     :param eta: adaptation rate; 1 / eta is about how many bars the ratio remembers
     """

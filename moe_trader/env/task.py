@@ -145,6 +145,7 @@ class PreparedTask:
             positions=task.positions,
             fill=FILLS.index(task.fill),
             reward=task.reward.kernel(),
+            bar_variance=self._bar_volatility**2,
             window=task.window,
             clip=task.clip,
             costs=total(task.costs.values()),
@@ -156,6 +157,12 @@ class PreparedTask:
     def feature_names(self) -> list[str]:
         """Columns of one feature row."""
         return [name for feature in self.task.features.values() for name in feature.columns()]
+
+    @cached_property
+    def _bar_volatility(self) -> float:
+        """Standard deviation of a bar's log return in the training split."""
+        closes = [np.log(self.tape.prices.close[part.first : part.last + 1]) for part in self._stretches["train"]]
+        return float(np.concatenate([np.diff(close) for close in closes]).std())
 
     def env(self, split: str) -> TradingEnv:
         """Return a single environment with random starts within ``split``."""
@@ -174,13 +181,11 @@ class PreparedTask:
         env = self.vec_env("train", n_envs, seed)
         if not (self.task.unit_rewards and self.task.reward.has_unit()):
             return env
-        closes = [np.log(self.tape.prices.close[part.first : part.last + 1]) for part in self._stretches["train"]]
-        volatility = float(np.concatenate([np.diff(close) for close in closes]).std())
-        if volatility == 0:
+        if self._bar_volatility == 0:
             raise MarketError(
                 f"{self.market.name}: the price never moves in the training split; there is nothing to learn"
             )
-        return UnitRewards(env, 1.0 / volatility)
+        return UnitRewards(env, 1.0 / self._bar_volatility)
 
     def walk(self, split: str, copies: int) -> Lanes:
         """Return lanes that walk every instrument of ``split`` from its first bar to its last, ``copies`` times over.
