@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from moe_trader.env import Feature, Floats, Instrument, Market
-from moe_trader.env.features import check_shape
+from moe_trader.env.features import computed
 from moe_trader.option import option
 
 _BARS = ("open", "high", "low", "close", "volume")
@@ -67,12 +67,12 @@ class LookAhead:
         each = -(-self.cuts // len(market.instruments))
         found: dict[str, Leak] = {}
         for one in market.instruments:
-            truth = {name: _computed(name, feature, one) for name, feature in features.items()}
+            truth = {name: computed(name, feature, one) for name, feature in features.items()}
             for cause, altered, known in self._altered(one, rng, each):
                 for name, feature in features.items():
                     if name in found:
                         continue
-                    changed = _changed(truth[name][:known], _computed(name, feature, altered)[:known])
+                    changed = _changed(truth[name][:known], computed(name, feature, altered)[:known])
                     if len(changed):
                         bar, column = changed[-1][0], changed[:, 1].min()
                         found[name] = Leak(name, feature.columns()[column], one.symbol, one.time[bar], cause)
@@ -106,16 +106,6 @@ def explain(leaks: list[Leak]) -> str:
         f"{listed}\nA row may use its own bar and earlier ones alone: look for centred windows, shift(-1), backward "
         "filling, and means, extremes or fits over the whole series"
     )
-
-
-def _computed(name: str, feature: Feature, altered: Instrument) -> Floats:
-    try:
-        found = np.asarray(feature.compute(altered), dtype=np.float64)
-    except Exception as error:
-        error.add_note(f"while computing env.features.{name} from {len(altered)} bars, for the look-ahead check")
-        raise
-    check_shape(name, feature, altered, found)
-    return found
 
 
 def _changed(before: Floats, after: Floats) -> np.ndarray:
