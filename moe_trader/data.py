@@ -41,7 +41,7 @@ def run(task: TradingTask, look_ahead: LookAhead, panels: int, directory: Path) 
         raise LookAheadError(explain(leaks))
     console().print(f"No feature looks ahead: no row changed when the bars after it did ({look_ahead.cuts} moments).\n")
 
-    prepared = task.prepare()
+    prepared = task.prepare(market=market)
     console().print(splits_view(prepared))
     console().print(regimes_view(prepared))
     drawn = draw(prepared, panels, directory / "market.png")

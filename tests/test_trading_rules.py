@@ -284,8 +284,37 @@ def test_a_change_of_exactly_the_minimum_trade_is_traded(step):
 
 def test_impact_without_volume_is_refused(make_settings):
     settings = make_settings("env/costs=retail_stock")
-    with pytest.raises(MarketError, match=r"synthetic has no volume, which market impact in env\.costs needs"):
+    with pytest.raises(
+        MarketError,
+        match=r"^synthetic has no volume in the train split of train_0, which market impact in env\.costs needs: "
+        r"nothing could be traded; use other costs, such as env/costs=two_bp$",
+    ):
         settings.env.prepare()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_split_needs_volume_and_a_little_is_worth_a_warning(split, make_settings, market_with_volume, caplog):
+    """Volume that begins after the training split, or ends before the test, is no volume there."""
+    task = make_settings("env/costs=retail_stock").env
+
+    def with_volume(share):
+        quiet = [
+            dataclasses.replace(one, volume=one.volume * (np.arange(len(one)) >= (1 - share) * len(one)))
+            if one.symbol == f"{split}_0"
+            else one
+            for one in market_with_volume.instruments
+        ]
+        return dataclasses.replace(market_with_volume, instruments=tuple(quiet))
+
+    with pytest.raises(MarketError, match=rf"synthetic has no volume in the {split} split of {split}_0, which market"):
+        PreparedTask(task, with_volume(0.0), None)
+    PreparedTask(task, with_volume(0.25), None)
+    assert (
+        f"of the bars in the {split} split of {split}_0 have volume; env.costs caps what is traded by it" in caplog.text
+    )
+    caplog.clear()
+    PreparedTask(task, market_with_volume, None)
+    assert not caplog.text
 
 
 def test_pieces_add_up_and_the_tightest_cap_holds():

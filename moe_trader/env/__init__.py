@@ -177,10 +177,13 @@ class Split(ABC):
 
     @abstractmethod
     def segments(self, market: Market, lookback: int = 1) -> dict[str, list[Segment]]:
-        """Return the segments of each of :data:`SPLITS`.
+        """Return the segments of each of :data:`SPLITS`, one for each instrument that belongs there.
+
+        One may be empty, or too short to decide in: that instrument is left out of the split
+        (:func:`~moe_trader.env.splits.playable`).
 
         :param lookback: bars that an observation uses, its own among them: what a purge must drop at least
-        :raises MarketError: when one of them would be empty
+        :raises MarketError: when a split cannot be made
         """
 
 

@@ -21,21 +21,20 @@ from moe_trader.env import (
     Positions,
     RegimeLabeller,
     Reward,
+    Segment,
     Split,
 )
 from moe_trader.env.costs import Cost, total
 from moe_trader.env.features import Scaler, check_columns, lookback, rows
-from moe_trader.env.features.series import log_returns
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
-from moe_trader.env.ledger import FILLS, Prices
+from moe_trader.env.ledger import FILLS
+from moe_trader.env.prices import check_volume, market_prices
+from moe_trader.env.splits import playable
 from moe_trader.env.trading_env import TradingEnv
 from moe_trader.option import describe, option
 
 if TYPE_CHECKING:
     from moe_trader.env.trading_vec_env import TradingVecEnv, UnitRewards
-
-
-VOLATILITY_SPAN = 20  # bars, of the volatility that slippage and impact are charged by
 
 
 @option
@@ -82,18 +81,16 @@ class TradingTask:
                     f"with env.gate_features=[{next(iter(self.features))}]"
                 )
 
-    def prepare(self, scaler: Scaler | None = None) -> PreparedTask:
+    def prepare(self, scaler: Scaler | None = None, market: Market | None = None) -> PreparedTask:
         """Load the market and compute everything that does not change while trading.
 
         :param scaler: of a saved agent; ``None``: fit one on the training split
+        :param market: what :attr:`market` loaded before; ``None``: load it
         :raises MarketError: when the data cannot be used
         """
-        market = self.market.load()
+        market = self.market.load() if market is None else market
         if self.fill == "next_open" and not market.opens_are_real:
             raise MarketError(f"{market.name} has no true opens: set env.fill=next_close")
-        rates = total(self.costs.values())
-        if (rates.impact > 0 or rates.volume_cap < np.inf) and not all(one.volume.any() for one in market.instruments):
-            raise MarketError(f"{market.name} has no volume, which market impact in env.costs needs")
         return PreparedTask(self, market, scaler)
 
 
@@ -128,19 +125,22 @@ class PreparedTask:
             raise MarketError(f"{market.name}: no instrument can be called 'all', as the tables call their means")
         lengths = [len(one) for one in market.instruments]
         self._offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int)
+        prices, costs = market_prices(market), total(task.costs.values())
         uses = lookback(task.features, task.window)
-        self._warmup = max(uses - 1, task.regimes.warmup())
         segments = task.split.segments(market, uses)
-        self.labels: Labels = task.regimes.label(market, segments["train"])
-        self._stretches = {split: [self._stretch(split, part) for part in segments[split]] for split in SPLITS}
-        self._instruments = {split: [part.instrument for part in segments[split]] for split in SPLITS}
+        self._observed = playable(market, segments, uses, task.regimes.warmup())
+        self._stretches = {split: [self._stretch(part) for part in self._observed[split]] for split in SPLITS}
+        check_volume(market, self._observed, costs)
+        trained = {part.instrument for part in self._observed["train"]}
+        train = [part for part in segments["train"] if part.instrument in trained]
+        self.labels: Labels = task.regimes.label(market, train)
         raw = np.concatenate([rows(task.features, one) for one in market.instruments])
         if scaler is None:
             seen = [raw[part.first : part.last + 1] for part in self._stretches["train"]]
             scaler = Scaler.fit(np.concatenate(seen))
         self.scaler = scaler
         self._times = np.concatenate([one.time for one in market.instruments])
-        self.tape = Tape(_prices(market), scaler.apply(raw, task.clip).astype(np.float32))
+        self.tape = Tape(prices, scaler.apply(raw, task.clip).astype(np.float32))
         self.rules = Rules(
             positions=task.positions,
             fill=FILLS.index(task.fill),
@@ -148,7 +148,7 @@ class PreparedTask:
             bar_variance=self._bar_volatility**2,
             window=task.window,
             clip=task.clip,
-            costs=total(task.costs.values()),
+            costs=costs,
             initial_equity=task.initial_equity,
             gate_columns=self._gate_columns(),
         )
@@ -199,8 +199,9 @@ class PreparedTask:
         """Return what each lane of :meth:`walk` goes through."""
         references = self.task.market.reference_targets(self.market, self.rules.costs.rate)
         found = []
-        for stretch, index in zip(self._stretches[split], self._instruments[split], strict=True):
-            one, rows = self.market.instruments[index], slice(*(stretch.first, stretch.last) - self._offsets[index])
+        for part in self._observed[split]:
+            index, rows = part.instrument, slice(part.start, part.stop - 1)
+            one = self.market.instruments[index]
             found.append(
                 Evaluated(
                     instrument=one.symbol,
@@ -238,17 +239,10 @@ class PreparedTask:
             "scaler": dataclasses.asdict(self.scaler),
         }
 
-    def _stretch(self, split: str, part: Any) -> Stretch:
-        """Place a segment on the tape: the first decision is at the bar before it, so that its first bar pays."""
+    def _stretch(self, part: Segment) -> Stretch:
+        """Place the bars that a split observes on the tape."""
         offset = int(self._offsets[part.instrument])
-        first = max(part.start - 1, self._warmup)
-        if part.stop - 1 - first < 2:
-            raise MarketError(
-                f"{self.market.name}: the {split} split of {self.market.instruments[part.instrument].symbol} has "
-                f"{part.stop - part.start} bars, of which the features need the first {self._warmup - part.start}; "
-                "use shorter feature spans or a longer split"
-            )
-        return Stretch(offset + first, offset + part.stop - 1)
+        return Stretch(offset + part.start, offset + part.stop - 1)
 
     def _gate_columns(self) -> tuple[int, ...]:
         newest = (self.task.window - 1) * len(self.feature_names)
@@ -260,19 +254,3 @@ class PreparedTask:
                 columns.extend(range(at, at + width))
             at += width
         return tuple(columns)
-
-
-def _prices(market: Market) -> Prices:
-    years, volatility = [], []
-    for one in market.instruments:
-        gaps = np.diff(one.time, prepend=one.time[:1]) / np.timedelta64(1, "s")
-        years.append(gaps / (365.25 * 86_400))
-        squares = log_returns(one) ** 2
-        volatility.append(np.sqrt(squares.ewm(span=VOLATILITY_SPAN, adjust=False).mean().to_numpy()))
-    return Prices(
-        np.concatenate([one.open for one in market.instruments]),
-        np.concatenate([one.close for one in market.instruments]),
-        np.concatenate(years),
-        np.concatenate(volatility),
-        np.concatenate([one.volume for one in market.instruments]),
-    )
