@@ -97,7 +97,7 @@ def test_it_prints_the_market_its_features_splits_and_regimes(synthetic):
         "Features: 33 columns; an observation uses 161 bars",
         "gap_60 (constant)",
         "volume_1 (constant), volume_5 (constant), volume_20 (constant)",
-        "No feature looks ahead: no row changed when the bars after it did (24 moments).",
+        "No feature was seen to look ahead: no row changed when the bars after it did (24 moments over the market",
         "Splits (BySeries)",
         "│ train      │           2 │     2000-08-14 │",
         "Regimes (TrueRegimes): share of the decisions",
