@@ -186,6 +186,20 @@ def test_a_feature_that_changes_the_bars_is_refused_by_name(prepared):
 # Episodes
 
 
+def test_an_episode_begins_with_a_reset(prepared):
+    for env, action in ((prepared.env("train"), 0), (prepared.vec_env("train", 2, 0), np.zeros(2))):
+        with pytest.raises(gymnasium.error.ResetNeeded, match=r"^expected reset\(\) before the first step\(\)$"):
+            env.step(action)
+        env.reset()
+        env.step(action)
+
+
+@pytest.mark.parametrize("make", [lambda task: task.env, lambda task: lambda split: task.vec_env(split, 2, 0)])
+def test_a_split_that_does_not_exist_is_refused_with_those_that_do(make, prepared):
+    with pytest.raises(ValueError, match=r"^expected a split among train, validation, test, got 'tset'$"):
+        make(prepared)("tset")
+
+
 def test_rewards_of_an_episode_sum_to_the_log_profit(prepared):
     env = prepared.env("train")
     rng = np.random.default_rng(0)

@@ -2,15 +2,19 @@
 
 import dataclasses
 import math
+import re
 from itertools import product
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from moe_trader.env import MarketError
 from moe_trader.env.costs import (
+    FREE,
     Borrow,
     CashInterest,
+    Cost,
     FixedPerOrder,
     HalfSpread,
     Proportional,
@@ -24,6 +28,7 @@ from moe_trader.env.positions import BUY_LONG, CLOSE_LONG, CLOSE_SHORT, HOLD, SE
 from moe_trader.env.rewards import DifferentialSharpe, DrawdownPenalised, LogReturn, TurnoverPenalised
 from moe_trader.env.task import PreparedTask
 from moe_trader.env.trading_env import TradingEnv
+from moe_trader.option import ConfigError
 
 VARIANCE = 0.01  # of a training bar's log return
 PLAIN = Discrete(fractions=[-1.0, 0.0, 1.0, 2.0], minimum_trade=0.0)
@@ -158,11 +163,63 @@ def test_small_changes_are_not_traded_but_closing_is():
     assert tiny == [0.0, 0.0]
 
 
-def test_an_action_outside_the_space_is_refused():
+@pytest.mark.parametrize("action", [4, -1, 1.5, np.array([7])])
+def test_an_action_outside_the_space_is_refused(action):
     env = account([50.0] * 4)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="expected an action from 0 to 3, got 4"):
-        env.step(4)
+    with pytest.raises(ValueError, match=rf"^expected an action from 0 to 3, got {re.escape(str(action))}$"):
+        env.step(action)
+
+
+@pytest.mark.parametrize("action", [None, "1", [0, 1], np.nan, [], True])
+@pytest.mark.parametrize("positions", POSITIONS.values(), ids=POSITIONS)
+def test_what_is_no_action_is_refused(action, positions):
+    env = account([50.0] * 4, positions)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"^expected one number as an action of (Discrete|Box)\(.*\), got "):
+        env.step(action)
+
+
+@pytest.mark.parametrize("action", [LONG, np.int64(LONG), np.array(LONG), np.array([LONG]), [LONG], float(LONG)])
+def test_a_number_is_an_action_however_it_is_wrapped(action):
+    ((_, info),) = steps(account([50.0] * 4), [action])
+    assert info["exposure"] == 1.0
+
+
+@pytest.mark.parametrize("action", [-1, -3, 4, 7])
+@pytest.mark.parametrize("positions", ["discrete", "orders"])
+def test_lanes_refuse_an_action_outside_the_space(action, positions, prepared):
+    env = PreparedTask(
+        dataclasses.replace(prepared.task, positions=POSITIONS[positions]), prepared.market, None
+    ).vec_env("train", 3, 0)
+    env.reset()
+    action += action > 0 and positions == "orders"  # there are five of them
+    with pytest.raises(
+        ValueError, match=r"^lane 1: expected an action of Discrete\([45]\) or a finite target, got one"
+    ):
+        env.step(np.array([0, action, 0]))
+
+
+def test_lanes_refuse_an_action_that_is_no_number(prepared):
+    task = dataclasses.replace(prepared.task, positions=POSITIONS["continuous"])
+    env = PreparedTask(task, prepared.market, None).vec_env("train", 2, 0)
+    env.reset()
+    with pytest.raises(ValueError, match=r"^lane 1: expected an action of Box\(.*got one whose target is nan$"):
+        env.step(np.array([[0.0], [np.nan]]))
+
+
+@pytest.mark.parametrize(
+    ("positions", "largest"),
+    [("env.positions.fractions=[-0.5,0.0,0.3]", "0.5"), ("env/positions=continuous", "1")],
+)
+def test_a_minimum_trade_that_nothing_reaches_is_refused(positions, largest, make_settings):
+    make_settings(positions, f"env.positions.minimum_trade={largest}")
+    with pytest.raises(
+        ConfigError,
+        match=rf"^env\.positions: minimum_trade: expected at most {largest}, the largest position there is, got 1\.01: "
+        "nothing would ever be traded$",
+    ):
+        make_settings(positions, "env.positions.minimum_trade=1.01")
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------
@@ -315,6 +372,53 @@ def test_every_split_needs_volume_and_a_little_is_worth_a_warning(split, make_se
     caplog.clear()
     PreparedTask(task, market_with_volume, None)
     assert not caplog.text
+
+
+class Own(Cost):
+    """A piece of a user's own."""
+
+    def __init__(self, **rates):
+        self.given = FREE._replace(**rates)
+
+    def rates(self):
+        return self.given
+
+
+@pytest.mark.parametrize(
+    "rates", [{"slippage": np.nan}, {"entry": np.inf}, {"volume_cap": np.nan}, {"volume_cap": 0.0}]
+)
+def test_rates_that_are_no_numbers_are_refused(rates, settings):
+    message = r"costs: expected Own\.rates\(\) to give finite numbers and a volume_cap above 0, got CostRates\(.*"
+    with pytest.raises(ValueError, match=message):
+        total([Proportional(bp=1.0), Own(**rates)])
+    with pytest.raises(ValidationError, match=message):
+        dataclasses.replace(settings.env, costs={"own": Own(**rates)})
+
+
+def test_impact_without_a_cap_is_refused():
+    message = (
+        r"^costs: expected a volume_cap beside an impact of 0\.5, got none: .*; give one, as SquareRootImpact does$"
+    )
+    with pytest.raises(ValueError, match=message):
+        total([Own(impact=0.5)])
+    rates = total([Own(impact=0.5), SquareRootImpact(coefficient=0.5, volume_cap=0.1)])
+    assert (rates.impact, rates.volume_cap) == (1.0, 0.1)
+
+
+def test_a_bar_without_volume_has_no_impact():
+    costs = [SquareRootImpact(coefficient=0.5, volume_cap=0.1)]
+    ((_, info),) = steps(account([50.0] * 3, costs=costs, volatility=0.02, volume=0.0), [LONG])
+    assert (info["traded"], info["cost"], info["equity"]) == (0.0, 0.0, 1000.0)
+
+
+def test_costs_that_take_all_that_is_traded_are_refused(make_settings):
+    with pytest.raises(ConfigError, match=r"^env\.costs\.commission\.bp: Input should be less than 10000, got 10000"):
+        make_settings("env.costs.commission.bp=10000")
+    spread = "+env.costs.spread={_target_: moe_trader.env.costs.HalfSpread, bp: 6000}"
+    with pytest.raises(
+        ConfigError, match=r"^env: costs: together they take 120% of the amount traded; expected less than"
+    ):
+        make_settings("env.costs.commission.bp=6000", spread)
 
 
 def test_pieces_add_up_and_the_tightest_cap_holds():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from moe_trader.option import option
+
+BasisPoints = Annotated[float, Field(ge=0, lt=10_000)]
 
 
 class CostRates(NamedTuple):
@@ -49,10 +51,31 @@ class Cost(ABC):
 
 
 def total(costs: Iterable[Cost]) -> CostRates:
-    """Return the rates of all pieces together: sums, and the tightest volume cap."""
-    parts = [FREE, *(cost.rates() for cost in costs)]
+    """Return the rates of all pieces together: sums, and the tightest volume cap.
+
+    :raises ValueError: rates that are no numbers, that leave nothing of what is traded, or impact without a cap
+    """
+    parts = [FREE]
+    for cost in costs:
+        rates = cost.rates()
+        if not (np.isfinite(rates._replace(volume_cap=1.0)).all() and rates.volume_cap > 0):
+            raise ValueError(
+                f"costs: expected {type(cost).__name__}.rates() to give finite numbers and a volume_cap above 0, got "
+                f"{rates}"
+            )
+        parts.append(rates)
     summed = CostRates(*(float(sum(column)) for column in zip(*parts, strict=True)))
-    return summed._replace(volume_cap=float(min(part.volume_cap for part in parts)))
+    summed = summed._replace(volume_cap=float(min(part.volume_cap for part in parts)))
+    if summed.rate >= 1:
+        raise ValueError(
+            f"costs: together they take {summed.rate:.0%} of the amount traded; expected less than all of it"
+        )
+    if summed.impact > 0 and summed.volume_cap == np.inf:
+        raise ValueError(
+            f"costs: expected a volume_cap beside an impact of {summed.impact:g}, got none: in a bar without volume no "
+            "trade is small; give one, as SquareRootImpact does"
+        )
+    return summed
 
 
 def describe_costs(costs: CostRates) -> str:
@@ -76,7 +99,7 @@ class Proportional(Cost):
     :param bp: basis points
     """
 
-    bp: NonNegativeFloat
+    bp: BasisPoints
 
     def rates(self) -> CostRates:
         """Return the rate per unit of currency."""
@@ -90,7 +113,7 @@ class HalfSpread(Cost):
     :param bp: basis points of the price
     """
 
-    bp: NonNegativeFloat
+    bp: BasisPoints
 
     def rates(self) -> CostRates:
         """Return the rate per unit of currency."""

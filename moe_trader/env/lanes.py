@@ -137,8 +137,11 @@ class Lanes:
         self.rewards -= docked
 
     def move(self, targets: Floats) -> None:
-        """Order target positions, move one bar on, and fill :attr:`rewards`, :attr:`log_returns`, :attr:`bankrupt`."""
-        step_lanes(
+        """Order target positions, move one bar on, and fill :attr:`rewards`, :attr:`log_returns`, :attr:`bankrupt`.
+
+        :raises ValueError: for a target that is not finite, as an action outside the space has
+        """
+        unusable = step_lanes(
             self.ledger,
             self.bars,
             self.ends,
@@ -149,6 +152,11 @@ class Lanes:
             self.log_returns,
             self.bankrupt,
         )
+        if unusable >= 0:
+            raise ValueError(
+                f"lane {unusable}: expected an action of {self.action_space} or a finite target, got one whose target "
+                f"is {targets[unusable]}"
+            )
 
     def observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
         """Return the observations of some lanes, shape ``(n_lanes, size)``; all of them by default."""

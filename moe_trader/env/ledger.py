@@ -144,13 +144,12 @@ def _carry(row: Floats, years: float, terms: Floats) -> None:
 
 
 @njit(cache=True)
-def _shape(row: Floats, log_return: float, terms: Floats) -> float:
+def _shape(row: Floats, log_return: float, kind: float, setting: float, variance: float) -> float:
     """Return the reward of a bar from its log return and what the lane remembers."""
-    kind, setting = terms[REWARD], terms[REWARD_SETTING]
     if kind == DIFFERENTIAL_SHARPE:
         first, second = row[MEMORY_A], row[MEMORY_B]
         up, up_square = log_return - first, log_return * log_return - second
-        spread = max(second - first * first, LEAST_SPREAD * terms[BAR_VARIANCE])
+        spread = max(second - first * first, LEAST_SPREAD * variance)
         row[MEMORY_A] += setting * up
         row[MEMORY_B] += setting * up_square
         if spread <= 0.0:  # a market that does not move: there is no ratio to raise
@@ -204,7 +203,8 @@ def step_ledger(row: Floats, bar: int, target: float, prices: Floats, terms: Flo
         row[TARGET] = 0.0
         row[MARK] = prices[bar + 1, CLOSE]
     log_return = np.log(row[EQUITY] / before)
-    return _shape(row, log_return, terms), log_return, bankrupt
+    reward = _shape(row, log_return, terms[REWARD], terms[REWARD_SETTING], terms[BAR_VARIANCE])
+    return reward, log_return, bankrupt
 
 
 @njit(cache=True, nogil=True)
@@ -218,15 +218,21 @@ def step_lanes(
     rewards: Floats,
     log_returns: Floats,
     bankrupt: np.ndarray,
-) -> None:
+) -> int:
     """Step every lane in place: ``ledger (n_lanes, N_COLUMNS)``, the rest ``(n_lanes,)``; ``bars`` moves on by one.
 
     A lane at its end, where bankruptcy brings it too, stays as it is and earns nothing until it is reset.
+
+    :return: a lane whose target is not finite, and which was not stepped; ``-1``: there is none
     """
+    unusable = -1
     for lane in range(len(bars)):
         if bars[lane] >= ends[lane]:
             rewards[lane] = log_returns[lane] = 0.0
             ledger[lane, TRADED] = ledger[lane, COST] = ledger[lane, INTEREST] = ledger[lane, CARRIED] = 0.0
+            continue
+        if not np.isfinite(targets[lane]):
+            unusable = lane
             continue
         rewards[lane], log_returns[lane], bankrupt[lane] = step_ledger(
             ledger[lane], bars[lane], targets[lane], prices, terms
@@ -234,6 +240,7 @@ def step_lanes(
         bars[lane] += 1
         if bankrupt[lane]:
             ends[lane] = bars[lane]
+    return unusable
 
 
 @njit(cache=True, nogil=True)

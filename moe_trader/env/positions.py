@@ -12,6 +12,10 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from moe_trader.env import Floats, Positions
 from moe_trader.option import option
 
+# A target that the ledger refuses. Tables of targets end with it, so that action -1 is not taken for the last one: half
+# the price of comparing every action with the space.
+OUTSIDE = np.inf
+
 
 @option
 class Discrete(Positions):
@@ -27,6 +31,7 @@ class Discrete(Positions):
     def __post_init__(self) -> None:
         if len(set(self.fractions)) < len(self.fractions) or 0.0 not in self.fractions:
             raise ValueError(f"fractions: expected different numbers, 0 among them, got {self.fractions}")
+        _check_minimum(self.minimum_trade, max(map(abs, self.fractions)))
 
     def action_space(self) -> spaces.Discrete:
         """Return ``Discrete(n)``."""
@@ -39,7 +44,7 @@ class Discrete(Positions):
     @cached_property
     def _table(self) -> Floats:
         """Return the target of each action."""
-        return np.array(self.fractions)
+        return np.array([*self.fractions, *[OUTSIDE] * len(self.fractions)])
 
 
 @option
@@ -56,6 +61,9 @@ class Continuous(Positions):
     low: Annotated[float, Field(le=0)]
     high: PositiveFloat
     minimum_trade: NonNegativeFloat
+
+    def __post_init__(self) -> None:
+        _check_minimum(self.minimum_trade, max(-self.low, self.high))
 
     def action_space(self) -> spaces.Box:
         """Return ``Box(-1, 1, (1,))``, the range that SB3's Gaussian policies expect."""
@@ -105,4 +113,14 @@ class Orders(Positions):
         """Return the target of each order when short, flat and long; NaN where it orders nothing."""
         no, size = np.nan, self.size
         short = -size if self.allow_short else no
-        return np.array([[no, size, size], [short, short, no], [no, no, 0.0], [0.0, no, no], [no, no, no]])
+        orders = np.array([[no, size, size], [short, short, no], [no, no, 0.0], [0.0, no, no], [no, no, no]])
+        return np.concatenate([orders, np.full_like(orders, OUTSIDE)])
+
+
+def _check_minimum(minimum_trade: float, largest: float) -> None:
+    """Refuse a minimum trade that no order reaches from a flat account. :raises ValueError: naming both."""
+    if minimum_trade > largest:
+        raise ValueError(
+            f"minimum_trade: expected at most {largest:g}, the largest position there is, got {minimum_trade:g}: "
+            "nothing would ever be traded"
+        )

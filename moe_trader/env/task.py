@@ -74,6 +74,7 @@ class TradingTask:
 
     def __post_init__(self) -> None:
         check_columns(self.features)
+        total(self.costs.values())
         for name in self.gate_features:
             if name not in self.features:
                 raise ValueError(
@@ -166,13 +167,13 @@ class PreparedTask:
 
     def env(self, split: str) -> TradingEnv:
         """Return a single environment with random starts within ``split``."""
-        return TradingEnv(Lanes(self.tape, self.rules, self._stretches[split], 1, self.task.episode_bars))
+        return TradingEnv(Lanes(self.tape, self.rules, self._of(split), 1, self.task.episode_bars))
 
     def vec_env(self, split: str, n_envs: int, seed: int | None) -> TradingVecEnv:
         """Return ``n_envs`` lanes with random starts within ``split``."""
         from moe_trader.env.trading_vec_env import TradingVecEnv  # SB3 imports PyTorch, which a single env never needs
 
-        return TradingVecEnv(Lanes(self.tape, self.rules, self._stretches[split], n_envs, self.task.episode_bars), seed)
+        return TradingVecEnv(Lanes(self.tape, self.rules, self._of(split), n_envs, self.task.episode_bars), seed)
 
     def training_env(self, n_envs: int, seed: int | None) -> TradingVecEnv | UnitRewards:
         """Return the lanes to learn on: the training split, rewards in units of its volatility if the task says so."""
@@ -192,7 +193,7 @@ class PreparedTask:
 
         Lane ``c * n_instruments + i`` is copy c of instrument i.
         """
-        stretches = self._stretches[split]
+        stretches = self._of(split)
         return Lanes(self.tape, self.rules, stretches, copies * len(stretches), None)
 
     def evaluated(self, split: str) -> list[Evaluated]:
@@ -218,7 +219,7 @@ class PreparedTask:
         """Say in words which bars each split decides on."""
         lines = []
         for split in SPLITS:
-            parts = self._stretches[split]
+            parts = self._of(split)
             n_bars = sum(len(part) for part in parts)
             times = [self._times[[part.first + 1, part.last]] for part in parts]
             first, last = min(time[0] for time in times), max(time[1] for time in times)
@@ -238,6 +239,12 @@ class PreparedTask:
             "positions": describe(self.task.positions),
             "scaler": dataclasses.asdict(self.scaler),
         }
+
+    def _of(self, split: str) -> list[Stretch]:
+        """Return where the episodes of a split run."""
+        if split not in self._stretches:
+            raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {split!r}")
+        return self._stretches[split]
 
     def _stretch(self, part: Segment) -> Stretch:
         """Place the bars that a split observes on the tape."""
