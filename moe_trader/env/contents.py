@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_trader.env import YEAR, Instrument
+from moe_trader.env import Instrument
+from moe_trader.env.market import YEAR
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from moe_trader.env import YEAR, Market, MarketError, Segment
+from moe_trader.env import Market, MarketError, Segment
 from moe_trader.env.costs import CostRates
 from moe_trader.env.features.series import log_returns
 from moe_trader.env.ledger import Prices
+from moe_trader.env.market import YEAR
 
 log = logging.getLogger(__name__)
 
