@@ -30,18 +30,21 @@ def run(task: TradingTask, look_ahead: LookAhead, panels: int, directory: Path) 
 
     :raises LookAheadError: naming every feature that looks ahead
     """
-    from moe_trader.env.lookahead import LookAheadError, explain
+    from moe_trader.env.lookahead import LookAheadError, explain, unscaled
     from moe_trader.terminal import console
 
     market = task.market.load()
     console().print(market_view(market))  # before anything else can be refused: it shows what there is
     leaks = look_ahead.leaks(task.features, market)
-    console().print(features_view(task, market, leaks))
+    console().print(features_view(task, market, leaks, unscaled(task.features, market)))
     if leaks:
         raise LookAheadError(explain(leaks))
-    console().print(f"No feature looks ahead: no row changed when the bars after it did ({look_ahead.cuts} moments).\n")
+    console().print(
+        f"No feature was seen to look ahead: no row changed when the bars after it did ({look_ahead.cuts} moments over "
+        "the market, and the first bars after the warm-ups).\n"
+    )
 
-    prepared = task.prepare()
+    prepared = task.prepare(market=market)
     console().print(splits_view(prepared))
     console().print(regimes_view(prepared))
     drawn = draw(prepared, panels, directory / "market.png")
@@ -89,8 +92,8 @@ def market_view(market: Market) -> Table:
     return table
 
 
-def features_view(task: TradingTask, market: Market, leaks: list[Leak]) -> Table:
-    """Return a table with a row for each feature."""
+def features_view(task: TradingTask, market: Market, leaks: list[Leak], unscaled: dict[str, str]) -> Table:
+    """Return a table with a row for each feature; ``unscaled`` names those that are not scale-free, and a column."""
     import numpy as np
 
     from moe_trader.env.features import lookback
@@ -98,8 +101,8 @@ def features_view(task: TradingTask, market: Market, leaks: list[Leak]) -> Table
     table = _table(
         f"Features: {sum(len(one.columns()) for one in task.features.values())} columns; an observation uses "
         f"{lookback(task.features, task.window)} bars",
-        ["feature", "columns", "warm-up", "seen by the gate", "looks ahead"],
-        "A constant column never varies in this market: it tells an agent nothing.",
+        ["feature", "columns", "warm-up", "seen by the gate", "scale-free", "looks ahead"],
+        "A constant column never varies in this market: it tells an agent nothing. Scale-free: alike in any currency.",
     )
     leaking = {leak.feature: leak for leak in leaks}
     for name, feature in task.features.items():
@@ -110,7 +113,8 @@ def features_view(task: TradingTask, market: Market, leaks: list[Leak]) -> Table
         ]
         verdict = f"[red]YES: {leaking[name].column}[/]" if name in leaking else "no"
         gate = "yes" if name in task.gate_features else ""
-        table.add_row(name, ", ".join(marked), f"{feature.warmup()}", gate, verdict)
+        scale_free = f"[red]NO: {unscaled[name]}[/]" if name in unscaled else "yes"
+        table.add_row(name, ", ".join(marked), f"{feature.warmup()}", gate, scale_free, verdict)
     return table
 
 

@@ -1,5 +1,6 @@
 """`moe-data` as a user types it: what a market holds, a picture, and the look-ahead self-check."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from omegaconf import OmegaConf
 from test_cli import SCRIPTS, SMALL, call, moe_train
 
 from moe_trader.config import config_directory, to_plain
-from moe_trader.data import chosen
+from moe_trader.data import chosen, run
+from moe_trader.env import MarketSource
 from moe_trader.env.contents import contents
+from moe_trader.env.lookahead import LookAhead
 from moe_trader.option import ConfigError
 
 MARKET = SMALL[:3]  # the small synthetic market
@@ -94,7 +97,7 @@ def test_it_prints_the_market_its_features_splits_and_regimes(synthetic):
         "Features: 33 columns; an observation uses 161 bars",
         "gap_60 (constant)",
         "volume_1 (constant), volume_5 (constant), volume_20 (constant)",
-        "No feature looks ahead: no row changed when the bars after it did (24 moments).",
+        "No feature was seen to look ahead: no row changed when the bars after it did (24 moments over the market",
         "Splits (BySeries)",
         "│ train      │           2 │     2000-08-14 │",
         "Regimes (TrueRegimes): share of the decisions",
@@ -214,6 +217,19 @@ def test_a_split_that_cannot_be_used_is_refused_after_the_market_was_shown(tmp_p
     assert done.returncode == 1
     assert "the test split of ^IXIC has 0 bars" in done.stderr
     assert "│ ^IXIC      │ 5,031 │ 1999-01-04 │ 2018-12-31 │" in done.stdout
+
+
+def test_the_market_is_loaded_once(settings, tmp_path):
+    """What a source warns of while it reads should be said once."""
+    market, loads = settings.env.market.load(), []
+
+    class Counted(MarketSource):
+        def load(self):
+            loads.append(1)
+            return market
+
+    run(dataclasses.replace(settings.env, market=Counted()), LookAhead(cuts=1, seed=0), 1, tmp_path)
+    assert loads == [1]
 
 
 def test_it_takes_every_override_of_moe_train_and_loads_no_torch(tmp_path):

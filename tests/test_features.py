@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_trader.env.features import Scaler
+from moe_trader.env import Feature, MarketError
+from moe_trader.env.features import Scaler, check_columns, rows
 from moe_trader.env.features.autocorrelation import Autocorrelation
 from moe_trader.env.features.returns import Returns
 from moe_trader.env.features.trend import Trend
@@ -215,3 +216,49 @@ def test_a_saved_scaler_is_used_as_it_is(prepared):
 def test_settings_of_a_feature_are_checked(override, message, make_settings):
     with pytest.raises(ConfigError, match=message):
         make_settings(override)
+
+
+class Mine(Feature):
+    """A feature of a user's own, with whatever it gives."""
+
+    def __init__(self, warmup=1, columns=("mine",), rows=None):
+        self.given = warmup, columns, rows
+
+    def warmup(self):
+        return self.given[0]
+
+    def columns(self):
+        return self.given[1]
+
+    def compute(self, instrument):
+        return self.given[2](instrument)
+
+
+@pytest.mark.parametrize("warmup", [-1, 2.5, "3", None, True])
+def test_a_warmup_that_is_no_number_of_bars_is_refused(warmup):
+    with pytest.raises(
+        ValueError, match=r"^features\.own: expected Mine\.warmup\(\) to be a whole number, 0 or more, got"
+    ):
+        check_columns({"own": Mine(warmup)})
+
+
+@pytest.mark.parametrize("columns", [[], "mine", [1]])
+def test_columns_that_are_no_names_are_refused(columns):
+    with pytest.raises(ValueError, match=r"^features\.own: expected Mine\.columns\(\) to be a list of names, got"):
+        check_columns({"own": Mine(columns=columns)})
+
+
+def test_rows_that_are_no_numbers_are_refused(prepared):
+    words = Mine(rows=lambda one: np.full((len(one), 1), "high"))
+    with pytest.raises(
+        MarketError,
+        match=r"^env\.features\.own: expected numbers, got others \(could not convert string.*\); mend Mine\.co",
+    ):
+        rows({"own": words}, prepared.market.instruments[0])
+
+
+def test_a_feature_that_fails_is_named(prepared):
+    fragile = Mine(rows=lambda one: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        rows({"own": fragile}, prepared.market.instruments[0])
+    assert caught.value.__notes__ == ["while computing env.features.own from 700 bars of train_0"]

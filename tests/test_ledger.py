@@ -56,6 +56,7 @@ def account(close, opening=None, fill="next_close", years=None, equity=1000.0, *
     rules = Rules(
         positions=Discrete(fractions=list(POSITIONS), minimum_trade=0.0),
         reward=LogReturn().kernel(),
+        bar_variance=0.0,
         fill=FILLS.index(fill),
         window=1,
         clip=5.0,
@@ -73,21 +74,22 @@ def equities(steps):
 def reference(targets, opening, close, years, fill, equity, costs):
     """The same rules written a second time, as a book of cash and units; yields equity and cost of each step."""
     rate = (costs["proportional_bp"] + costs["half_spread_bp"]) / 10_000
-    cash, units, held, paid = equity, 0.0, 0.0, 0.0
+    cash, units, asked, paid = equity, 0.0, 0.0, 0.0
 
     def order(target, price):
-        nonlocal cash, units, held, paid
+        nonlocal cash, units, asked, paid
         worth = cash + units * price
-        fee = rate * abs(target * worth - units * price)
-        if target * held < 0 or abs(target) > abs(held):
+        before, after = units * price, target * worth
+        fee = rate * abs(after - before)
+        if before * after < 0 or abs(after) > abs(before) + 1e-9 * worth:
             fee += costs["fixed_entry"]
-        if target * held < 0 or abs(target) < abs(held):
+        if before * after < 0 or abs(after) < abs(before) - 1e-9 * worth:
             fee += costs["fixed_exit"]
         bought = target * (worth - fee) / price - units
-        cash, units, held, paid = cash - fee - bought * price, units + bought, target, paid + fee
+        cash, units, asked, paid = cash - fee - bought * price, units + bought, target, paid + fee
 
     for bar, target in enumerate(targets):
-        paid, changes = 0.0, target != held
+        paid, changes = 0.0, target != asked
         if changes and fill == "this_close":
             order(target, close[bar])
         if units < 0:

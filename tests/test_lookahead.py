@@ -8,7 +8,7 @@ import pytest
 from test_feature_options import bars
 
 from moe_trader.env import Feature, Market, MarketError
-from moe_trader.env.lookahead import LookAhead, LookAheadError
+from moe_trader.env.lookahead import LookAhead, LookAheadError, unscaled
 
 CHECK = LookAhead(cuts=12, seed=0)
 
@@ -16,14 +16,14 @@ CHECK = LookAhead(cuts=12, seed=0)
 class Mine(Feature):
     """One column, computed by a function of the instrument."""
 
-    def __init__(self, function):
-        self.function = function
+    def __init__(self, function, warmup=20):
+        self.function, self.leading = function, warmup
 
     def columns(self):
         return ["mine"]
 
     def warmup(self):
-        return 20
+        return self.leading
 
     def compute(self, instrument):
         return np.asarray(self.function(instrument), dtype=np.float64).reshape(-1, 1)
@@ -128,9 +128,54 @@ def test_a_feature_that_fails_on_fewer_bars_is_named(market):
             raise RuntimeError("four hundred bars are needed")
         return np.zeros(len(one))
 
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(
+        LookAheadError,
+        match=r"^env\.features\.fragile: Mine\.compute fails on \d+ bars of drawn when the bars after 2000-.* were cut "
+        r"off \(RuntimeError: four hundred bars are needed\); it must take any bars, and any number of them beyond its "
+        r"warmup\(\) of 20: make that longer, or the rows before it NaN$",
+    ):
         CHECK.leaks({"fragile": Mine(fails)}, market)
-    assert "while computing env.features.fragile from" in caught.value.__notes__[0]
+
+
+def averaged(one, span=250):
+    windows = np.lib.stride_tricks.sliding_window_view(np.log(one.close), span)
+    return np.concatenate([np.full(span - 1, np.nan), windows.mean(axis=1)])
+
+
+def test_a_feature_is_never_asked_for_less_than_its_warm_up(market):
+    assert CHECK.leaks({"windows": Mine(averaged, warmup=249)}, market) == []
+    with pytest.raises(
+        LookAheadError, match=r"windows: Mine\.compute fails on \d+ bars .*its warmup\(\) of 200: make that"
+    ):
+        CHECK.leaks({"windows": Mine(averaged, warmup=200)}, market)
+
+
+RARE = {
+    "the first year": lambda one: closes(one).diff().shift(-1).where(one.time < np.datetime64("2000-12"), 0.0),
+    "one weekday": lambda one: closes(one).diff().shift(-1).where(one.time.astype("M8[D]").astype(int) % 7 == 4, 0.0),
+    "filled start": lambda one: closes(one).rolling(60).std().bfill(),
+}
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rare", ["the first year", "one weekday"])
+def test_what_looks_ahead_on_some_bars_alone_is_found(rare, seed):
+    """A year of twenty, and one bar in five, with ten moments over them all."""
+    long = Market("long", (bars(3, n=5000),), opens_are_real=True)
+    (leak,) = LookAhead(cuts=10, seed=seed).leaks({"rare": Mine(RARE[rare])}, long)
+    assert leak.feature == "rare"
+
+
+def test_rows_filled_from_later_ones_are_found_unless_they_are_warm_up(market):
+    filled = RARE["filled start"]
+    (leak,) = CHECK.leaks({"filled": Mine(filled, warmup=0)}, market)
+    assert leak.time < bars(3).time[60]
+    assert CHECK.leaks({"filled": Mine(filled, warmup=60)}, market) == []
+
+
+def test_a_feature_in_currency_is_not_scale_free(market):
+    features = {"price": Mine(lambda one: one.close), "gain": Mine(lambda one: closes(one).diff())}
+    assert unscaled(features, market) == {"price": "mine"}
 
 
 def test_rows_that_do_not_fit_are_refused(market):

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from moe_trader.env import SPLITS, Market, MarketError
 from moe_trader.env.splits import ByDate, ByFraction, BySeries
+from moe_trader.env.task import PreparedTask
 from moe_trader.option import ConfigError
 
 
@@ -124,6 +126,75 @@ def test_every_instrument_is_cut_by_the_same_dates(make_instrument):
             assert (time < day64(bounds[1])).all()
 
 
+@pytest.fixture
+def old_and_new(make_instrument):
+    """2,600 bars of one instrument, and another that was listed for the last 800 of them."""
+    rng = np.random.default_rng(0)
+    time = np.busday_offset("2000-01-03", np.arange(2600), roll="forward")
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, (2, 2600)), axis=1))
+    old = make_instrument(close[0], time=time, symbol="OLD")
+    new = make_instrument(close[1, 1800:], time=time[1800:], symbol="NEW")
+    return Market("two", (old, new), opens_are_real=True)
+
+
+@pytest.mark.parametrize("shares", [(0.65, 0.15), (0.8, 0.1)])
+def test_fractions_cut_every_instrument_at_the_same_time(shares, old_and_new):
+    segments = ByFraction(train=shares[0], validation=shares[1]).segments(old_and_new)
+    spans = {}
+    for split, parts in segments.items():
+        times = [old_and_new.instruments[part.instrument].time[part.start : part.stop] for part in parts]
+        spans[split] = np.concatenate(times)
+    assert spans["train"].max() < spans["validation"].min()
+    assert spans["validation"].max() < spans["test"].min()
+    old = [(parts[0].start, parts[0].stop) for parts in segments.values()]
+    edges = [0, round(2600 * shares[0]), round(2600 * sum(shares)), 2600]
+    assert old == list(pairwise(edges)), "the market's times are those of its older instrument"
+
+
+def test_an_instrument_without_bars_in_a_split_is_not_in_it_and_named(old_and_new, make_settings, caplog):
+    task = make_settings("env=csv", "env.path=none.csv", small=False).env
+    prepared = PreparedTask(task, old_and_new, None)
+    members = {split: [row.instrument for row in prepared.evaluated(split)] for split in SPLITS}
+    assert members == {"train": ["OLD"], "validation": ["OLD", "NEW"], "test": ["OLD", "NEW"]}
+    assert [record.message for record in caplog.records] == [
+        "two: left out of the train split, with too few bars there: NEW"
+    ]
+    assert prepared.training_env(4, 0).reset().shape[0] == 4
+
+
+def test_a_split_is_refused_only_where_no_instrument_has_bars(old_and_new, make_settings):
+    task = make_settings("env=csv", "env.path=none.csv", "env.split.validation=0.34999", small=False).env
+    with pytest.raises(
+        MarketError,
+        match=r"^two: the test split of OLD has 0 bars \(no other instrument has more\), and needs at least 2; its "
+        r"2600 bars run from 2000-01-03T.* to 2009-.*: change env\.split$",
+    ):
+        PreparedTask(task, old_and_new, None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "blame", "remedy"),
+    [
+        ((), r"env\.features \(with env\.window\) need the first 160", "use shorter feature spans or a longer split"),
+        (
+            ("env.regimes.trend_bars=200",),
+            r"env\.regimes needs the first 200",
+            r"use shorter spans in env\.regimes or a longer split",
+        ),
+    ],
+)
+@pytest.mark.parametrize("bars", [2, 60])
+def test_a_market_too_short_for_a_warm_up_is_refused_by_what_needs_it(
+    bars, overrides, blame, remedy, make_settings, make_market
+):
+    task = make_settings("env=csv", "env.path=none.csv", *overrides, small=False).env
+    market = make_market(100 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, bars))))
+    if bars == 2:
+        blame, remedy = "needs at least 2", "change env.split"
+    with pytest.raises(MarketError, match=rf"^by_hand: the \w+ split of hand has \d+ bars.* {blame}.*{remedy}$"):
+        PreparedTask(task, market, None)
+
+
 def test_whole_series_go_to_the_split_they_are_named_after(settings):
     market = settings.env.market.load()
     segments = BySeries().segments(market)
@@ -164,9 +235,10 @@ def test_dates_out_of_order_are_refused(overrides, make_settings):
         make_settings("env=nasdaq", *overrides, small=False)
 
 
-@pytest.mark.parametrize("value", ["soon", "2015-02-30"])
+@pytest.mark.parametrize("value", ["soon", "2015-02-30", "2015", "2015.5", "null"])
 def test_what_is_no_date_is_refused(value, make_settings):
-    with pytest.raises(ConfigError, match=r"env\.split\.test: .*date"):
+    got = "None" if value == "null" else f"'?{value}'?"
+    with pytest.raises(ConfigError, match=rf"^env\.split\.test: expected a date like 2012-01-01, got {got}$"):
         make_settings("env=nasdaq", f"env.split.test={value}", small=False)
 
 

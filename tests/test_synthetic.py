@@ -135,7 +135,9 @@ def test_the_bayes_filter_decides_without_later_prices(source):
     for now in (100, 350, 698):
         after = np.arange(700) > now
         one = market.instruments[3]
-        jump = dataclasses.replace(one, close=one.close * np.where(after, 1.02 ** np.arange(700), 1.0))
+        factor = np.where(after, 1.02 ** np.arange(700), 1.0)
+        prices = {name: getattr(one, name) * factor for name in ("open", "high", "low", "close")}
+        jump = dataclasses.replace(one, **prices)
         other = dataclasses.replace(market, instruments=(*market.instruments[:3], jump))
         targets = source.reference_targets(other, 2e-4)["bayes_filter"][3]
         np.testing.assert_array_equal(targets[: now + 1], true[: now + 1])

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from moe_trader.env import MarketError, MarketSource
+from moe_trader.env import Feature, MarketError, MarketSource
 from moe_trader.env.ledger import FILLS
 from moe_trader.env.positions import Discrete
 from moe_trader.env.task import PreparedTask
@@ -107,11 +107,10 @@ def test_training_survives_prices_that_do_not_exist_after_its_split(fill, walk_t
     """A price read at or after the validation start would turn rewards or observations into NaN."""
     market = random_market(make_market)
     stop = walk_task.split.segments(market)["train"][0].stop
-    (one,) = market.instruments
-    poison = np.where(np.arange(len(one)) >= stop, np.nan, 1.0)
-    columns = {name: getattr(one, name) * poison for name in ("open", "high", "low", "close")}
-    poisoned = dataclasses.replace(market, instruments=(dataclasses.replace(one, **columns),))
-    env = PreparedTask(changed(walk_task, fill=fill), poisoned, None).training_env(8, seed=0)
+    prepared = PreparedTask(changed(walk_task, fill=fill), market, None)
+    for column in (*prepared.tape.prices, prepared.tape.features):
+        column[stop:] = np.nan
+    env = prepared.training_env(8, seed=0)
     observations = env.reset()
     rng, newest = np.random.default_rng(0), 0
     for _ in range(800):
@@ -159,7 +158,46 @@ def test_an_order_at_the_next_open_needs_a_market_with_opens(walk_task, make_mar
     assert changed(walk_task, market=Given(), fill="next_close").prepare().env("train")
 
 
+class Normalised(Feature):
+    """A user's feature that works on the bars it is handed instead of a copy."""
+
+    def columns(self):
+        return ["normalised"]
+
+    def warmup(self):
+        return 0
+
+    def compute(self, instrument):
+        close = instrument.close
+        close /= close[0]
+        return close[:, None]
+
+
+def test_a_feature_that_changes_the_bars_is_refused_by_name(prepared):
+    features = {"mine": Normalised(), **prepared.task.features}
+    with pytest.raises(
+        MarketError,
+        match=r"^env\.features\.mine: Normalised\.compute changes the bars of train_0, which are traded too \(.*read-"
+        r"only.*\); change a copy, as in close = instrument\.close\.copy\(\)$",
+    ):
+        PreparedTask(changed(prepared.task, features=features), prepared.market, None)
+
+
 # Episodes
+
+
+def test_an_episode_begins_with_a_reset(prepared):
+    for env, action in ((prepared.env("train"), 0), (prepared.vec_env("train", 2, 0), np.zeros(2))):
+        with pytest.raises(gymnasium.error.ResetNeeded, match=r"^expected reset\(\) before the first step\(\)$"):
+            env.step(action)
+        env.reset()
+        env.step(action)
+
+
+@pytest.mark.parametrize("make", [lambda task: task.env, lambda task: lambda split: task.vec_env(split, 2, 0)])
+def test_a_split_that_does_not_exist_is_refused_with_those_that_do(make, prepared):
+    with pytest.raises(ValueError, match=r"^expected a split among train, validation, test, got 'tset'$"):
+        make(prepared)("tset")
 
 
 def test_rewards_of_an_episode_sum_to_the_log_profit(prepared):

@@ -2,15 +2,19 @@
 
 import dataclasses
 import math
+import re
 from itertools import product
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from moe_trader.env import MarketError
 from moe_trader.env.costs import (
+    FREE,
     Borrow,
     CashInterest,
+    Cost,
     FixedPerOrder,
     HalfSpread,
     Proportional,
@@ -24,7 +28,9 @@ from moe_trader.env.positions import BUY_LONG, CLOSE_LONG, CLOSE_SHORT, HOLD, SE
 from moe_trader.env.rewards import DifferentialSharpe, DrawdownPenalised, LogReturn, TurnoverPenalised
 from moe_trader.env.task import PreparedTask
 from moe_trader.env.trading_env import TradingEnv
+from moe_trader.option import ConfigError
 
+VARIANCE = 0.01  # of a training bar's log return
 PLAIN = Discrete(fractions=[-1.0, 0.0, 1.0, 2.0], minimum_trade=0.0)
 SHORT, FLAT, LONG, DOUBLE = range(4)
 
@@ -64,6 +70,7 @@ def account(
         positions=positions,
         fill=FILLS.index(fill),
         reward=(reward or LogReturn()).kernel(),
+        bar_variance=VARIANCE,
         window=1,
         clip=5.0,
         costs=total(costs),
@@ -156,11 +163,63 @@ def test_small_changes_are_not_traded_but_closing_is():
     assert tiny == [0.0, 0.0]
 
 
-def test_an_action_outside_the_space_is_refused():
+@pytest.mark.parametrize("action", [4, -1, 1.5, np.array([7])])
+def test_an_action_outside_the_space_is_refused(action):
     env = account([50.0] * 4)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="expected an action from 0 to 3, got 4"):
-        env.step(4)
+    with pytest.raises(ValueError, match=rf"^expected an action from 0 to 3, got {re.escape(str(action))}$"):
+        env.step(action)
+
+
+@pytest.mark.parametrize("action", [None, "1", [0, 1], np.nan, [], True])
+@pytest.mark.parametrize("positions", POSITIONS.values(), ids=POSITIONS)
+def test_what_is_no_action_is_refused(action, positions):
+    env = account([50.0] * 4, positions)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"^expected one number as an action of (Discrete|Box)\(.*\), got "):
+        env.step(action)
+
+
+@pytest.mark.parametrize("action", [LONG, np.int64(LONG), np.array(LONG), np.array([LONG]), [LONG], float(LONG)])
+def test_a_number_is_an_action_however_it_is_wrapped(action):
+    ((_, info),) = steps(account([50.0] * 4), [action])
+    assert info["exposure"] == 1.0
+
+
+@pytest.mark.parametrize("action", [-1, -3, 4, 7])
+@pytest.mark.parametrize("positions", ["discrete", "orders"])
+def test_lanes_refuse_an_action_outside_the_space(action, positions, prepared):
+    env = PreparedTask(
+        dataclasses.replace(prepared.task, positions=POSITIONS[positions]), prepared.market, None
+    ).vec_env("train", 3, 0)
+    env.reset()
+    action += action > 0 and positions == "orders"  # there are five of them
+    with pytest.raises(
+        ValueError, match=r"^lane 1: expected an action of Discrete\([45]\) or a finite target, got one"
+    ):
+        env.step(np.array([0, action, 0]))
+
+
+def test_lanes_refuse_an_action_that_is_no_number(prepared):
+    task = dataclasses.replace(prepared.task, positions=POSITIONS["continuous"])
+    env = PreparedTask(task, prepared.market, None).vec_env("train", 2, 0)
+    env.reset()
+    with pytest.raises(ValueError, match=r"^lane 1: expected an action of Box\(.*got one whose target is nan$"):
+        env.step(np.array([[0.0], [np.nan]]))
+
+
+@pytest.mark.parametrize(
+    ("positions", "largest"),
+    [("env.positions.fractions=[-0.5,0.0,0.3]", "0.5"), ("env/positions=continuous", "1")],
+)
+def test_a_minimum_trade_that_nothing_reaches_is_refused(positions, largest, make_settings):
+    make_settings(positions, f"env.positions.minimum_trade={largest}")
+    with pytest.raises(
+        ConfigError,
+        match=rf"^env\.positions: minimum_trade: expected at most {largest}, the largest position there is, got 1\.01: "
+        "nothing would ever be traded$",
+    ):
+        make_settings(positions, "env.positions.minimum_trade=1.01")
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------
@@ -210,10 +269,156 @@ def test_a_volume_cap_fills_in_parts():
     assert none[0][1]["units"] == 0.0
 
 
+def capped(share=0.1):
+    return SquareRootImpact(coefficient=0.0, volume_cap=share)
+
+
+@pytest.mark.parametrize(("opens", "closes", "side"), [(BUY_LONG, CLOSE_LONG, 1), (SELL_SHORT, CLOSE_SHORT, -1)])
+def test_an_order_filled_in_part_goes_on_when_repeated_and_is_kept_by_hold(opens, closes, side):
+    """20 units are wanted, 8 a bar can be had."""
+    orders = Orders(size=1.0, allow_short=True, penalty=0.01)
+    env = account([50.0] * 12, orders, [capped(0.08)], volume=100.0)
+    actions = [opens, HOLD, opens, opens, opens, HOLD, closes, HOLD, closes, closes]
+    done = steps(env, actions)
+    units = [8, 8, 16, 20, 20, 20, 12, 12, 4, 0]
+    assert [side * info["units"] for _, info in done] == pytest.approx(units)
+    assert [info["traded"] > 0 for _, info in done] == [True, False, True, True, False, False, True, False, True, True]
+    assert [reward for reward, _ in done] == [0.0] * 4 + [-0.01] + [0.0] * 5, "only the fifth is senseless"
+
+
+def test_hold_trades_nothing_whatever_the_price_does():
+    orders = Orders(size=1.0, allow_short=True, penalty=0.01)
+    env = account([50.0, 50.0, 80.0, 20.0, 90.0], orders, [capped()], volume=100.0)
+    done = steps(env, [BUY_LONG, HOLD, HOLD, HOLD])
+    assert [info["units"] for _, info in done] == [10.0] * 4
+    assert [info["traded"] for _, info in done[1:]] == [0.0] * 3
+
+
+def test_fees_follow_what_is_traded_when_a_reversal_is_filled_in_parts():
+    """+20 units to -20, 15 a bar: 20 -> 5 is an exit, 5 -> -10 both, -10 -> -20 an entry."""
+    costs = [capped(0.15), FixedPerOrder(entry=2.0, exit=3.0)]
+    done = steps(account([50.0] * 9, costs=costs, volume=100.0), [LONG, LONG, LONG, SHORT, SHORT, SHORT, SHORT])
+    assert [info["cost"] for _, info in done] == [2.0, 2.0, 0.0, 3.0, 5.0, 2.0, 0.0]
+
+
+def test_a_higher_target_that_sells_is_an_exit():
+    """Half in, the price quadruples: 80 % of equity is held, and the order for 75 % sells."""
+    positions = Discrete(fractions=[0.0, 0.5, 0.75], minimum_trade=0.0)
+    done = steps(account([50.0, 50.0, 200.0, 200.0], positions, [FixedPerOrder(entry=2.0, exit=3.0)]), [1, 1, 2])
+    assert [info["cost"] for _, info in done] == [2.0, 0.0, 3.0]
+
+
+def test_an_order_that_finds_its_target_reached_by_drift_pays_no_fee():
+    """Half short, the price rises by half: all of the equity is short, up to rounding."""
+    positions = Discrete(fractions=[-1.0, -0.5, 0.0], minimum_trade=0.0)
+    costs = [FixedPerOrder(entry=2.0, exit=3.0)]
+    done = steps(account([50.0, 50.0, 75.0, 75.0], positions, costs), [1, 1, 0])
+    assert done[1][1]["exposure"] == pytest.approx(-1.0, rel=1e-12)
+    assert [info["cost"] for _, info in done] == [2.0, 0.0, 0.0]
+
+
+def test_a_cap_that_the_costs_of_an_order_leave_room_for_is_not_in_its_way():
+    """990 can be bought; 1,000 is ordered, and after 5 % of what is traded there is need of no more than 950.5."""
+    done = steps(account([50.0] * 4, costs=[Proportional(bp=500.0), capped(0.99)], volume=20.0), [LONG, LONG])
+    assert done[0][1]["exposure"] == pytest.approx(1.0)
+    assert done[1][1]["traded"] == 0.0
+
+
+def test_what_a_cap_left_is_traded_if_it_is_a_minimum_trade():
+    positions = Discrete(fractions=[0.0, 1.0], minimum_trade=0.3)
+    done = steps(account([50.0] * 6, positions, [capped(0.09)], volume=100.0), [1] * 4)
+    assert [info["units"] for _, info in done] == pytest.approx([9.0, 18.0, 18.0, 18.0])
+
+
+@pytest.mark.parametrize("step", [0.1, 0.05])
+def test_a_change_of_exactly_the_minimum_trade_is_traded(step):
+    """0.3 - 0.2 is 0.09999999999999998."""
+    fractions = [round(step * k, 2) for k in range(11)]
+    positions = Discrete(fractions=fractions, minimum_trade=step)
+    done = steps(account([50.0] * 13, positions), range(1, 11))
+    assert [info["traded"] for _, info in done] == pytest.approx([step] * 10)
+
+
 def test_impact_without_volume_is_refused(make_settings):
     settings = make_settings("env/costs=retail_stock")
-    with pytest.raises(MarketError, match=r"synthetic has no volume, which market impact in env\.costs needs"):
+    with pytest.raises(
+        MarketError,
+        match=r"^synthetic has no volume in the train split of train_0, which market impact in env\.costs needs: "
+        r"nothing could be traded; use other costs, such as env/costs=two_bp$",
+    ):
         settings.env.prepare()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_split_needs_volume_and_a_little_is_worth_a_warning(split, make_settings, market_with_volume, caplog):
+    """Volume that begins after the training split, or ends before the test, is no volume there."""
+    task = make_settings("env/costs=retail_stock").env
+
+    def with_volume(share):
+        quiet = [
+            dataclasses.replace(one, volume=one.volume * (np.arange(len(one)) >= (1 - share) * len(one)))
+            if one.symbol == f"{split}_0"
+            else one
+            for one in market_with_volume.instruments
+        ]
+        return dataclasses.replace(market_with_volume, instruments=tuple(quiet))
+
+    with pytest.raises(MarketError, match=rf"synthetic has no volume in the {split} split of {split}_0, which market"):
+        PreparedTask(task, with_volume(0.0), None)
+    PreparedTask(task, with_volume(0.25), None)
+    assert (
+        f"of the bars in the {split} split of {split}_0 have volume; env.costs caps what is traded by it" in caplog.text
+    )
+    caplog.clear()
+    PreparedTask(task, market_with_volume, None)
+    assert not caplog.text
+
+
+class Own(Cost):
+    """A piece of a user's own."""
+
+    def __init__(self, **rates):
+        self.given = FREE._replace(**rates)
+
+    def rates(self):
+        return self.given
+
+
+@pytest.mark.parametrize(
+    "rates", [{"slippage": np.nan}, {"entry": np.inf}, {"volume_cap": np.nan}, {"volume_cap": 0.0}]
+)
+def test_rates_that_are_no_numbers_are_refused(rates, settings):
+    message = r"costs: expected Own\.rates\(\) to give finite numbers and a volume_cap above 0, got CostRates\(.*"
+    with pytest.raises(ValueError, match=message):
+        total([Proportional(bp=1.0), Own(**rates)])
+    with pytest.raises(ValidationError, match=message):
+        dataclasses.replace(settings.env, costs={"own": Own(**rates)})
+
+
+def test_impact_without_a_cap_is_refused():
+    message = (
+        r"^costs: expected a volume_cap beside an impact of 0\.5, got none: .*; give one, as SquareRootImpact does$"
+    )
+    with pytest.raises(ValueError, match=message):
+        total([Own(impact=0.5)])
+    rates = total([Own(impact=0.5), SquareRootImpact(coefficient=0.5, volume_cap=0.1)])
+    assert (rates.impact, rates.volume_cap) == (1.0, 0.1)
+
+
+def test_a_bar_without_volume_has_no_impact():
+    costs = [SquareRootImpact(coefficient=0.5, volume_cap=0.1)]
+    ((_, info),) = steps(account([50.0] * 3, costs=costs, volatility=0.02, volume=0.0), [LONG])
+    assert (info["traded"], info["cost"], info["equity"]) == (0.0, 0.0, 1000.0)
+
+
+def test_costs_that_take_all_that_is_traded_are_refused(make_settings):
+    with pytest.raises(ConfigError, match=r"^env\.costs\.commission\.bp: Input should be less than 10000, got 10000"):
+        make_settings("env.costs.commission.bp=10000")
+    spread = "+env.costs.spread={_target_: moe_trader.env.costs.HalfSpread, bp: 6000}"
+    with pytest.raises(
+        ConfigError, match=r"^env: costs: together they take 120% of the amount traded; expected less than"
+    ):
+        make_settings("env.costs.commission.bp=6000", spread)
 
 
 def test_pieces_add_up_and_the_tightest_cap_holds():
@@ -251,7 +456,7 @@ def test_the_differential_sharpe_ratio_is_the_slope_of_the_exponential_ratio():
     """D_t = dS_t / d eta at eta = 0 of the ratio that takes in this return (Moody and Saffell 1998)."""
     eta = 0.05
     done = steps(account(PATH, reward=DifferentialSharpe(eta=eta), fill="this_close"), [LONG] * 6)
-    first = second = 0.0
+    first, second = 0.0, VARIANCE
     for reward, info in done:
         log_return, step = info["log_return"], 1e-6
 
@@ -259,12 +464,32 @@ def test_the_differential_sharpe_ratio_is_the_slope_of_the_exponential_ratio():
             a, b = first + rate * (r - first), second + rate * (r * r - second)
             return a / math.sqrt(b - a * a)
 
-        if second - first * first > 1e-12:
-            assert reward == pytest.approx((ratio(step) - ratio(-step)) / (2 * step), rel=1e-5)
-        else:
-            assert reward == 0.0
+        assert reward == pytest.approx((ratio(step) - ratio(-step)) / (2 * step), rel=1e-5)
         first += eta * (log_return - first)
         second += eta * (log_return**2 - second)
+
+
+def drawn_rewards(make_settings, *overrides):
+    """Rewards of random play on NASDAQ, 64 lanes of 600 bars."""
+    env = make_settings("env/reward=differential_sharpe", *overrides, small=False).env.prepare().vec_env("train", 64, 0)
+    env.reset()
+    rng = np.random.default_rng(0)
+    return np.array([env.step(rng.integers(3, size=64))[1] for _ in range(600)])
+
+
+@pytest.mark.parametrize("eta", [0.001, 0.01, 0.2])
+def test_the_differential_sharpe_ratio_of_random_play_stays_bounded(eta, make_settings):
+    rewards = drawn_rewards(make_settings, f"env.reward.eta={eta}")
+    assert 0.1 < rewards.std() < 3.0
+    assert np.abs(rewards).max() < 100
+
+
+def test_the_differential_sharpe_ratio_stays_bounded_after_an_account_was_flat_for_long():
+    close = np.concatenate([np.full(2000, 50.0), [50.0, 60.0, 55.0]])
+    env = account(close, reward=DifferentialSharpe(eta=0.05), fill="this_close")
+    rewards = [reward for reward, _ in steps(env, [FLAT] * 2000 + [LONG] * 2)]
+    assert set(rewards[:2000]) == {0.0}
+    assert np.abs(rewards[2000:]).max() < 100
 
 
 def test_a_reward_without_a_unit_is_not_scaled(make_settings):

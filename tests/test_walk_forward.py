@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from moe_trader.env import SPLITS, Market, MarketError
 from moe_trader.env.features import lookback
+from moe_trader.env.splits import playable
+from moe_trader.env.task import PreparedTask
 from moe_trader.env.walk_forward import WalkForward
 from moe_trader.option import ConfigError
 
@@ -77,7 +79,8 @@ def test_no_bar_is_trained_on_and_seen_or_paid_later(
     for fold in range(folds):
         one = WalkForward(fold=fold, purge=uses + more, embargo=embargo, **shares)
         try:
-            found = places(one.segments(market, uses))
+            segments = one.segments(market, uses)
+            found, observed = places(segments), places(playable(market, segments, uses, 0))
         except MarketError:
             continue
         assert tuple(found) == SPLITS
@@ -87,7 +90,9 @@ def test_no_bar_is_trained_on_and_seen_or_paid_later(
             assert found[later][0] - found[earlier][1] == uses + more + embargo
         for start, stop in found.values():
             assert 0 <= start < stop <= bars
-            assert stop - 1 - max(start - 1, uses - 1) >= 2
+        for start, stop in observed.values():
+            assert stop - 1 - start >= 2
+            assert start >= uses - 1
         tests.append(found["test"])
     for (_, stop), (start, _) in pairwise(tests):
         assert stop <= start
@@ -116,10 +121,11 @@ def test_every_instrument_is_cut_at_the_same_time(make_instrument):
     market = Market("two", (old, young), opens_are_real=True)
     for fold in folds_of(market, lookback=10):
         latest = dict.fromkeys(SPLITS)
-        for split, parts in fold.items():
+        observed = playable(market, fold, 10, 0)
+        for split, parts in observed.items():
             latest[split] = max(market.instruments[part.instrument].time[part.stop - 1] for part in parts)
         for earlier, later in (("train", "validation"), ("validation", "test")):
-            first = min(market.instruments[part.instrument].time[part.start] for part in fold[later])
+            first = min(market.instruments[part.instrument].time[part.start + 1] for part in observed[later])
             assert latest[earlier] < first
 
 
@@ -127,7 +133,7 @@ def test_an_instrument_listed_later_is_left_out_until_it_has_bars(make_instrumen
     old = instrument(make_instrument, "old", "2000-01-03", 1000)
     young = instrument(make_instrument, "young", "2001-10-01", 545)  # bar 455 of the other
     market = Market("two", (old, young), opens_are_real=True)
-    found = folds_of(market, lookback=10)
+    found = [playable(market, fold, 10, 0) for fold in folds_of(market, lookback=10)]
     members = [{split: [part.instrument for part in parts] for split, parts in fold.items()} for fold in found]
     assert members[0] == {"train": [0], "validation": [0], "test": [0, 1]}
     assert members[1] == {"train": [0], "validation": [0, 1], "test": [0, 1]}
@@ -157,6 +163,24 @@ def test_the_scaler_knows_the_training_bars_of_its_fold_alone(make_settings):
         for k in (0, 5)
     ]
     assert scalers[0] != scalers[1]
+
+
+@pytest.mark.parametrize("regimes", [63, 300])
+def test_a_fold_leaves_an_instrument_out_whichever_warm_up_it_is_too_short_for(regimes, make_settings, make_instrument):
+    """300 bars are enough for the features' 161, and not for 300 of the regimes."""
+    overrides = ("env=csv", "env.path=none.csv", "env/split=walk_forward", f"env.regimes.trend_bars={regimes}")
+    task = make_settings(*overrides, "env.split.fold=5", small=False).env
+    rng = np.random.default_rng(0)
+
+    def drawn(symbol, first, bars):
+        time = np.busday_offset(first, np.arange(bars), roll="forward")
+        return make_instrument(100 * np.exp(np.cumsum(rng.normal(0, 0.01, bars))), symbol=symbol, time=time)
+
+    old = drawn("old", "2000-01-03", 3000)
+    young = drawn("young", old.time[2700].astype("datetime64[D]"), 300)
+    prepared = PreparedTask(task, Market("two", (old, young), opens_are_real=True), None)
+    members = [row.instrument for row in prepared.evaluated("test")]
+    assert members == (["old", "young"] if regimes == 63 else ["old"])
 
 
 # What is refused

@@ -1,12 +1,11 @@
 """The env room: markets, what an agent sees of them, and what trading them pays.
 
-The contracts stand here; every other file of the room implements one of them or joins them
+Prices stand in :mod:`~moe_trader.env.market`, the contracts here; every other file implements one of them or joins them
 (:class:`~moe_trader.env.task.TradingTask`). Nothing in this room imports another room.
 """
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,66 +14,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from moe_trader.env.market import Floats, Instrument, Market
+from moe_trader.env.market import MarketError as MarketError
 
 SPLITS = ("train", "validation", "test")
-
-
-class MarketError(ValueError):
-    """Prices that cannot be used; the message names the file, the row or column, and the way out."""
-
-
-@dataclass(frozen=True)
-class Instrument:
-    """Price history of one instrument, oldest bar first; all arrays have shape ``(n_bars,)``.
-
-    ``time`` is when a bar closes (``datetime64[us]``, strictly increasing); prices are positive and finite.
-    ``regime`` holds the index of the true market regime of each bar where the market knows it.
-    """
-
-    symbol: str
-    time: NDArray[np.datetime64]
-    open: Floats
-    high: Floats
-    low: Floats
-    close: Floats
-    volume: Floats
-    regime: NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.close)
-
-
-@dataclass(frozen=True)
-class Market:
-    """Immutable price history of one or several instruments.
-
-    :param opens_are_real: whether an order can be filled at the next open; close-only sources say no
-    :param regime_names: names of the true regimes, empty where nobody knows them
-    :param repaired: rows of each instrument that its source mended while it read them, empty where none ever is
-    """
-
-    name: str
-    instruments: tuple[Instrument, ...]
-    opens_are_real: bool
-    regime_names: tuple[str, ...] = ()
-    repaired: tuple[int, ...] = ()
-
-    @property
-    def bars_per_year(self) -> float:
-        """Bars in a calendar year, from the time stamps of the longest instrument: annualises the metrics."""
-        longest = max(self.instruments, key=len)
-        span = (longest.time[-1] - longest.time[0]) / np.timedelta64(1, "s")
-        return (len(longest) - 1) * 365.25 * 86_400 / float(span)
-
-    def sha256(self) -> str:
-        """Return a hash of every stamp and price, to tell whether two runs saw the same data."""
-        digest = hashlib.sha256()
-        for one in self.instruments:
-            digest.update(one.symbol.encode())
-            for column in (one.time.astype(np.int64), one.open, one.high, one.low, one.close, one.volume):
-                digest.update(np.ascontiguousarray(column).tobytes())
-        return digest.hexdigest()
 
 
 class MarketSource(ABC):
@@ -108,10 +51,13 @@ class Split(ABC):
 
     @abstractmethod
     def segments(self, market: Market, lookback: int = 1) -> dict[str, list[Segment]]:
-        """Return the segments of each of :data:`SPLITS`.
+        """Return the segments of each of :data:`SPLITS`, one for each instrument that belongs there.
+
+        One may be empty, or too short to decide in: that instrument is left out of the split
+        (:func:`~moe_trader.env.splits.playable`).
 
         :param lookback: bars that an observation uses, its own among them: what a purge must drop at least
-        :raises MarketError: when one of them would be empty
+        :raises MarketError: when a split cannot be made
         """
 
 
@@ -138,7 +84,8 @@ class Feature(ABC):
 class Positions(ABC):
     """What an action means: an option of ``conf/env/positions``.
 
-    ``minimum_trade`` is the smallest change of the target, as a fraction of equity, that is traded.
+    ``minimum_trade`` is the smallest change of the target, as a fraction of equity, that is traded: the change from
+    what the last fill reached, which is less than it was to be where a volume cap cut it short.
     """
 
     minimum_trade: float
@@ -152,7 +99,7 @@ class Positions(ABC):
         """Return each lane's target position (a fraction of equity) and what its reward is docked, ``(n_lanes,)``.
 
         :param actions: shape ``(n_lanes, *action_space.shape)``
-        :param held: the target each lane holds now
+        :param held: the target that each lane's last fill reached; returning it orders nothing
         """
 
 

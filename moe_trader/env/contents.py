@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_trader.env import Instrument
+from moe_trader.env.market import YEAR
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Contents:
 
 
 def contents(one: Instrument) -> Contents:
-    """Return what the bars of an instrument (two at least) are like."""
+    """Return what the bars of an instrument are like. :raises MarketError: where there is a single bar."""
+    years = one.seconds() / YEAR
     steps = np.diff(one.time)
     usual = np.quantile(steps.astype(np.int64), 0.99)
     moves = np.diff(np.log(one.close))
-    years = float((one.time[-1] - one.time[0]) / np.timedelta64(1, "s")) / (365.25 * 86_400)
     return Contents(
         bars=len(one),
         first=one.time[0],

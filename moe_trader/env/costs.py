@@ -7,19 +7,19 @@ from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from moe_trader.option import option
 
-NonNegative = Annotated[float, Field(ge=0)]
+BasisPoints = Annotated[float, Field(ge=0, lt=10_000)]
 
 
 class CostRates(NamedTuple):
     """Costs in the units of the kernel.
 
     :param rate: fraction of the amount traded
-    :param entry: currency for an order that opens or enlarges a position
-    :param exit: currency for an order that closes or reduces one
+    :param entry: currency for a fill that opens or enlarges a position
+    :param exit: currency for a fill that closes or reduces one
     :param slippage: fraction of the amount traded, times a bar's volatility
     :param impact: the same, times the root of the share of the bar's volume
     :param volume_cap: largest share of a bar's volume that is traded
@@ -51,10 +51,31 @@ class Cost(ABC):
 
 
 def total(costs: Iterable[Cost]) -> CostRates:
-    """Return the rates of all pieces together: sums, and the tightest volume cap."""
-    parts = [FREE, *(cost.rates() for cost in costs)]
+    """Return the rates of all pieces together: sums, and the tightest volume cap.
+
+    :raises ValueError: rates that are no numbers, that leave nothing of what is traded, or impact without a cap
+    """
+    parts = [FREE]
+    for cost in costs:
+        rates = cost.rates()
+        if not (np.isfinite(rates._replace(volume_cap=1.0)).all() and rates.volume_cap > 0):
+            raise ValueError(
+                f"costs: expected {type(cost).__name__}.rates() to give finite numbers and a volume_cap above 0, got "
+                f"{rates}"
+            )
+        parts.append(rates)
     summed = CostRates(*(float(sum(column)) for column in zip(*parts, strict=True)))
-    return summed._replace(volume_cap=float(min(part.volume_cap for part in parts)))
+    summed = summed._replace(volume_cap=float(min(part.volume_cap for part in parts)))
+    if summed.rate >= 1:
+        raise ValueError(
+            f"costs: together they take {summed.rate:.0%} of the amount traded; expected less than all of it"
+        )
+    if summed.impact > 0 and summed.volume_cap == np.inf:
+        raise ValueError(
+            f"costs: expected a volume_cap beside an impact of {summed.impact:g}, got none: in a bar without volume no "
+            "trade is small; give one, as SquareRootImpact does"
+        )
+    return summed
 
 
 def describe_costs(costs: CostRates) -> str:
@@ -78,7 +99,7 @@ class Proportional(Cost):
     :param bp: basis points
     """
 
-    bp: NonNegative
+    bp: BasisPoints
 
     def rates(self) -> CostRates:
         """Return the rate per unit of currency."""
@@ -92,7 +113,7 @@ class HalfSpread(Cost):
     :param bp: basis points of the price
     """
 
-    bp: NonNegative
+    bp: BasisPoints
 
     def rates(self) -> CostRates:
         """Return the rate per unit of currency."""
@@ -101,14 +122,14 @@ class HalfSpread(Cost):
 
 @option
 class FixedPerOrder(Cost):
-    """A fee for each order, whatever its size; a reversal is an exit and an entry.
+    """A fee for each fill, whatever its size; one that reverses the position is an exit and an entry.
 
-    :param entry: of an order that opens or enlarges a position, in currency
-    :param exit: of an order that closes or reduces one
+    :param entry: of a fill that opens or enlarges a position, in currency
+    :param exit: of a fill that closes or reduces one
     """
 
-    entry: NonNegative
-    exit: NonNegative
+    entry: NonNegativeFloat
+    exit: NonNegativeFloat
 
     def rates(self) -> CostRates:
         """Return the fees."""
@@ -122,7 +143,7 @@ class VolatilitySlippage(Cost):
     :param fraction: of one bar's volatility (exponential, span 20, known at the decision)
     """
 
-    fraction: NonNegative
+    fraction: NonNegativeFloat
 
     def rates(self) -> CostRates:
         """Return the fraction."""
@@ -140,7 +161,7 @@ class SquareRootImpact(Cost):
     :param volume_cap: largest share of a bar's volume that one order may take
     """
 
-    coefficient: NonNegative
+    coefficient: NonNegativeFloat
     volume_cap: PositiveFloat
 
     def rates(self) -> CostRates:
@@ -155,7 +176,7 @@ class Borrow(Cost):
     :param annual: fraction per year of 365.25 days
     """
 
-    annual: NonNegative
+    annual: NonNegativeFloat
 
     def rates(self) -> CostRates:
         """Return the rate."""
@@ -170,8 +191,8 @@ class CashInterest(Cost):
     :param debit_annual: fraction per year on negative cash
     """
 
-    credit_annual: NonNegative
-    debit_annual: NonNegative
+    credit_annual: NonNegativeFloat
+    debit_annual: NonNegativeFloat
 
     def rates(self) -> CostRates:
         """Return the rates."""

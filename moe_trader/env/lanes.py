@@ -45,6 +45,7 @@ class Rules:
     :param positions: what an action means
     :param fill: index into :data:`~moe_trader.env.ledger.FILLS`
     :param reward: which of the ledger's rewards, and its setting
+    :param bar_variance: of the log return of a training bar, where the differential Sharpe ratio starts
     :param window: feature rows in an observation
     :param clip: bound of every number in an observation
     :param gate_columns: which numbers of an observation the gate may see
@@ -53,6 +54,7 @@ class Rules:
     positions: Positions
     fill: int
     reward: tuple[int, float]
+    bar_variance: float
     window: int
     clip: float
     costs: CostRates
@@ -99,7 +101,8 @@ class Lanes:
         self._episode_bars = episode_bars
         lengths = np.array([len(stretch) for stretch in stretches], dtype=np.float64)
         self._chances = np.cumsum(lengths / lengths.sum())
-        terms = Terms(rules.fill, RUIN * rules.initial_equity, rules.positions.minimum_trade, *rules.reward)
+        ruin = RUIN * rules.initial_equity
+        terms = Terms(rules.fill, ruin, rules.positions.minimum_trade, *rules.reward, rules.bar_variance)
         self._terms = pack_terms(terms, rules.costs)
         self.ledger = np.zeros((n, N_COLUMNS))
         self.bars = np.zeros(n, dtype=np.int64)
@@ -126,7 +129,7 @@ class Lanes:
         self.bars[lane] = self.starts[lane] = start
         self.bankrupt[lane] = False
         self.ends[lane] = end
-        open_ledger(self.ledger[lane], self.rules.initial_equity, self.tape.prices.close[start])
+        open_ledger(self.ledger[lane], self.rules.initial_equity, self.tape.prices.close[start], self._terms)
 
     def step(self, actions: np.ndarray) -> None:
         """Take one action in every lane and move it one bar on, see :meth:`move`."""
@@ -135,8 +138,11 @@ class Lanes:
         self.rewards -= docked
 
     def move(self, targets: Floats) -> None:
-        """Order target positions, move one bar on, and fill :attr:`rewards`, :attr:`log_returns`, :attr:`bankrupt`."""
-        step_lanes(
+        """Order target positions, move one bar on, and fill :attr:`rewards`, :attr:`log_returns`, :attr:`bankrupt`.
+
+        :raises ValueError: for a target that is not finite, as an action outside the space has
+        """
+        unusable = step_lanes(
             self.ledger,
             self.bars,
             self.ends,
@@ -147,6 +153,11 @@ class Lanes:
             self.log_returns,
             self.bankrupt,
         )
+        if unusable >= 0:
+            raise ValueError(
+                f"lane {unusable}: expected an action of {self.action_space} or a finite target, got one whose target "
+                f"is {targets[unusable]}"
+            )
 
     def observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
         """Return the observations of some lanes, shape ``(n_lanes, size)``; all of them by default."""

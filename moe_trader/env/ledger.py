@@ -4,6 +4,11 @@ The ledger of a lane is one row of float64 (columns :data:`EQUITY` ...). It keep
 seen and the *units* held, so that a price that does not move changes nothing, to the last bit; cash is what remains:
 ``cash = equity - units * mark``. An order moves the position to ``target`` x equity *after* costs, and costs are
 charged on the amount ordered. With 0.1 % and equity 1,000, buying all in leaves 999.0 and selling it again 998.001.
+
+:data:`TARGET` is what the last fill *reached*, as a fraction of equity: the target ordered, or less where the volume
+cap cut the order short. Whatever asks "is this an order?" compares with it: ordering it again is none, and what was cut
+off is traded by ordering the whole target again. Fees ask another question: whether a trade enlarges the position held
+(an entry), reduces it (an exit) or crosses zero (both), whatever had been ordered.
 """
 
 from __future__ import annotations
@@ -25,6 +30,10 @@ THIS_CLOSE, NEXT_OPEN, NEXT_CLOSE = range(3)
 LOG_RETURN, DIFFERENTIAL_SHARPE, DRAWDOWN, TURNOVER = range(4)
 
 RUIN = 1e-6  # of the initial equity: a lane at or below it is bankrupt and ends, which keeps log rewards finite
+LEAST_SPREAD = (
+    0.01  # of a bar's variance: an account flat for long has none of its own, and any return would be endless
+)
+ROUNDING = 1e-9  # of equity: a change of the target or a trade that differs by less does not differ
 
 
 class Prices(NamedTuple):
@@ -50,12 +59,13 @@ class Terms(NamedTuple):
     minimum_trade: float
     reward: int
     reward_setting: float
+    bar_variance: float
 
 
 # The kernel takes prices as one array (n_bars, 5) and terms with costs as one vector: unpacking named tuples at every
 # call would cost more than stepping 64 lanes. These are their columns.
 OPEN, CLOSE, YEARS, VOLATILITY, VOLUME = range(len(Prices._fields))
-FILL, RUIN_LEVEL, MINIMUM_TRADE, REWARD, REWARD_SETTING = range(len(Terms._fields))
+FILL, RUIN_LEVEL, MINIMUM_TRADE, REWARD, REWARD_SETTING, BAR_VARIANCE = range(len(Terms._fields))
 RATE, ENTRY, EXIT, SLIPPAGE, IMPACT, VOLUME_CAP, BORROW, CREDIT, DEBIT = range(
     len(Terms._fields), len(Terms._fields) + len(CostRates._fields)
 )
@@ -72,12 +82,14 @@ def pack_prices(prices: Prices) -> Floats:
 
 
 @njit(cache=True)
-def open_ledger(row: Floats, equity: float, price: float) -> None:
+def open_ledger(row: Floats, equity: float, price: float, terms: Floats) -> None:
     """Start a lane with cash alone."""
     row[:] = 0.0
     row[EQUITY] = equity
     row[ENTRY_EQUITY] = equity
     row[MARK] = price
+    if terms[REWARD] == DIFFERENTIAL_SHARPE:
+        row[MEMORY_B] = terms[BAR_VARIANCE]
 
 
 @njit(cache=True)
@@ -90,7 +102,8 @@ def _mark(row: Floats, price: float) -> None:
 @njit(cache=True)
 def _trade(row: Floats, target: float, volatility: float, volume: float, terms: Floats) -> None:
     """Move the position to ``target`` x equity at the mark price, after costs."""
-    ordered = target * row[EQUITY] - row[UNITS] * row[MARK]
+    held = row[UNITS] * row[MARK]
+    ordered = target * row[EQUITY] - held
     cap = np.inf if terms[VOLUME_CAP] == np.inf else terms[VOLUME_CAP] * volume * row[MARK]
     traded = min(abs(ordered), cap)
     if traded == 0.0 and cap == 0.0:
@@ -98,18 +111,18 @@ def _trade(row: Floats, target: float, volatility: float, volume: float, terms: 
     cost = (terms[RATE] + terms[SLIPPAGE] * volatility) * traded
     if terms[IMPACT] > 0:
         cost += terms[IMPACT] * volatility * np.sqrt(traded / (volume * row[MARK])) * traded
-    before, after = row[TARGET], target
-    reverses = before * after < 0
-    if reverses or abs(after) > abs(before):
+    after = held + np.sign(ordered) * traded
+    reverses, grown = held * after < 0, abs(after) - abs(held)
+    if reverses or grown > ROUNDING * row[EQUITY]:
         cost += terms[ENTRY]
-    if reverses or abs(after) < abs(before):
+    if reverses or grown < -ROUNDING * row[EQUITY]:
         cost += terms[EXIT]
     row[TRADED] = traded / row[EQUITY]
     row[COST] += cost
     row[EQUITY] -= cost
     if row[EQUITY] <= 0:
         row[UNITS] = 0.0
-    elif traded < abs(ordered):
+    elif traded < abs(ordered) and traded < abs(target * row[EQUITY] - held):  # costs may leave less to trade
         row[UNITS] += np.sign(ordered) * traded / row[MARK]
         target = row[UNITS] * row[MARK] / row[EQUITY]  # what is left can be ordered again
     else:
@@ -131,15 +144,15 @@ def _carry(row: Floats, years: float, terms: Floats) -> None:
 
 
 @njit(cache=True)
-def _shape(row: Floats, log_return: float, kind: float, setting: float) -> float:
+def _shape(row: Floats, log_return: float, kind: float, setting: float, variance: float) -> float:
     """Return the reward of a bar from its log return and what the lane remembers."""
     if kind == DIFFERENTIAL_SHARPE:
         first, second = row[MEMORY_A], row[MEMORY_B]
         up, up_square = log_return - first, log_return * log_return - second
-        spread = second - first * first
+        spread = max(second - first * first, LEAST_SPREAD * variance)
         row[MEMORY_A] += setting * up
         row[MEMORY_B] += setting * up_square
-        if spread <= 1e-12:  # nothing has happened yet: there is no ratio to raise
+        if spread <= 0.0:  # a market that does not move: there is no ratio to raise
             return 0.0
         return (second * up - 0.5 * first * up_square) / spread**1.5
     if kind == DRAWDOWN:
@@ -156,9 +169,9 @@ def _shape(row: Floats, log_return: float, kind: float, setting: float) -> float
 def step_ledger(row: Floats, bar: int, target: float, prices: Floats, terms: Floats) -> tuple[float, float, bool]:
     """Carry one lane from the close of ``bar`` to the next close, moving to ``target`` at the fill.
 
-    A target within the minimum trade of the one before is no order, unless it closes the position: what is held
-    is left to drift. Equity at or below the ruin level is bankruptcy: the lane is closed out there, and keeps exactly
-    that.
+    A target within the minimum trade of the one that the last fill reached is no order, unless it closes the position:
+    what is held is left to drift. Equity at or below the ruin level is bankruptcy: the lane is closed out there, and
+    keeps exactly that.
 
     :return: reward, log(equity after / equity before), and whether the lane went bankrupt
     """
@@ -168,7 +181,8 @@ def step_ledger(row: Floats, bar: int, target: float, prices: Floats, terms: Flo
     row[INTEREST] = 0.0
     row[CARRIED] = 0.0
     fill, ruin = terms[FILL], terms[RUIN_LEVEL]
-    changes = target != row[TARGET] and (target == 0.0 or abs(target - row[TARGET]) >= terms[MINIMUM_TRADE])
+    change = abs(target - row[TARGET])
+    changes = change > 0 and (target == 0.0 or change >= terms[MINIMUM_TRADE] - ROUNDING)
     volatility, volume = prices[bar, VOLATILITY], prices[bar, VOLUME]
     if fill == THIS_CLOSE and changes:
         _trade(row, target, volatility, volume, terms)
@@ -189,7 +203,8 @@ def step_ledger(row: Floats, bar: int, target: float, prices: Floats, terms: Flo
         row[TARGET] = 0.0
         row[MARK] = prices[bar + 1, CLOSE]
     log_return = np.log(row[EQUITY] / before)
-    return _shape(row, log_return, terms[REWARD], terms[REWARD_SETTING]), log_return, bankrupt
+    reward = _shape(row, log_return, terms[REWARD], terms[REWARD_SETTING], terms[BAR_VARIANCE])
+    return reward, log_return, bankrupt
 
 
 @njit(cache=True, nogil=True)
@@ -203,15 +218,21 @@ def step_lanes(
     rewards: Floats,
     log_returns: Floats,
     bankrupt: np.ndarray,
-) -> None:
+) -> int:
     """Step every lane in place: ``ledger (n_lanes, N_COLUMNS)``, the rest ``(n_lanes,)``; ``bars`` moves on by one.
 
     A lane at its end, where bankruptcy brings it too, stays as it is and earns nothing until it is reset.
+
+    :return: a lane whose target is not finite, and which was not stepped; ``-1``: there is none
     """
+    unusable = -1
     for lane in range(len(bars)):
         if bars[lane] >= ends[lane]:
             rewards[lane] = log_returns[lane] = 0.0
             ledger[lane, TRADED] = ledger[lane, COST] = ledger[lane, INTEREST] = ledger[lane, CARRIED] = 0.0
+            continue
+        if not np.isfinite(targets[lane]):
+            unusable = lane
             continue
         rewards[lane], log_returns[lane], bankrupt[lane] = step_ledger(
             ledger[lane], bars[lane], targets[lane], prices, terms
@@ -219,6 +240,7 @@ def step_lanes(
         bars[lane] += 1
         if bankrupt[lane]:
             ends[lane] = bars[lane]
+    return unusable
 
 
 @njit(cache=True)

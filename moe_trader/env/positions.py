@@ -7,12 +7,14 @@ from typing import Annotated
 
 import numpy as np
 from gymnasium import spaces
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from moe_trader.env import Floats, Positions
 from moe_trader.option import option
 
-NonNegative = Annotated[float, Field(ge=0)]
+# A target that the ledger refuses. Tables of targets end with it, so that action -1 is not taken for the last one: half
+# the price of comparing every action with the space.
+OUTSIDE = np.inf
 
 
 @option
@@ -24,11 +26,12 @@ class Discrete(Positions):
     """
 
     fractions: Annotated[list[float], Field(min_length=2)]
-    minimum_trade: NonNegative
+    minimum_trade: NonNegativeFloat
 
     def __post_init__(self) -> None:
         if len(set(self.fractions)) < len(self.fractions) or 0.0 not in self.fractions:
             raise ValueError(f"fractions: expected different numbers, 0 among them, got {self.fractions}")
+        _check_minimum(self.minimum_trade, max(map(abs, self.fractions)))
 
     def action_space(self) -> spaces.Discrete:
         """Return ``Discrete(n)``."""
@@ -41,7 +44,7 @@ class Discrete(Positions):
     @cached_property
     def _table(self) -> Floats:
         """Return the target of each action."""
-        return np.array(self.fractions)
+        return np.array([*self.fractions, *[OUTSIDE] * len(self.fractions)])
 
 
 @option
@@ -57,7 +60,10 @@ class Continuous(Positions):
 
     low: Annotated[float, Field(le=0)]
     high: PositiveFloat
-    minimum_trade: NonNegative
+    minimum_trade: NonNegativeFloat
+
+    def __post_init__(self) -> None:
+        _check_minimum(self.minimum_trade, max(-self.low, self.high))
 
     def action_space(self) -> spaces.Box:
         """Return ``Box(-1, 1, (1,))``, the range that SB3's Gaussian policies expect."""
@@ -77,7 +83,8 @@ class Orders(Positions):
     """Five orders: BUY_LONG, SELL_SHORT, CLOSE_LONG, CLOSE_SHORT, HOLD (actions 0 to 4).
 
     A position must be closed before the opposite one is opened. An order that makes no sense for the position held
-    (closing what is not there, opening what is) holds, and costs a penalty of the reward.
+    (closing what is not there, opening what is) holds, and costs a penalty of the reward. Where a volume cap filled an
+    order in part, the same order again goes on with it, and HOLD keeps the part.
 
     :param size: of an opened position, as a fraction of equity
     :param allow_short: whether SELL_SHORT is a sensible order at all
@@ -86,7 +93,7 @@ class Orders(Positions):
 
     size: PositiveFloat
     allow_short: bool
-    penalty: NonNegative
+    penalty: NonNegativeFloat
 
     minimum_trade = 0.0
 
@@ -95,15 +102,25 @@ class Orders(Positions):
         return spaces.Discrete(5)
 
     def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
-        """Look the order up in what it does when short, flat and long."""
+        """Look the order up in what it does when short, flat and long; what is held already is not ordered again."""
         table = self._table[actions, np.sign(held).astype(np.int64) + 1]
-        senseless = np.isnan(table)
-        return np.where(senseless, held, table), np.where(senseless, self.penalty, 0.0)
+        orders = (table != held) & ~np.isnan(table)
+        senseless = ~orders & (actions != HOLD)
+        return np.where(orders, table, held), np.where(senseless, self.penalty, 0.0)
 
     @cached_property
     def _table(self) -> Floats:
-        """Return the target of each order when short, flat and long; NaN where it makes no sense."""
+        """Return the target of each order when short, flat and long; NaN where it orders nothing."""
         no, size = np.nan, self.size
         short = -size if self.allow_short else no
-        held = np.array([-size, 0.0, size])
-        return np.array([[no, size, no], [no, short, no], [no, no, 0.0], [0.0, no, no], held])
+        orders = np.array([[no, size, size], [short, short, no], [no, no, 0.0], [0.0, no, no], [no, no, no]])
+        return np.concatenate([orders, np.full_like(orders, OUTSIDE)])
+
+
+def _check_minimum(minimum_trade: float, largest: float) -> None:
+    """Refuse a minimum trade that no order reaches from a flat account. :raises ValueError: naming both."""
+    if minimum_trade > largest:
+        raise ValueError(
+            f"minimum_trade: expected at most {largest:g}, the largest position there is, got {minimum_trade:g}: "
+            "nothing would ever be traded"
+        )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from moe_trader.env import Reward
 from moe_trader.env.ledger import DIFFERENTIAL_SHARPE, DRAWDOWN, LOG_RETURN, TURNOVER
 from moe_trader.option import option
-
-NonNegative = Annotated[float, Field(ge=0)]
 
 
 @option
@@ -26,7 +24,11 @@ class LogReturn(Reward):
 class DifferentialSharpe(Reward):
     """The differential Sharpe ratio: how much this bar's return raises an exponential Sharpe ratio.
 
-    Moody and Saffell, "Reinforcement learning for trading" (NIPS 1998), equation for D_t with adaptation rate eta.
+    Moody and Saffell, "Reinforcement learning for trading" (NIPS 1998), equation for D_t with adaptation rate eta:
+    (B dA - A dB / 2) / (B - A^2)^(3/2), where A and B are exponential means of the return and of its square. The paper
+    leaves open where they start. From zero, the first returns, divided by a variance that is hardly there, would be
+    rewards of a million; so A starts at 0 and B at the variance of a training bar, as if the account had held the
+    market before, and the variance B - A^2 counts as no less than a hundredth of that when the account stays flat.
 
     :param eta: adaptation rate; 1 / eta is about how many bars the ratio remembers
     """
@@ -49,7 +51,7 @@ class DrawdownPenalised(Reward):
     :param weight: 0 is the log return
     """
 
-    weight: NonNegative
+    weight: NonNegativeFloat
 
     def kernel(self) -> tuple[int, float]:
         """Return the kernel's name for it, and the weight."""
@@ -63,7 +65,7 @@ class TurnoverPenalised(Reward):
     :param weight: in units of log return per unit of turnover
     """
 
-    weight: NonNegative
+    weight: NonNegativeFloat
 
     def kernel(self) -> tuple[int, float]:
         """Return the kernel's name for it, and the weight."""

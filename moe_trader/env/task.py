@@ -21,21 +21,20 @@ from moe_trader.env import (
     Positions,
     RegimeLabeller,
     Reward,
+    Segment,
     Split,
 )
 from moe_trader.env.costs import Cost, total
 from moe_trader.env.features import Scaler, check_columns, lookback, rows
-from moe_trader.env.features.series import log_returns
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
-from moe_trader.env.ledger import FILLS, Prices
+from moe_trader.env.ledger import FILLS
+from moe_trader.env.prices import check_volume, market_prices
+from moe_trader.env.splits import playable
 from moe_trader.env.trading_env import TradingEnv
 from moe_trader.option import describe, option
 
 if TYPE_CHECKING:
     from moe_trader.env.trading_vec_env import TradingVecEnv, UnitRewards
-
-
-VOLATILITY_SPAN = 20  # bars, of the volatility that slippage and impact are charged by
 
 
 @option
@@ -75,6 +74,7 @@ class TradingTask:
 
     def __post_init__(self) -> None:
         check_columns(self.features)
+        total(self.costs.values())
         for name in self.gate_features:
             if name not in self.features:
                 raise ValueError(
@@ -82,18 +82,16 @@ class TradingTask:
                     f"with env.gate_features=[{next(iter(self.features))}]"
                 )
 
-    def prepare(self, scaler: Scaler | None = None) -> PreparedTask:
+    def prepare(self, scaler: Scaler | None = None, market: Market | None = None) -> PreparedTask:
         """Load the market and compute everything that does not change while trading.
 
         :param scaler: of a saved agent; ``None``: fit one on the training split
+        :param market: what :attr:`market` loaded before; ``None``: load it
         :raises MarketError: when the data cannot be used
         """
-        market = self.market.load()
+        market = self.market.load() if market is None else market
         if self.fill == "next_open" and not market.opens_are_real:
             raise MarketError(f"{market.name} has no true opens: set env.fill=next_close")
-        rates = total(self.costs.values())
-        if (rates.impact > 0 or rates.volume_cap < np.inf) and not all(one.volume.any() for one in market.instruments):
-            raise MarketError(f"{market.name} has no volume, which market impact in env.costs needs")
         return PreparedTask(self, market, scaler)
 
 
@@ -128,26 +126,30 @@ class PreparedTask:
             raise MarketError(f"{market.name}: no instrument can be called 'all', as the tables call their means")
         lengths = [len(one) for one in market.instruments]
         self._offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int)
+        prices, costs = market_prices(market), total(task.costs.values())
         uses = lookback(task.features, task.window)
-        self._warmup = max(uses - 1, task.regimes.warmup())
         segments = task.split.segments(market, uses)
-        self.labels: Labels = task.regimes.label(market, segments["train"])
-        self._stretches = {split: [self._stretch(split, part) for part in segments[split]] for split in SPLITS}
-        self._instruments = {split: [part.instrument for part in segments[split]] for split in SPLITS}
+        self._observed = playable(market, segments, uses, task.regimes.warmup())
+        self._stretches = {split: [self._stretch(part) for part in self._observed[split]] for split in SPLITS}
+        check_volume(market, self._observed, costs)
+        trained = {part.instrument for part in self._observed["train"]}
+        train = [part for part in segments["train"] if part.instrument in trained]
+        self.labels: Labels = task.regimes.label(market, train)
         raw = np.concatenate([rows(task.features, one) for one in market.instruments])
         if scaler is None:
             seen = [raw[part.first : part.last + 1] for part in self._stretches["train"]]
             scaler = Scaler.fit(np.concatenate(seen))
         self.scaler = scaler
         self._times = np.concatenate([one.time for one in market.instruments])
-        self.tape = Tape(_prices(market), scaler.apply(raw, task.clip).astype(np.float32))
+        self.tape = Tape(prices, scaler.apply(raw, task.clip).astype(np.float32))
         self.rules = Rules(
             positions=task.positions,
             fill=FILLS.index(task.fill),
             reward=task.reward.kernel(),
+            bar_variance=self._bar_volatility**2,
             window=task.window,
             clip=task.clip,
-            costs=total(task.costs.values()),
+            costs=costs,
             initial_equity=task.initial_equity,
             gate_columns=self._gate_columns(),
         )
@@ -157,15 +159,21 @@ class PreparedTask:
         """Columns of one feature row."""
         return [name for feature in self.task.features.values() for name in feature.columns()]
 
+    @cached_property
+    def _bar_volatility(self) -> float:
+        """Standard deviation of a bar's log return in the training split."""
+        closes = [np.log(self.tape.prices.close[part.first : part.last + 1]) for part in self._stretches["train"]]
+        return float(np.concatenate([np.diff(close) for close in closes]).std())
+
     def env(self, split: str) -> TradingEnv:
         """Return a single environment with random starts within ``split``."""
-        return TradingEnv(Lanes(self.tape, self.rules, self._stretches[split], 1, self.task.episode_bars))
+        return TradingEnv(Lanes(self.tape, self.rules, self._of(split), 1, self.task.episode_bars))
 
     def vec_env(self, split: str, n_envs: int, seed: int | None) -> TradingVecEnv:
         """Return ``n_envs`` lanes with random starts within ``split``."""
         from moe_trader.env.trading_vec_env import TradingVecEnv  # SB3 imports PyTorch, which a single env never needs
 
-        return TradingVecEnv(Lanes(self.tape, self.rules, self._stretches[split], n_envs, self.task.episode_bars), seed)
+        return TradingVecEnv(Lanes(self.tape, self.rules, self._of(split), n_envs, self.task.episode_bars), seed)
 
     def training_env(self, n_envs: int, seed: int | None) -> TradingVecEnv | UnitRewards:
         """Return the lanes to learn on: the training split, rewards in units of its volatility if the task says so."""
@@ -174,28 +182,27 @@ class PreparedTask:
         env = self.vec_env("train", n_envs, seed)
         if not (self.task.unit_rewards and self.task.reward.has_unit()):
             return env
-        closes = [np.log(self.tape.prices.close[part.first : part.last + 1]) for part in self._stretches["train"]]
-        volatility = float(np.concatenate([np.diff(close) for close in closes]).std())
-        if volatility == 0:
+        if self._bar_volatility == 0:
             raise MarketError(
                 f"{self.market.name}: the price never moves in the training split; there is nothing to learn"
             )
-        return UnitRewards(env, 1.0 / volatility)
+        return UnitRewards(env, 1.0 / self._bar_volatility)
 
     def walk(self, split: str, copies: int) -> Lanes:
         """Return lanes that walk every instrument of ``split`` from its first bar to its last, ``copies`` times over.
 
         Lane ``c * n_instruments + i`` is copy c of instrument i.
         """
-        stretches = self._stretches[split]
+        stretches = self._of(split)
         return Lanes(self.tape, self.rules, stretches, copies * len(stretches), None)
 
     def evaluated(self, split: str) -> list[Evaluated]:
         """Return what each lane of :meth:`walk` goes through."""
         references = self.task.market.reference_targets(self.market, self.rules.costs.rate)
         found = []
-        for stretch, index in zip(self._stretches[split], self._instruments[split], strict=True):
-            one, rows = self.market.instruments[index], slice(*(stretch.first, stretch.last) - self._offsets[index])
+        for part in self._observed[split]:
+            index, rows = part.instrument, slice(part.start, part.stop - 1)
+            one = self.market.instruments[index]
             found.append(
                 Evaluated(
                     instrument=one.symbol,
@@ -212,7 +219,7 @@ class PreparedTask:
         """Say in words which bars each split decides on."""
         lines = []
         for split in SPLITS:
-            parts = self._stretches[split]
+            parts = self._of(split)
             n_bars = sum(len(part) for part in parts)
             times = [self._times[[part.first + 1, part.last]] for part in parts]
             first, last = min(time[0] for time in times), max(time[1] for time in times)
@@ -233,17 +240,16 @@ class PreparedTask:
             "scaler": dataclasses.asdict(self.scaler),
         }
 
-    def _stretch(self, split: str, part: Any) -> Stretch:
-        """Place a segment on the tape: the first decision is at the bar before it, so that its first bar pays."""
+    def _of(self, split: str) -> list[Stretch]:
+        """Return where the episodes of a split run."""
+        if split not in self._stretches:
+            raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {split!r}")
+        return self._stretches[split]
+
+    def _stretch(self, part: Segment) -> Stretch:
+        """Place the bars that a split observes on the tape."""
         offset = int(self._offsets[part.instrument])
-        first = max(part.start - 1, self._warmup)
-        if part.stop - 1 - first < 2:
-            raise MarketError(
-                f"{self.market.name}: the {split} split of {self.market.instruments[part.instrument].symbol} has "
-                f"{part.stop - part.start} bars, of which the features need the first {self._warmup - part.start}; "
-                "use shorter feature spans or a longer split"
-            )
-        return Stretch(offset + first, offset + part.stop - 1)
+        return Stretch(offset + part.start, offset + part.stop - 1)
 
     def _gate_columns(self) -> tuple[int, ...]:
         newest = (self.task.window - 1) * len(self.feature_names)
@@ -255,19 +261,3 @@ class PreparedTask:
                 columns.extend(range(at, at + width))
             at += width
         return tuple(columns)
-
-
-def _prices(market: Market) -> Prices:
-    years, volatility = [], []
-    for one in market.instruments:
-        gaps = np.diff(one.time, prepend=one.time[:1]) / np.timedelta64(1, "s")
-        years.append(gaps / (365.25 * 86_400))
-        squares = log_returns(one) ** 2
-        volatility.append(np.sqrt(squares.ewm(span=VOLATILITY_SPAN, adjust=False).mean().to_numpy()))
-    return Prices(
-        np.concatenate([one.open for one in market.instruments]),
-        np.concatenate([one.close for one in market.instruments]),
-        np.concatenate(years),
-        np.concatenate(volatility),
-        np.concatenate([one.volume for one in market.instruments]),
-    )

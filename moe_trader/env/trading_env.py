@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.error import ResetNeeded
 
 from moe_trader.env.lanes import Lanes
 
@@ -28,6 +29,7 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
         self.observation_space = lanes.observation_space
         self.action_space = lanes.action_space
         self.gate_columns = lanes.rules.gate_columns
+        self._started = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -36,17 +38,29 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
         super().reset(seed=seed)
         self._lanes.reset(0, self.np_random)
         self._lanes.log_returns[0] = 0.0
+        self._started = True
         return self._lanes.observe()[0], self._lanes.account(0)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Order what ``action`` says and carry the account to the next close.
 
         :raises ValueError: for an action outside the action space
+        :raises ResetNeeded: before the first :meth:`reset`
         """
+        if not self._started:
+            raise ResetNeeded("expected reset() before the first step()")
         lanes = self._lanes
-        if isinstance(self.action_space, gym.spaces.Discrete) and not 0 <= action < self.action_space.n:
-            raise ValueError(f"expected an action from 0 to {self.action_space.n - 1}, got {action}")
-        lanes.step(np.asarray(action, dtype=self.action_space.dtype)[None])
+        lanes.step(self._checked(action))
         terminated = bool(lanes.bankrupt[0])
         truncated = bool(lanes.finished[0]) and not terminated
         return lanes.observe()[0], float(lanes.rewards[0]), terminated, truncated, lanes.account(0)
+
+    def _checked(self, action: Any) -> np.ndarray:
+        """Return an action, a number or an array of one, as the lanes take it; out of bounds a Box's is clipped."""
+        space, given = self.action_space, np.asarray(action)
+        if given.size != 1 or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
+            raise ValueError(f"expected one number as an action of {space}, got {action!r}")
+        number = given.item()
+        if isinstance(space, gym.spaces.Discrete) and not (0 <= number < space.n and number == int(number)):
+            raise ValueError(f"expected an action from 0 to {space.n - 1}, got {action}")
+        return given.astype(space.dtype).reshape(1, *(space.shape or ()))

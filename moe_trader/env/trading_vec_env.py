@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
@@ -34,6 +35,7 @@ class TradingVecEnv(VecEnv):
         self.lanes = lanes
         self.gate_columns = lanes.rules.gate_columns
         self._generators = lane_generators(lanes.n, seed)
+        self._started = False
         self._actions = np.zeros((lanes.n, *(lanes.action_space.shape or ())), dtype=lanes.action_space.dtype)
 
     def reset(self) -> np.ndarray:
@@ -42,6 +44,7 @@ class TradingVecEnv(VecEnv):
             if seed is not None:
                 self._generators[lane] = lane_generators(1, seed)[0]
             self.lanes.reset(lane, self._generators[lane])
+        self._started = True
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = [{} for _ in range(self.num_envs)]
@@ -51,7 +54,12 @@ class TradingVecEnv(VecEnv):
         return self.lanes.observe(lanes)
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take one action for each lane, shape ``(n_lanes, *action_space.shape)``."""
+        """Take one action for each lane, shape ``(n_lanes, *action_space.shape)``.
+
+        :raises ResetNeeded: before the first :meth:`reset`
+        """
+        if not self._started:
+            raise ResetNeeded("expected reset() before the first step()")
         self._actions = np.asarray(actions, dtype=self._actions.dtype).reshape(self._actions.shape)
 
     def step_wait(self) -> VecEnvStepReturn:

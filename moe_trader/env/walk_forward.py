@@ -27,7 +27,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from moe_trader.env import SPLITS, Instrument, Market, MarketError, Segment, Split
+from moe_trader.env import SPLITS, Market, MarketError, Segment, Split
+from moe_trader.env.splits import place, stamps_of
 from moe_trader.option import option
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -37,7 +38,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class WalkForward(Split):
     """Train, validate and test on one of several folds, purged and under embargo; see the module's docstring.
 
-    An instrument that has too few bars in a split of the fold (it was listed later, say) is left out of that split.
+    An instrument that has too few bars in a split of the fold (it was listed later, say) is not in that split.
 
     :param fold: which one, from 0 (the oldest) to ``folds - 1``
     :param folds: how many test splits, equally long, the bars after the first training and validation are cut into
@@ -66,7 +67,7 @@ class WalkForward(Split):
             raise ValueError(f"expected train + validation < 1, got {self.train} + {self.validation}")
 
     def segments(self, market: Market, lookback: int = 1) -> dict[str, list[Segment]]:
-        """Return the fold's segments; instruments with too few bars are left out.
+        """Return the fold's segments, empty for an instrument whose bars there are none, or purged.
 
         :raises MarketError: when purge is shorter than ``lookback``, or one of the splits would be empty
         """
@@ -83,17 +84,15 @@ class WalkForward(Split):
         for split, (first, last) in cuts.items():
             head, tail = loses[split]
             for index, one in enumerate(market.instruments):
-                start, stop = _place(one, first) + head, _place(one, last) - tail
-                decided = max(start - 1, lookback - 1)  # the first decision: its observation is complete
-                if stop - 1 - decided >= 2:
-                    found[split].append(Segment(index, start, stop))
-            if not found[split]:
-                raise self._empty(market, split, cuts[split], head, tail, lookback)
+                start, stop = place(one, first) + head, place(one, last) - tail
+                found[split].append(Segment(index, start, max(start, stop)))
+            if all(part.stop - part.start < 2 for part in found[split]):
+                raise self._empty(market, split, cuts[split], head, tail)
         return found
 
     def _cuts(self, market: Market) -> dict[str, tuple[np.datetime64 | None, np.datetime64 | None]]:
         """Return the first stamp of each split and of what follows it; ``None``: the end of the market."""
-        stamps = np.unique(np.concatenate([one.time for one in market.instruments]))
+        stamps = stamps_of(market)
         n = len(stamps)
         first_test = round(n * (self.train + self.validation))
         test, after = (first_test + round((n - first_test) * k / self.folds) for k in (self.fold, self.fold + 1))
@@ -109,17 +108,9 @@ class WalkForward(Split):
         cut: tuple[np.datetime64 | None, np.datetime64 | None],
         head: int,
         tail: int,
-        lookback: int,
     ) -> MarketError:
-        longest = max(market.instruments, key=lambda one: _place(one, cut[1]) - _place(one, cut[0]))
-        bars = _place(longest, cut[1]) - _place(longest, cut[0])
+        bars = max(place(one, cut[1]) - place(one, cut[0]) for one in market.instruments)
         return MarketError(
             f"{market.name}: fold {self.fold} of env.split has no {split} bars: of {bars} bars between its cuts, the "
-            f"embargo takes {head} and the purge {tail}, and the first {lookback} of an instrument make its first "
-            "observation; use fewer folds, larger shares or shorter feature spans"
+            f"embargo takes {head} and the purge {tail}; use fewer folds, larger shares or shorter feature spans"
         )
-
-
-def _place(one: Instrument, stamp: np.datetime64 | None) -> int:
-    """Return the index of the first bar at or after ``stamp``."""
-    return len(one) if stamp is None else int(np.searchsorted(one.time, stamp))

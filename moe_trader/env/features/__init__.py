@@ -16,12 +16,22 @@ from moe_trader.env.features.series import SMALLEST
 
 
 def check_columns(features: Mapping[str, Feature]) -> None:
-    """Refuse no features at all, and a column that two of them give. :raises ValueError: naming column and features."""
+    """Refuse no features at all, what is no warm-up or no column, and a column that two of them give.
+
+    :raises ValueError: naming column and features
+    """
     if not features:
         raise ValueError("features: expected at least one, such as env/features=multi_horizon")
     owner: dict[str, str] = {}
     for name, feature in features.items():
-        for column in feature.columns():
+        warmup, columns, own = feature.warmup(), feature.columns(), type(feature).__name__
+        if isinstance(warmup, bool) or not isinstance(warmup, int | np.integer) or warmup < 0:
+            raise ValueError(
+                f"features.{name}: expected {own}.warmup() to be a whole number, 0 or more, got {warmup!r}"
+            )
+        if isinstance(columns, str) or not columns or not all(isinstance(column, str) for column in columns):
+            raise ValueError(f"features.{name}: expected {own}.columns() to be a list of names, got {columns!r}")
+        for column in columns:
             if column in owner:
                 where = f"in {owner[column]!r} and {name!r}" if owner[column] != name else f"twice in {name!r}"
                 raise ValueError(f"features: column {column!r} stands {where}; give each its own spans")
@@ -38,22 +48,37 @@ def rows(features: Mapping[str, Feature], instrument: Instrument) -> Floats:
 
     :raises MarketError: naming the feature, where its rows do not fit its columns or are not finite after its warm-up
     """
-    return np.concatenate([_computed(name, feature, instrument) for name, feature in features.items()], 1)
+    return np.concatenate([_finite(name, feature, instrument) for name, feature in features.items()], 1)
 
 
-def check_shape(name: str, feature: Feature, instrument: Instrument, found: Floats) -> None:
-    """Refuse rows that are not one a bar, or do not fit the columns. :raises MarketError: naming the feature."""
+def computed(name: str, feature: Feature, instrument: Instrument) -> Floats:
+    """Return the rows of one feature. :raises MarketError: naming it, where they are no numbers or do not fit."""
+    culprit = f"{type(feature).__name__}.compute"
+    try:
+        given = feature.compute(instrument)
+    except Exception as error:
+        if isinstance(error, ValueError) and "read-only" in str(error):
+            raise MarketError(
+                f"env.features.{name}: {culprit} changes the bars of {instrument.symbol}, which are traded too "
+                f"({error}); change a copy, as in close = instrument.close.copy()"
+            ) from error
+        error.add_note(f"while computing env.features.{name} from {len(instrument)} bars of {instrument.symbol}")
+        raise
+    try:
+        found = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise MarketError(f"env.features.{name}: expected numbers, got others ({error}); mend {culprit}") from None
     expected = (len(instrument), len(feature.columns()))
     if found.shape != expected:
         raise MarketError(
             f"env.features.{name}: expected rows of shape {expected} ({expected[0]} bars of {instrument.symbol}, "
-            f"columns {', '.join(feature.columns())}), got {found.shape}; mend {type(feature).__name__}.compute"
+            f"columns {', '.join(feature.columns())}), got {found.shape}; mend {culprit}"
         )
+    return found
 
 
-def _computed(name: str, feature: Feature, instrument: Instrument) -> Floats:
-    found = np.asarray(feature.compute(instrument))
-    check_shape(name, feature, instrument, found)
+def _finite(name: str, feature: Feature, instrument: Instrument) -> Floats:
+    found = computed(name, feature, instrument)
     bad = np.argwhere(~np.isfinite(found[feature.warmup() :]))
     if len(bad):
         bar, column = bad[0] + (feature.warmup(), 0)
