@@ -239,7 +239,7 @@ def test_help_lists_the_options_without_loading_torch(tmp_path):
     for line in (
         "env: ccxt, csv, nasdaq, parquet, sp500, stocks, synthetic, yahoo",
         "moe-train rerun RUN",
-        "gating: softmax",
+        "gating: annealed, entmax, random, softmax, sparsemax, top_k, uniform",
     ):
         assert line in done.stdout
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
@@ -250,7 +250,7 @@ def test_help_lists_the_options_without_loading_torch(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "place", "reason"),
     [
-        (["gating=sofmax"], "gating/sofmax", "Available options in 'gating':\n\tsoftmax"),
+        (["gating=sofmax"], "gating/sofmax", "Available options in 'gating':\n\tannealed"),
         (["trainer.total_timesteps=-5"], "trainer.total_timesteps", "greater than 0, got -5"),
         (["expert.learning_rate=abc"], "expert.learning_rate", "valid number, unable to parse string"),
         (["+expert.foo=1"], "expert.foo", "unknown setting"),
