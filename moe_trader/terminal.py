@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from functools import cache
+from multiprocessing import current_process
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,14 +17,22 @@ def console() -> Console:
     """Return the shared console; away from a terminal it is wide, so that tables are not cut."""
     from rich.console import Console
 
+    if _shared() and sys.stdout.isatty():
+        return Console(force_interactive=False)
     return Console() if sys.stdout.isatty() else Console(width=180, highlight=False)
+
+
+def _shared() -> bool:
+    """Whether this is one of several runs of a parallel sweep, where live lines would write over each other."""
+    return current_process().name.startswith("LokyProcess")
 
 
 def log_handler() -> logging.Handler:
     """Return the handler for the terminal: rich's on a terminal, plain lines in a pipe or a file."""
-    if not sys.stdout.isatty():
+    if _shared() or not sys.stdout.isatty():
         plain = logging.StreamHandler(sys.stdout)
-        plain.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        who = f"{current_process().name.removeprefix('Loky')}: " if _shared() else ""
+        plain.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}%(message)s", "%H:%M:%S"))
         return plain
     from rich.logging import RichHandler
 

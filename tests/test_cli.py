@@ -221,6 +221,7 @@ def test_a_sweep_leaves_a_run_directory_for_each_job(tmp_path):
     assert done.returncode == 0, done.stderr
     runs = sorted(path.parent for path in tmp_path.glob("outputs/multirun/*/*/*/report.html"))
     assert [run.name for run in runs] == ["0", "1"]
+    assert "INFO Process-1: Run directory" in done.stdout  # side by side, so every line says whose it is
     assert sha256(runs[0] / "bundle/policy.safetensors") != sha256(runs[1] / "bundle/policy.safetensors")
 
 

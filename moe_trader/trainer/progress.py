@@ -47,7 +47,7 @@ class Progress(BaseCallback):
             TimeRemainingColumn(),
             console=console(),
             transient=True,
-            disable=not console().is_terminal,
+            disable=not console().is_interactive,
         )
         self._row = self._bar.add_task(title, total=total_timesteps, state="")
 
