@@ -13,6 +13,7 @@ run         the default mixture against SB3's PPO at its defaults on eight copie
 memory      a rollout of a million steps
 evaluation  every strategy of an evaluation over 100,000 bars, in one long series and in eight
 curves      whether the fast way learns what the plain way learns: the same settings and seeds, as many as rounds
+quality     how long learning takes to 80 % of the Bayes filter's return, against SB3's PPO of as many parameters
 
 One thread; contenders take turns within a round, ratios are taken round by round and their median is shown. Times are
 those of the processor, so that what else runs on the machine weighs little. `--against` prints every ratio beside the
@@ -41,6 +42,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
+from moe_trader.env.lanes import Lanes
+from moe_trader.env.task import PreparedTask
 from moe_trader.evaluation.walk import walk
 
 LANES, STEPS = 64, 64
@@ -235,7 +238,78 @@ class Curve(BaseCallback):
             self.points.append(np.mean([episode["r"] for episode in self.model.ep_info_buffer]))
 
 
-PARTS = {"update": update, "experts": experts, "run": run, "memory": memory, "evaluation": evaluation, "curves": curves}
+def quality(rounds: int) -> Figures:
+    """Time learning until the agent earns 80 % of the Bayes filter on the synthetic market's validation series."""
+    settings = run_settings(compose(["env=synthetic"]))
+    task, total, expert = settings.env.prepare(), settings.trainer.total_timesteps, settings.expert
+    seconds: dict[str, list[float]] = {"mixture of four": [], "SB3, one policy of its size": []}
+    for seed in range(rounds):
+        agent = MoEAgent(task.training_env(LANES, seed), expert, settings.gating, seed=seed)
+        wide = expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
+        plain = PPO(
+            "MlpPolicy", task.training_env(LANES, seed), seed=seed, **wide._hyperparameters(),
+            policy_kwargs=wide._policy_kwargs(), device="cpu",
+        )  # fmt: skip
+        for found, learner_ in zip(seconds.values(), (agent.algorithm, plain), strict=True):
+            reached = Reached(task, 0.8, total // 20)
+            learner_.learn(total, callback=reached)
+            found.append(reached.seconds)
+    for name, found in seconds.items():
+        shown = ", ".join(f"{second:.0f}" if np.isfinite(second) else "never" for second in found)
+        print(f"{name:44s}seconds to 80 % of the Bayes filter: {shown}")
+    return {f"{name}, median seconds to 80 %": float(np.median(found)) for name, found in seconds.items()}
+
+
+class Reached(BaseCallback):
+    """Stops once the most likely actions earn a share of the Bayes filter; its own time does not count.
+
+    :param every: steps between looks
+    """
+
+    def __init__(self, task: PreparedTask, share: float, every: int) -> None:
+        super().__init__()
+        self.task, self.every, self.looks, self.seconds = task, every, 0, float("inf")
+        evaluated = task.evaluated("validation")
+        self.wanted = share * self._earned(
+            lambda at, _: np.array([one.references["bayes_filter"][at] for one in evaluated])
+        )
+
+    def _on_training_start(self) -> None:
+        self.start = time.process_time()
+
+    def _on_step(self) -> bool:
+        return not np.isfinite(self.seconds)
+
+    def _on_rollout_end(self) -> None:
+        if self.num_timesteps < self.every * (self.looks + 1):
+            return
+        before, self.looks = time.process_time(), self.looks + 1
+        if self._earned(self._acted) >= self.wanted:
+            self.seconds = before - self.start
+        self.start += time.process_time() - before
+
+    def _acted(self, at: int, lanes: Lanes) -> np.ndarray:
+        actions = self.model.predict(lanes.observe(), deterministic=True)[0]
+        return self.task.task.positions.targets(actions, lanes.target)[0]
+
+    def _earned(self, targets: Callable[[int, Lanes], np.ndarray]) -> float:
+        lanes = self.task.walk("validation", 1)
+        for lane in range(lanes.n):
+            lanes.reset(lane, np.random.default_rng(0))
+        for at in range(len(self.task.evaluated("validation")[0])):
+            lanes.move(targets(at, lanes))
+        return float(np.mean([lanes.log_profit(lane) for lane in range(lanes.n)]))
+
+
+PARTS = {
+    "update": update,
+    "experts": experts,
+    "run": run,
+    "memory": memory,
+    "evaluation": evaluation,
+    "curves": curves,
+    "quality": quality,
+}
 
 
 def fell(figures: Figures, earlier: Figures) -> list[str]:
