@@ -15,6 +15,7 @@ COMPARED = {
     "performance": "evaluation/experts.csv",
     "comparisons": "evaluation/comparisons.csv",
     "competence": "evaluation/competence.csv",
+    "specialisation": "evaluation/specialisation.csv",
     "equity": "evaluation/equity.parquet",
 }
 

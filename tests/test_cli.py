@@ -83,6 +83,7 @@ def test_a_run_directory_is_complete(first):
         "evaluation/experts.csv",
         "evaluation/comparisons.csv",
         "evaluation/competence.csv",
+        "evaluation/specialisation.csv",
         "evaluation/equity.parquet",
         "report.html",
         "figures/equity.png",

@@ -11,6 +11,7 @@ import pandas as pd
 
 from moe_trader.evaluation import Decider, Walkable
 from moe_trader.evaluation import tables as make
+from moe_trader.evaluation.specialisation import specialisation_table
 from moe_trader.evaluation.walk import walk
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class Tables:
     experts: pd.DataFrame
     comparisons: pd.DataFrame
     competence: pd.DataFrame
+    specialisation: pd.DataFrame
     equity: pd.DataFrame
 
 
@@ -34,6 +36,7 @@ FILES = {
     "experts": "evaluation/experts.csv",
     "comparisons": "evaluation/comparisons.csv",
     "competence": "evaluation/competence.csv",
+    "specialisation": "evaluation/specialisation.csv",
     "equity": "evaluation/equity.parquet",
 }
 
@@ -57,6 +60,7 @@ def evaluate(
         parts["experts"].append(make.performance_table(trace, task.task.initial_equity, per_year, seed))
         parts["comparisons"].append(make.comparison_table(trace, seed))
         parts["competence"].append(make.competence_table(trace, regimes, names))
+        parts["specialisation"].append(specialisation_table(trace, seed))
         parts["equity"].append(make.equity_table(trace))
     return Tables(**{name: pd.concat(found, ignore_index=True) for name, found in parts.items()})
 

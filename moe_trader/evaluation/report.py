@@ -14,6 +14,7 @@ from moe_trader.evaluation.console import number, verdict
 from moe_trader.evaluation.evaluate import Tables
 from moe_trader.evaluation.figures import save_figures
 from moe_trader.evaluation.metrics import METRICS
+from moe_trader.evaluation.specialisation import MEASURES
 from moe_trader.evaluation.tables import ALL
 
 _PERCENT = {"annual_return", "volatility", "max_drawdown", "hit_rate", "exposure", "cost"}
@@ -46,6 +47,7 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], note
         figures={name: _inline(path) for name, path in figures.items()},
         performance={split: _performance_rows(tables.experts, split) for split in splits},
         metrics=METRICS,
+        specialisation=None if alone else _specialisation_rows(tables.specialisation, splits),
     )
     path = directory / "report.html"
     path.write_text(text, encoding="utf-8")
@@ -54,6 +56,19 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], note
 
 def _inline(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _specialisation_rows(table: pd.DataFrame, splits: list[str]) -> list[dict[str, Any]]:
+    """Return one row a measure: its name, what it says, and its value on each split."""
+    rows = []
+    for name, text in MEASURES.items():
+        values = {}
+        for split in splits:
+            (found,) = table[(table["split"] == split) & (table["measure"] == name)].to_dict("records")
+            shown = number(found["value"], "{:.3f}")
+            values[split] = f"{shown} (p = {found['p_value']:.3f})" if pd.notna(found["p_value"]) else shown
+        rows.append({"measure": name.replace("_", " "), "text": text, "values": values})
+    return rows
 
 
 def _performance_rows(experts: pd.DataFrame, split: str) -> list[dict[str, str]]:
