@@ -36,6 +36,8 @@ class MoEAgent:
     """
 
     def __init__(self, env: VecEnv, expert: ExpertFamily, gating: Gate, *, seed: int, device: str = "cpu") -> None:
+        if not isinstance(env, VecEnv):
+            raise ValueError(f"expected an SB3 VecEnv, got {type(env).__name__}: wrap it, DummyVecEnv([lambda: env])")
         if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
             raise ValueError(f"expected a flat Box observation space, got {env.observation_space}")
         columns = getattr(env, "gate_columns", range(env.observation_space.shape[0]))
@@ -88,20 +90,31 @@ class MoEAgent:
         self.algorithm.set_logger(logger)
 
     def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> MoEAgent:
-        """Train gate and experts jointly for at least ``total_timesteps`` environment steps, over all lanes."""
+        """Train gate and experts jointly for at least ``total_timesteps`` environment steps, over all lanes.
+
+        :raises ValueError: without an environment to learn in, or for no steps
+        """
+        if self.algorithm.env is None:
+            raise ValueError("this agent was loaded without an environment: MoEAgent.load(path, env=...) can learn on")
+        if total_timesteps < 1:
+            raise ValueError(f"total_timesteps: expected 1 or more, got {total_timesteps}")
         self.algorithm.learn(total_timesteps, callback=callback)
         return self
 
     def predict(self, observation: np.ndarray, deterministic: bool = True) -> tuple[np.ndarray, None]:
         """Return the mixture's action for one observation or a batch, and SB3's empty recurrent state.
 
-        :param deterministic: the most likely action of the mixture density; otherwise a draw from it
+        :param deterministic: the most likely action of the mixture density (of a Box, the best of the experts' means);
+            otherwise a draw from it
         """
         action, _ = self.algorithm.predict(observation, deterministic=deterministic)
         return action, None
 
     def gate_weights(self, observations: np.ndarray) -> Weights:
-        """Return the weight of each expert, ``(batch, K)`` for ``(batch, size)`` observations, rows summing to 1."""
+        """Return the weight of each expert, ``(batch, K)`` for ``(batch, size)`` observations, rows summing to 1.
+
+        A single observation, ``(size,)``, gets a single row.
+        """
         with torch.no_grad():
             weights: Weights = self.policy.gate_weights(self._tensor(observations)).cpu().numpy()
         return weights
@@ -125,7 +138,14 @@ class MoEAgent:
         :param drawn: rows whose action is drawn from the mixture, shape ``(batch,)``; training's own draws are not
             disturbed. The others, and all of them without it, get the most likely action
         :param seed: of the draws
+        :raises ValueError: for weights that are none
         """
+        sums, wanted = np.sum(weights, axis=-1), (len(observations), len(self.expert_names))
+        if np.shape(weights) != wanted or not (np.min(weights) >= 0 and np.allclose(sums, 1.0, atol=1e-4)):
+            raise ValueError(
+                f"weights: expected rows of shape {wanted} that are not negative and sum to 1, got shape "
+                f"{np.shape(weights)} and sums from {np.min(sums):g} to {np.max(sums):g}"
+            )
         with torch.no_grad():
             mixture = self.policy.mix(self._tensor(observations)).mixture.reweighted(self._tensor(weights))
             actions = mixture.mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def run_directory() -> Iterator[Path]:
         log.debug("Refused: %s", error)  # for the log file; Hydra prints it
         raise Refusal(f"{type(error).__name__}: {error}") from None
     except KeyboardInterrupt:
-        log.warning("Stopped by the user; what there is of the run is in %s", directory)
+        log.warning("Stopped from outside; what there is of the run is in %s", directory)
         raise
     except Exception:
         log.exception("The run failed; what there is of it is in %s", directory)
@@ -48,9 +49,20 @@ def start(job: Callable[[], None], arguments: Sequence[str]) -> None:
         print(f"moe_trader {moe_trader.__version__}")
         return
     sys.argv = [sys.argv[0], *arguments]
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         job()
     except BrokenPipeError:  # `moe-train --help | head` is no mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Terminated:
+        sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
-        sys.exit(130)  # as shells have it: 128 + SIGINT
+        sys.exit(128 + signal.SIGINT)  # as shells have it
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which schedulers and containers stop a run: it saves what a Ctrl-C saves."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,15 +50,22 @@ def rerun_report(original: Path, repeated: Path) -> str:
         if one is None and other is None:
             continue
         found["lost" if one is None else "gone" if other is None else "same" if one == other else "different"] += [what]
+    changed = "; the prices are not those of the original run" if _prices(original) != _prices(repeated) else ""
     if not (found["different"] or found["lost"] or found["gone"]):
-        return f"Identical to {original}, to the last bit: {', '.join(found['same'])}"
+        return f"Identical to {original}, to the last bit: {', '.join(found['same'])}{changed}"
     words = {
         "different": f"Differs from {original} in: ",
         "lost": f"{original} did not finish, or is gone; it has no: ",
         "gone": "This run does not have its: ",
         "same": "Identical: ",
     }
-    return "; ".join(begin + ", ".join(found[kind]) for kind, begin in words.items() if found[kind])
+    return "; ".join(begin + ", ".join(found[kind]) for kind, begin in words.items() if found[kind]) + changed
+
+
+def _prices(run: Path) -> str | None:
+    """Return the hash of the prices that a run was trained on; ``None`` where it saved no bundle."""
+    manifest = run / "bundle" / "manifest.json"
+    return json.loads(manifest.read_text())["task"].get("market_sha256") if manifest.is_file() else None
 
 
 def _digest(file: Path) -> str | None:

@@ -227,3 +227,34 @@ def test_it_learns_in_any_box_environment(make_agent):
     agent.learn(256)
     assert agent.algorithm.num_timesteps == 256
     assert set(agent.metrics) >= {"importance/expert_1", "load/expert_2", "mixture/gate_entropy"}
+
+
+def test_weights_that_are_none_are_refused(agent):
+    observations = observations_for(agent)
+    n, k = len(observations), len(agent.expert_names)
+    for weights in (np.full((n, k), 0.5), np.full((n, k), np.nan), np.full((n, k + 1), 1 / (k + 1))):
+        with pytest.raises(ValueError, match=r"^weights: expected rows of shape .* that are not negative and sum to 1"):
+            agent.act(observations, weights)
+
+
+def test_one_expert_alone_is_that_expert_even_beside_its_twin(agent):
+    agent.policy.experts[0].load_state_dict(agent.policy.experts[1].state_dict())
+    observations = observations_for(agent)
+    alone = np.eye(len(agent.expert_names))
+    for k in (0, 1):
+        weights = np.tile(alone[k], (len(observations), 1))
+        np.testing.assert_array_equal(agent.act(observations, weights), agent.expert_actions(observations)[:, k])
+
+
+def test_what_cannot_learn_says_why(make_agent, tmp_path):
+    agent = make_agent()
+    with pytest.raises(ValueError, match=r"^total_timesteps: expected 1 or more, got -5$"):
+        agent.learn(-5)
+    agent.save(tmp_path / "agent")
+    with pytest.raises(ValueError, match=r"loaded without an environment: MoEAgent\.load\(path, env=\.\.\.\)"):
+        MoEAgent.load(tmp_path / "agent").learn(10)
+
+
+def test_a_plain_gymnasium_environment_is_told_to_be_wrapped(small_experts, settings):
+    with pytest.raises(ValueError, match=r"^expected an SB3 VecEnv, got .*: wrap it, DummyVecEnv\(\[lambda: env\]\)$"):
+        MoEAgent(gym.make("CartPole-v1"), small_experts(), settings.gating, seed=0)

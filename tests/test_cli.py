@@ -3,14 +3,20 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from moe_trader.agent import MoEAgent
+from moe_trader.rerun import rerun_report
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 SMALL = [
@@ -215,6 +221,37 @@ def test_hydra_s_own_way_to_a_saved_config_works(first, tmp_path):
     assert done.returncode == 0, done.stderr
     repeated = only_run(tmp_path)
     assert sha256(repeated / "bundle/policy.safetensors") == sha256(run / "bundle/policy.safetensors")
+
+
+def test_a_rerun_on_other_prices_says_so(first, tmp_path):
+    """Whether weights differ for want of determinism or of the same data is not the same."""
+    run, _ = first
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    manifest = json.loads((copy / "bundle/manifest.json").read_text())
+    manifest["task"]["market_sha256"] = "0" * 64
+    (copy / "bundle/manifest.json").write_text(json.dumps(manifest))
+    report = rerun_report(copy, run)
+    assert report.startswith(f"Identical to {copy}, to the last bit")
+    assert report.endswith("; the prices are not those of the original run")
+    assert "prices" not in rerun_report(run, run)
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_stopped_run_saves_the_mixture_as_it_is(stop, code, tmp_path):
+    command = [SCRIPTS / "moe-train", *SMALL, "trainer.total_timesteps=10000000", "hydra.run.dir=run"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        table = tmp_path / "run" / "progress.csv"
+        for _ in range(600):
+            if table.is_file() and table.stat().st_size > 0:
+                break
+            time.sleep(0.1)
+        run.send_signal(stop)
+        printed, _ = run.communicate(timeout=60)
+    assert run.returncode == code, printed
+    assert re.search(r"Stopped after \d+ steps; the mixture as it is was saved", printed)
+    assert "Traceback" not in printed
+    assert MoEAgent.load(tmp_path / "run" / "bundle").expert_names == EXPERTS
 
 
 def test_a_sweep_leaves_a_run_directory_for_each_job(tmp_path):

@@ -52,7 +52,7 @@ class Mixture(ABC):
 
     @abstractmethod
     def mode(self) -> Tensor:
-        """Return the most likely action of the mixture."""
+        """Return the most likely action of the mixture; where there is no closed form, the best of the experts' own."""
 
     @abstractmethod
     def expert_modes(self) -> Tensor:
@@ -234,9 +234,13 @@ class GaussianMixture(Mixture):
         return GaussianMixture(weights, self.means, self.log_std)
 
     def mode(self) -> Tensor:
-        """Return the expert mean with the highest mixture density, shape ``(batch, dim)``."""
+        """Return the mean with the highest mixture density among experts that have a weight, shape ``(batch, dim)``.
+
+        A mixture of Gaussians has no closed form for its mode; it lies near one of the means.
+        """
         density = self._log_density(self.means.unsqueeze(2), self.means.unsqueeze(1))
-        best = torch.logsumexp(self.log_weights.unsqueeze(1) + density, dim=-1).argmax(dim=-1)
+        at_means = torch.logsumexp(self.log_weights.unsqueeze(1) + density, dim=-1)  # (batch, K)
+        best = at_means.masked_fill(self.weights == 0, -torch.inf).argmax(dim=-1)
         return self.means[torch.arange(len(best), device=best.device), best]
 
     def expert_modes(self) -> Tensor:

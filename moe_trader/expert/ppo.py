@@ -93,7 +93,7 @@ class PPOExperts(ExpertFamily):
         if self.batch_size > self.n_steps * n_envs and env is not None:
             raise ConfigError(
                 f"expert.batch_size: {self.batch_size} is more than one rollout holds "
-                f"(expert.n_steps {self.n_steps} x trainer.n_envs {n_envs} = {self.n_steps * n_envs})"
+                f"(expert.n_steps {self.n_steps} x {n_envs} lanes, trainer.n_envs = {self.n_steps * n_envs})"
             )
         policy_kwargs = self._policy_kwargs() | {
             "gate": gate,
