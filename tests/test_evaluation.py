@@ -8,7 +8,7 @@ import pytest
 
 from moe_trader.evaluation.metrics import METRICS, performance
 from moe_trader.evaluation.statistics import intervals
-from moe_trader.evaluation.walk import shuffle_in_time, walk
+from moe_trader.evaluation.walk import drop_expert, shuffle_in_time, walk
 
 PER_YEAR = 252
 
@@ -163,3 +163,16 @@ def test_bankruptcy_is_said_and_nothing_is_concluded_from_it(make_settings, smal
     )
     experts = tables.experts.set_index(["strategy", "instrument"])
     assert experts.loc[("random", "all"), "log_return"] == pytest.approx(math.log(1e-6))
+
+
+def test_dropping_an_expert_leaves_the_others_in_proportion():
+    gate = np.array([[[0.5, 0.3, 0.2]], [[1.0, 0.0, 0.0]]])
+    np.testing.assert_allclose(drop_expert(gate, 0), [[[0.0, 0.6, 0.4]], [[0.0, 0.5, 0.5]]])
+    np.testing.assert_allclose(drop_expert(gate, 2), [[[0.625, 0.375, 0.0]], [[1.0, 0.0, 0.0]]])
+
+
+def test_each_expert_is_dropped_once_of_three_or_more(trace, prepared, make_agent):
+    names = [strategy.name for strategy in walk(prepared, "test", make_agent(count=3), None, 0).strategies]
+    assert [name for name in names if name.startswith("without_")] == [f"without_expert_{k}" for k in (1, 2, 3)]
+    names = [strategy.name for strategy in walk(prepared, "test", make_agent(count=2), None, 0).strategies]
+    assert not [name for name in names if name.startswith("without_")]

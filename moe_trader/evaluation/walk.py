@@ -177,6 +177,9 @@ def _strategies(
         found.append(Strategy(name, "expert", agent, np.broadcast_to(alone[k], gate.shape)))
     found.append(Strategy("uniform_gate", "ablation", agent, np.full(gate.shape, 1 / n_experts)))
     found.append(Strategy("shuffled_gate", "ablation", agent, shuffle_in_time(gate, instruments, seed)))
+    if n_experts > 2:  # without one of two, the other is alone
+        for k, name in enumerate(agent.expert_names):
+            found.append(Strategy(f"without_{name}", "ablation", agent, drop_expert(gate, k)))
     if single is not None:
         found.append(Strategy("single_policy", "single", single, np.ones((length, n, 1))))
     space = task.task.positions.action_space()
@@ -191,6 +194,19 @@ def _strategies(
             targets[: len(one), i] = one.references[name]
         found.append(Strategy(name, "reference", targets=targets))
     return found
+
+
+def drop_expert(gate: Floats, k: int) -> Floats:
+    """Return the gate's weights with expert ``k`` silenced and its weight given to the others in proportion.
+
+    :param gate: shape ``(..., K)``; where ``k`` has all the weight, the others share it evenly
+    """
+    rest = gate.copy()
+    rest[..., k] = 0.0
+    total = rest.sum(-1, keepdims=True)
+    even = np.full(gate.shape[-1], 1 / (gate.shape[-1] - 1))
+    even[k] = 0.0
+    return np.where(total > 0, rest / np.where(total > 0, total, 1.0), even)
 
 
 def shuffle_in_time(gate: Floats, instruments: Sequence[Any], seed: int) -> Floats:
