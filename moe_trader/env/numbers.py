@@ -64,7 +64,11 @@ def read_volume(
         log.warning("%s: %d rows without a volume read as 0 (first: row %d)", source, missing.sum(), first)
     if "other_volume" in found:
         other = _volume(table[found["other_volume"]], source)
-        volume = _traded_units(volume, other, close, found, source)
+        units = _traded_units(volume, other, close, found, source)
+        if units is other:
+            return units, missing
+    if "guessed_volume" in found:
+        log.warning("%s: volume is read from column %r; env.market.columns.volume names another", source, column.name)
     return volume, missing
 
 
