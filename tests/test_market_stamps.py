@@ -196,7 +196,7 @@ def test_of_two_unix_stamps_the_one_at_the_close_is_taken(write, load):
 def test_stamps_that_a_spreadsheet_rounded_are_refused(stamp, write, load):
     with pytest.raises(
         MarketError,
-        match=r"row 2, column 'time': '1?2?\.\S+' is a rounded number, which is no stamp \(2 such rows\); format the "
+        match=r"row 2, column 'time': '1?2?\.\S+' is rounded, and no stamp \(2 such rows\); format the "
         r"column as a plain number without decimals before saving it as csv$",
     ):
         load(write("prices.csv", "time,close", f"{stamp},10", f"{stamp},11"))

@@ -40,6 +40,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "volume": ("volume", "vol", "v", "vol.", "tick volume", "tickvol"),
     "symbol": ("symbol", "ticker", "tic", "tickers", "instrument", "name"),
 }
+_CLOSES = (*ALIASES["close"], "settle", "settlement", "settlement price", "last price", "mark", "mark price")
 DAY = ("date", "day")  # headings of a day whose time of day stands in a column of its own
 PRICES = ("open", "high", "low", "close")
 # Volume in a unit: one word, as in Volume BTC and Volume (lots). What is made from volume is called so as well.
@@ -91,6 +92,17 @@ def find_columns(
         found["day"] = days[0]
     _check_required(found, headings, source)
     return found
+
+
+def has_time_and_close(words: Iterable[str]) -> bool:
+    """Whether words are headings of a table, of a time and a close among others."""
+    names = {_plain(word) for word in words}
+    return all(names & set(ALIASES[column]) for column in ("time", "close"))
+
+
+def is_a_close(heading: Hashable) -> bool:
+    """Whether a heading may be of a price at the close, whichever column was taken for it."""
+    return _plain(heading) in _CLOSES
 
 
 def cell(column: pd.Series, at: int) -> str:

@@ -80,8 +80,8 @@ def _refuse_rounded(column: pd.Series, source: str) -> None:
         return
     at = int(np.flatnonzero(mantissa.notna())[0])
     raise MarketError(
-        f"{source}: row {column.index[at]}, column {column.name!r}: {cell(column, at)} is a rounded number, which is "
-        f"no stamp ({len(known)} such rows); format the column as a plain number without decimals before saving it as csv"
+        f"{source}: row {column.index[at]}, column {column.name!r}: {cell(column, at)} is rounded, and no "
+        f"stamp ({len(known)} such rows); format the column as a plain number without decimals before saving it as csv"
     )
 
 
