@@ -148,7 +148,8 @@ def test_a_missing_file(tmp_path):
 def test_a_missing_column_names_the_file_the_column_and_those_there(write):
     path = write("Date,Open,High,Close", "2018-12-27,10,12,11")
     with pytest.raises(
-        MarketError, match=r"prices\.csv: missing column low \(any of low, l\)\..*Date, Open, High, Close$"
+        MarketError,
+        match=r"prices\.csv: missing column low \(any of low, l\);.*low=HEADING\. Columns there: Date, .*Close$",
     ):
         read_csv(path, "x")
 

@@ -56,6 +56,22 @@ def test_digits_that_are_no_time_are_refused(times, shown, width, write, load):
         load(path)
 
 
+@pytest.mark.parametrize("times", [range(20), ["09", "10", "11"]])
+def test_hours_without_minutes_are_told_once(times, write, load, warnings):
+    rows = [f"20200102,{time},{BAR}" for time in times]
+    path = write("prices.csv", "Date,Time,Open,High,Low,Close", *rows)
+    assert stamps(load(path))[1] == f"2020-01-02T{int(times[1]):02}:00"
+    told = "prices.csv: column 'Time' is read as hours; write times such as 00:05, or set env.market.date_format ('%Y"
+    assert warnings().count(told) == 1
+    assert stamps(load(path, "env.market.date_format='%Y%m%d %M'"))[1] == f"2020-01-02T00:{int(times[1]):02}"
+    assert warnings().count(told) == 1, "a format says what they are"
+
+
+def test_minutes_beyond_any_hour_are_read_with_a_format(write, load):
+    path = write("prices.csv", "Date,Time,Open,High,Low,Close", f"20200102,0,{BAR}", f"20200102,45,{BAR}")
+    assert stamps(load(path, "env.market.date_format='%Y%m%d %M'")) == ["2020-01-02T00:00", "2020-01-02T00:45"]
+
+
 def test_a_format_speaks_of_day_and_time_with_a_space_between(write, load):
     lines = ("Date,Time,Open,High,Low,Close", f"27/12/2018,09:30,{BAR}", f"02/01/2019,09:31,{BAR}")
     path = write("prices.csv", *lines)
@@ -81,6 +97,24 @@ def test_digits_without_any_separator(write, load):
     slip = write("slip.csv", "time,open,high,low,close", *rows, f"201812271060,{BAR}")
     with pytest.raises(MarketError, match=r"row 4, column 'time': '201812271060' is no date; expected the format"):
         load(slip)
+
+
+@pytest.mark.parametrize("between", ["  ", "-", " "])
+def test_stamps_of_interactive_brokers(between, write, load):
+    rows = [f"20200102{between}{clock},{BAR}" for clock in ("09:30:00", "09:31:00")]
+    path = write("prices.csv", "time,open,high,low,close", *rows)
+    assert stamps(load(path)) == ["2020-01-02T09:30", "2020-01-02T09:31"]
+
+
+def test_stamps_that_merely_resemble_them_are_refused(write, load):
+    rows = [f"20200102  09:30:00,{BAR}", f"20200102 - 09:31,{BAR}"]
+    with pytest.raises(
+        MarketError, match=r"row 3, column 'time': '20200102 - 09:31' is no date; expected ISO 8601 .*date_format"
+    ):
+        load(write("prices.csv", "time,open,high,low,close", *rows))
+    row = f"20200102 09:30:00 US/Eastern,{BAR}"
+    with pytest.raises(MarketError, match=r"'20200102 09:30:00 US/Eastern' is no date; expected .*\.market\.date_fo"):
+        load(write("prices.csv", "time,open,high,low,close", row))
 
 
 # Time zones
@@ -156,6 +190,23 @@ def test_of_two_unix_stamps_the_one_at_the_close_is_taken(write, load):
     header = "Open time,Open,High,Low,Close,Volume,Close time"
     rows = ("1545868800000,10,12,9,11,1,1545872399999", "1545872400000,10,12,9,11,1,1545875999999")
     assert stamps(load(write("prices.csv", header, *rows)), 19) == ["2018-12-27T00:59:59", "2018-12-27T01:59:59"]
+
+
+@pytest.mark.parametrize("stamp", ["1.57792E+12", "1.58E+09", "1.57792e+18", "2.02E+07"])
+def test_stamps_that_a_spreadsheet_rounded_are_refused(stamp, write, load):
+    with pytest.raises(
+        MarketError,
+        match=r"row 2, column 'time': '1?2?\.\S+' is rounded, and no stamp \(2 such rows\); format the "
+        r"column as a plain number without decimals before saving it as csv$",
+    ):
+        load(write("prices.csv", "time,close", f"{stamp},10", f"{stamp},11"))
+
+
+def test_stamps_in_e_notation_with_all_their_digits_are_read(write, load):
+    days = pd.bdate_range("2018-12-27", periods=3)
+    rows = [f"{float(number)},10" for number in days.as_unit("ns").asi8]
+    assert "e+18" in rows[0]
+    assert stamps(load(write("prices.csv", "time,close", *rows)), 10) == [str(day)[:10] for day in days]
 
 
 # Slips

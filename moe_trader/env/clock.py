@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 
 from moe_trader.env import MarketError
 from moe_trader.env.columns import cell
+
+log = logging.getLogger(__name__)
 
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?|\d{1,6}(\.0)?"
 
@@ -25,7 +28,7 @@ def join_day(day: pd.Series, time: pd.Series, source: str, date_format: str | No
     A time without colons is ``HH``, ``HHMM`` or ``HHMMSS``, as its longest cell says: spreadsheets drop zeros in front.
     It gets its colons, unless a format says how the user writes it.
 
-    :raises MarketError: digits that are no such time
+    :raises MarketError: digits that are no such time, unless the format has to say
     """
     clock = time.astype(str).str.strip().str.removesuffix(".0")
     bare = clock.str.fullmatch(r"\d{1,6}")
@@ -33,8 +36,15 @@ def join_day(day: pd.Series, time: pd.Series, source: str, date_format: str | No
         digits = clock[bare]
         width = 2 * (int(digits.str.len().max() + 1) // 2)
         digits = digits.str.zfill(width)
-        _check(digits, width, source, time)
         if date_format is None:
+            _check(digits, width, source, time)
+            if width == 2:  # 0 to 19 may as well be the minutes of a short file
+                log.warning(
+                    "%s: column %r is read as hours; write times such as 00:05, or set env.market.date_format "
+                    "('%%Y-%%m-%%d %%M'), where it holds minutes",
+                    source,
+                    time.name,
+                )
             digits = digits.str.ljust(4, "0").str.replace(r"(\d\d)(?=\d)", r"\1:", regex=True)
         clock = clock.where(~bare, digits.reindex(clock.index))
     return (day.astype(str).str.strip() + " " + clock).rename(f"{day.name} + {time.name}")

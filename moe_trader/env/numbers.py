@@ -11,11 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe_trader.env import Floats, MarketError
-from moe_trader.env.columns import PRICES, cell
+from moe_trader.env.columns import PRICES, cell, is_a_close
 
 log = logging.getLogger(__name__)
 
 _MISSING = ("", ".", "-", "--", "nan", "na", "n/a", "#n/a", "null", "none")
+_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
+_ROUNDED = r"^(?P<number>\d+(?:\.\d+)?|\.\d+)(?P<unit>[kmbKMB])$"  # 1.2M, as Investing.com writes a volume
 _LEAST, _MOST = 1e-30, 1e30  # of a price or a volume: far beyond any, and products of a few of them are still numbers
 
 
@@ -40,8 +42,17 @@ def read_prices(table: pd.DataFrame, found: Mapping[str, Hashable], source: str)
             wanted = (
                 "prices must be positive" if value <= 0 else f"expected {_LEAST:g} to {_MOST:g}; mend or drop this row"
             )
-            raise MarketError(f"{source}: row {table.index[bad[0]]}: {name} is {value}; {wanted}")
+            other = _another_price(table, found) if name == "close" else ""
+            raise MarketError(f"{source}: row {table.index[bad[0]]}: {name} is {value}; {wanted}{other}")
     return columns
+
+
+def _another_price(table: pd.DataFrame, found: Mapping[str, Hashable]) -> str:
+    """Name the columns that may hold the close instead."""
+    others = [heading for heading in table.columns if heading not in found.values() and is_a_close(heading)]
+    if not others:
+        return ""
+    return f", or take the close from another column, as env.market.columns.close={others[0]} does"
 
 
 def read_volume(
@@ -64,7 +75,11 @@ def read_volume(
         log.warning("%s: %d rows without a volume read as 0 (first: row %d)", source, missing.sum(), first)
     if "other_volume" in found:
         other = _volume(table[found["other_volume"]], source)
-        volume = _traded_units(volume, other, close, found, source)
+        units = _traded_units(volume, other, close, found, source)
+        if units is other:
+            return units, missing
+    if "guessed_volume" in found:
+        log.warning("%s: volume is read from column %r; env.market.columns.volume names another", source, column.name)
     return volume, missing
 
 
@@ -76,6 +91,8 @@ def _column(column: pd.Series, source: str) -> Floats:
         remedy = "mend or drop these rows"
         if re.search(r"\d,\d|[$€£¥]", shown):
             remedy = "write numbers with a decimal point, and without thousands separators or currency signs"
+        elif re.search(_ROUNDED, shown.strip("'")):
+            remedy = "write them in full, as 1200000 for 1.2M"
         raise MarketError(
             f"{source}: row {column.index[bad[0]]}, column {column.name!r}: {shown} is no number "
             f"({len(bad)} such rows); {remedy}"
@@ -92,13 +109,25 @@ def _to_floats(column: pd.Series) -> Floats:
 def _volume(column: pd.Series, source: str) -> Floats:
     missing = is_missing(column)
     numbers = np.zeros(len(column))
-    numbers[~missing] = _column(column[~missing], source)
+    numbers[~missing] = _column(_spelled_out(column[~missing]), source)
     bad = np.flatnonzero((numbers < 0) | (numbers > _MOST))
     if len(bad):
         value = numbers[bad[0]]
         wanted = "it cannot be negative" if value < 0 else f"expected at most {_MOST:g}"
         raise MarketError(f"{source}: row {column.index[bad[0]]}: volume is {value}; {wanted}")
     return numbers
+
+
+def _spelled_out(column: pd.Series) -> pd.Series:
+    """Return 1200000 for 1.2M and 350000 for 350K, where a whole column is written so, but for zeros."""
+    if pd.api.types.is_numeric_dtype(column) or column.empty:
+        return column
+    parts = column.astype(str).str.strip().str.extract(_ROUNDED)
+    zero = pd.to_numeric(column, errors="coerce") == 0
+    if parts["unit"].isna().all() or not (parts["unit"].notna() | zero).all():
+        return column
+    numbers = parts["number"].astype(float) * parts["unit"].str.lower().map(_UNITS)
+    return numbers.fillna(0.0)
 
 
 def _traded_units(first: Floats, second: Floats, close: Floats, found: Mapping[str, Hashable], source: str) -> Floats:

@@ -21,6 +21,9 @@ Zone = Literal["UTC", "none", "days"]
 
 _ZONE = r"\s*(?:Z|[+-]\d\d(?::?\d\d)?)$"
 _OFFSET = r":\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)$"
+_EXPONENT = r"^([\d.]+)[eE]\+?\d+$"
+_EXACT = 8  # digits that a stamp in E notation needs at least: fewer cannot tell one day from the next
+_BROKERS = r"(\d{8})(?:\s+|-)(\d\d:\d\d(?::\d\d)?)"  # Interactive Brokers: 20200102  09:30:00, 20200102-09:30:00
 _HOUR = np.timedelta64(1, "h")
 
 
@@ -44,6 +47,7 @@ def read_stamps(column: pd.Series, source: str, date_format: str | None) -> tupl
 
 def _read(column: pd.Series, source: str, date_format: str | None) -> tuple[Stamps, Zone]:
     if date_format is None and _mostly_numbers(column):
+        _refuse_rounded(column, source)
         values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         known = values[np.isfinite(values)]
         whole = bool(np.all(known % 1 == 0))
@@ -61,6 +65,24 @@ def _mostly_numbers(column: pd.Series) -> bool:
         return False
     some = pd.to_numeric(column.dropna().head(100).astype(str), errors="coerce")
     return 2 * int(some.notna().sum()) > len(some)
+
+
+def _refuse_rounded(column: pd.Series, source: str) -> None:
+    """Refuse what a spreadsheet saves as it shows it: 1.57792E+12, of which the last digits are gone for good."""
+    if pd.api.types.is_numeric_dtype(column):
+        return
+    text = column.astype(str).str.strip()
+    if not text.str.contains("e", case=False, regex=False).any():
+        return
+    mantissa = text.str.extract(_EXPONENT, expand=False)
+    known = mantissa.dropna()
+    if known.empty or known.str.replace(".", "").str.strip("0").str.len().max() >= _EXACT:
+        return
+    at = int(np.flatnonzero(mantissa.notna())[0])
+    raise MarketError(
+        f"{source}: row {column.index[at]}, column {column.name!r}: {cell(column, at)} is rounded, and no "
+        f"stamp ({len(known)} such rows); format the column as a plain number without decimals before saving it as csv"
+    )
 
 
 def _compact(known: NDArray[np.float64]) -> str | None:
@@ -98,10 +120,11 @@ def newest_first(time: Stamps, rows: Sequence[int], source: str, zone: Zone) -> 
 
 
 def _dates(column: pd.Series, source: str, date_format: str | None) -> tuple[Stamps, Zone]:
-    stamps, local = _parse(column, source, date_format)
+    spaced = _respaced(column, date_format)
+    stamps, local = _parse(spaced, source, date_format)
     zone: Zone = "none" if local is None else "UTC"
     if stamps.isna().any() and not pd.api.types.is_datetime64_any_dtype(column):
-        text = column.astype(str).str.strip()
+        text = spaced.astype(str).str.strip()
         stamps, local = _parse(text.str.removesuffix("UTC").str.strip(), source, date_format)
         zone = "UTC" if local is not None or text.str.endswith("UTC").any() else "none"
     bad = np.flatnonzero(stamps.isna().to_numpy())
@@ -113,6 +136,16 @@ def _dates(column: pd.Series, source: str, date_format: str | None) -> tuple[Sta
     if zone == "UTC" and _whole_days(stamps if local is None else local):
         stamps, zone = stamps if local is None else local, "days"  # in UTC, an Asian day would begin on the day before
     return stamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]"), zone
+
+
+def _respaced(column: pd.Series, date_format: str | None) -> pd.Series:
+    """Return stamps with one space between day and time where they are written as Interactive Brokers does."""
+    if date_format is not None or pd.api.types.is_datetime64_any_dtype(column):
+        return column
+    first = column.dropna().head(1).astype(str).str.strip()
+    if not first.str.fullmatch(_BROKERS).any():
+        return column
+    return column.astype(str).str.strip().str.replace(f"^{_BROKERS}$", r"\1 \2", regex=True)
 
 
 def _parse(column: pd.Series, source: str, date_format: str | None) -> tuple[pd.Series, pd.Series | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 import warnings
@@ -11,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pandas.errors import EmptyDataError, ParserWarning
+from pandas.errors import ParserError, ParserWarning
 
 from moe_trader.env import MarketError
 from moe_trader.env.columns import Column, find_columns
+from moe_trader.env.layout import longer_rows, read_layout
 
-_SEPARATORS = ",;\t|"
-_PREAMBLE = 20  # lines among which the header must be
 _PARQUET = b"PAR1"
 _UTF16 = "is UTF-16 text: save it as UTF-8"
 _OTHERS = {  # what a file that is no csv begins with
@@ -42,7 +40,7 @@ def find_files(path: str | Sequence[str]) -> list[str]:
         if glob.has_magic(one) and not os.path.exists(one):
             matches = sorted(match for match in glob.glob(one, recursive=True) if Path(match).is_file())
         if not matches:
-            raise MarketError(f"{one}: no file matches")
+            raise MarketError(f"{one}: no file matches{_whence(one)}")
         found.extend(matches)
     return list(dict.fromkeys(found))
 
@@ -58,10 +56,10 @@ def read_csv_table(path: str | Path, columns: Mapping[Column, str | None] | None
     source = str(path)
     try:
         _refuse_other_formats(path)
-        separator, skipped, tickers = _layout(path)
-        options = {"sep": separator, "skiprows": skipped, "encoding": "utf-8-sig", "index_col": False}
+        layout = read_layout(path)
+        options = {"sep": layout.separator, "skiprows": layout.skipped, "encoding": "utf-8-sig", "index_col": False}
         headings = _headings(path, options)
-        if tickers:
+        if layout.tickers:
             headings = ["Date" if heading == "Price" else heading for heading in headings]
         found = find_columns(headings, source, columns)
         with warnings.catch_warnings():
@@ -78,12 +76,16 @@ def read_csv_table(path: str | Path, columns: Mapping[Column, str | None] | None
                 **options,
             )
     except FileNotFoundError:
-        raise MarketError(f"{source}: no such file; give the path of a csv file with a header") from None
+        raise MarketError(f"{source}: no such file; give the path of a csv file with a header{_whence(path)}") from None
     except MarketError:
         raise
+    except (ParserError, ParserWarning) as error:
+        raise MarketError(_broken(path, error)) from None
     except Exception as error:  # pandas raises what its parsers and decompressors do, and has them import libraries
         raise MarketError(f"{source}: cannot be read as csv ({_reason(error)})") from None
-    table.index = table.index + len(skipped) + 2  # as an editor counts: the first line is row 1, the header its row
+    table.index = (
+        table.index + len(layout.skipped) + 2
+    )  # as an editor counts: the first line is row 1, the header its row
     table = table.dropna(how="all")
     if table.empty:
         raise MarketError(f"{source}: no rows below the header")
@@ -98,7 +100,7 @@ def read_parquet_table(path: str | Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
     except FileNotFoundError:
-        raise MarketError(f"{path}: no such file; give the path of a Parquet file") from None
+        raise MarketError(f"{path}: no such file; give the path of a Parquet file{_whence(path)}") from None
     except Exception as error:  # of pyarrow's many kinds, or pandas'
         hint = "" if _beginning(path) in (b"", _PARQUET) else "; env=csv reads csv files"
         raise MarketError(f"{path}: cannot be read as Parquet ({_reason(error)}){hint}") from None
@@ -156,9 +158,19 @@ def _refuse_other_formats(path: str | Path) -> None:
             raise MarketError(f"{path}: this {remedy}")
 
 
+def _broken(path: str | Path, error: Exception) -> str:
+    """Say in which row a file stops being a table."""
+    if not isinstance(error, ParserWarning) and "Expected" not in str(error):
+        return f"{path}: cannot be read as csv ({_reason(error)})"
+    return f"{path}: {longer_rows(path, read_layout(path))}"
+
+
+def _whence(path: str | Path) -> str:
+    """Say what a relative path was taken to mean."""
+    return "" if os.path.isabs(path) else f"; a relative path counts from the working directory, {os.getcwd()}"
+
+
 def _reason(error: Exception) -> str:
-    if isinstance(error, ParserWarning):
-        return "rows have more cells than the header"
     if isinstance(error, UnicodeDecodeError):
         return "its text is no UTF-8, but perhaps Latin-1, as old spreadsheets write: save it as UTF-8"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -168,33 +180,3 @@ def _headings(path: str | Path, options: dict[str, Any]) -> list[str]:
     """Return the headings as they stand in the file: pandas would rename those that stand there twice."""
     first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
     return [heading if heading.strip() else f"Unnamed: {at}" for at, heading in enumerate(first.iloc[0])]
-
-
-def _layout(path: str | Path) -> tuple[str, list[int], bool]:
-    """Return the separator, the lines to skip, and whether these name the tickers below the header as yfinance does."""
-    lines = pd.read_csv(
-        path,
-        sep="\x01",
-        names=["line"],
-        nrows=_PREAMBLE,
-        dtype=str,
-        quoting=csv.QUOTE_NONE,
-        skip_blank_lines=False,
-        na_filter=False,
-        encoding="utf-8-sig",
-    )["line"]
-    if lines.empty:
-        raise EmptyDataError("an empty file")
-    header = next((at for at, line in enumerate(lines) if any(one in line for one in _SEPARATORS)), 0)
-    separator = max(_SEPARATORS, key=lines[header].count)
-    skipped = list(range(header))
-    below = [line.split(separator) for line in lines[header + 1 : header + 3]]
-    if lines[header].startswith("Price" + separator) and len(below) == 2 and below[0][0] == "Ticker":
-        tickers = sorted({ticker for ticker in below[0][1:] if ticker})
-        if len(tickers) > 1:
-            raise MarketError(
-                f"{path}: row {header + 2}: columns of {', '.join(tickers)} stand side by side; "
-                "save one file for each, or use env=yahoo"
-            )
-        return separator, [*skipped, header + 1, header + 2], True
-    return separator, skipped, False

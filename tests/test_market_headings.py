@@ -1,0 +1,92 @@
+"""Headings of price files as vendors write them, and those that look like what they are not."""
+
+import pytest
+from price_files import HEADER, ROWS
+
+from moe_trader.env import MarketError
+from moe_trader.env.columns import find_columns
+
+PRICES = "Date,Open,High,Low,Close"
+
+
+def bar(write, load, header, *rows):
+    return load(write("x.csv", header, *rows)).instruments[0]
+
+
+# What is a volume
+
+
+@pytest.mark.parametrize(
+    "heading", ["BTC", "USDT", "(BTC)", "_USD", "(lots)", "lots", "shares", "(Shares)", "contracts", "1INCH", "MASK"]
+)
+def test_a_volume_in_a_unit_is_read_and_told(heading, write, load, warnings):
+    called = f"Volume{'' if heading.startswith('_') else ' '}{heading}"
+    one = bar(write, load, f"{PRICES},{called}", "2018-12-27,10,12,9,11,100")
+    assert one.volume.tolist() == [100]
+    assert f"x.csv: volume is read from column '{called}'; env.market.columns.volume names another" in warnings()
+
+
+@pytest.mark.parametrize(
+    "made", ["MA", "MA 20", "MA20", "SMA", "EMA", "(MA)", "avg", "Average", "% Change", "%", "(%)", "Change", "chg"]
+)
+def test_what_is_made_from_volume_is_no_volume(made, write, load, warnings):
+    one = bar(write, load, f"{PRICES},Volume {made}", "2018-12-27,10,12,9,11,100")
+    assert one.volume.tolist() == [0]
+    assert "volume is read" not in warnings()
+    one = bar(write, load, f"{PRICES},Volume {made},Volume (lots)", "2018-12-27,10,12,9,11,-100,7")
+    assert one.volume.tolist() == [7]
+
+
+@pytest.mark.parametrize("made", ["ratio", "Profile", "20", "Weighted Average Price"])
+def test_nor_are_these(made):
+    assert "volume" not in find_columns([*PRICES.split(","), f"Volume {made}"], "x")
+
+
+def test_a_volume_that_the_user_names_is_not_told(write, load, warnings):
+    path = write("x.csv", f"{PRICES},Volume BTC,Volume MA", "2018-12-27,10,12,9,11,100,90")
+    assert load(path, "env.market.columns.volume='Volume MA'").instruments[0].volume.tolist() == [90]
+    assert "volume is read" not in warnings()
+
+
+# Names that vendors use
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("Gmt time,Open,High,Low,Close,Volume", "2018-12-27 00:00:00.000,10,12,9,11,100"),
+        ("ticker,volume,open,close,high,low,window_start,transactions", "X,100,10,11,12,9,1545868800000000000,5"),
+        ("v,vw,o,c,h,l,t,n", "100,10.5,10,11,12,9,1545868800000,5"),
+        ("Date,Price,Open,High,Low,Vol.,Change %", "2018-12-27,11,10,12,9,100,0.5%"),
+        ("Date,Open,High,Low,Close*,Adj Close**,Volume", "2018-12-27,10,12,9,11,11,100"),
+        ("unix_timestamp,open,high,low,close,volume", "1545868800,10,12,9,11,100"),
+    ],
+)
+def test_vendors(header, row, write, load):
+    one = bar(write, load, header, row)
+    assert str(one.time[0]) == "2018-12-27T00:00:00.000000"
+    assert [getattr(one, name)[0] for name in ("open", "high", "low", "close", "volume")] == [10, 12, 9, 11, 100]
+
+
+def test_a_price_beside_a_close_is_not_the_close(write, load):
+    assert bar(write, load, "Date,Price,Close", "2018-12-27,5,11").close.tolist() == [11]
+
+
+# Columns that are missing
+
+
+def test_a_missing_column_names_the_setting_and_the_columns_there(write, load):
+    path = write("x.csv", "Date,Quote", "2018-12-27,11")
+    with pytest.raises(
+        MarketError,
+        match=r"x\.csv: missing column close \(any of close, .*\); where it is called something else, set "
+        r"env\.market\.columns\.close=HEADING\. Columns there: Date, Quote$",
+    ):
+        load(path)
+    assert load(path, "env.market.columns.close=Quote").instruments[0].close.tolist() == [11]
+
+
+def test_a_header_that_is_one_cell_says_what_stands_between_columns(write, load):
+    lines = [line.replace(",", "^") for line in (HEADER, *ROWS)]
+    with pytest.raises(MarketError, match=r"there: Date\^Open\S*; this is one cell: put a comma, .*, or say sep=X in"):
+        load(write("x.csv", *lines))
