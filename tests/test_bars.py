@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moe_trader.env import MarketError
-from moe_trader.env.bars import read_csv
+from moe_trader.env.reading.bars import read_csv
 
 HEADER = "Date,Open,High,Low,Close,Volume"
 ROWS = ("2018-12-27,10,12,9,11,100", "2018-12-28,11,13,10,12,200", "2018-12-31,12,14,11,13,300")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from moe_trader.env import MarketError
-from moe_trader.env.download import import_extra
+from moe_trader.env.reading.download import import_extra
 
 HOUR = 3_600_000  # milliseconds
 

@@ -10,7 +10,7 @@ from price_files import COLUMNS, HEADER, ROWS
 
 from moe_trader.config import compose
 from moe_trader.env import MarketError
-from moe_trader.env.bars import Reading, to_bars
+from moe_trader.env.reading.bars import Reading, to_bars
 
 
 def days(one):

@@ -4,7 +4,7 @@ import pytest
 from price_files import HEADER, ROWS
 
 from moe_trader.env import MarketError
-from moe_trader.env.columns import find_columns
+from moe_trader.env.reading.columns import find_columns
 
 PRICES = "Date,Open,High,Low,Close"
 

@@ -74,7 +74,7 @@ def test_a_damaged_package_and_a_missing_one_say_what_to_install(stocks_package,
 
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr("moe_trader.env.installed.files", none)
+    monkeypatch.setattr("moe_trader.env.reading.installed.files", none)
     with pytest.raises(
         MarketError, match=r"^the package `skfolio` is not installed: pip install 'moe_trader\[stocks\]'$"
     ):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from moe_trader.env.files import BarFiles
-from moe_trader.env.tables import read_csv_table
+from moe_trader.env.reading.files import BarFiles
+from moe_trader.env.reading.tables import read_csv_table
 from moe_trader.option import option
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from moe_trader.env import Market, MarketSource
-from moe_trader.env.bars import read_csv
-from moe_trader.env.installed import installed_file
+from moe_trader.env.reading.bars import read_csv
+from moe_trader.env.reading.installed import installed_file
 from moe_trader.option import option
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from moe_trader.env import MarketError
-from moe_trader.env.bars import Reading
-from moe_trader.env.download import Downloaded, import_extra
+from moe_trader.env.reading.bars import Reading
+from moe_trader.env.reading.download import Downloaded, import_extra
 from moe_trader.option import option
 
 

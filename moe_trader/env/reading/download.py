@@ -16,9 +16,9 @@ from urllib.parse import quote
 import pandas as pd
 
 from moe_trader.env import Market, MarketError, MarketSource
-from moe_trader.env.bars import Bars, Reading, to_bars
-from moe_trader.env.symbols import Symbols
-from moe_trader.env.tables import read_parquet_table
+from moe_trader.env.reading.bars import Bars, Reading, to_bars
+from moe_trader.env.reading.symbols import Symbols
+from moe_trader.env.reading.tables import read_parquet_table
 from moe_trader.option import option
 
 log = logging.getLogger(__name__)

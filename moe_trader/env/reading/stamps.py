@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe_trader.env import MarketError
-from moe_trader.env.columns import cell
-from moe_trader.env.unix import is_unix, read_unix
+from moe_trader.env.reading.columns import cell
+from moe_trader.env.reading.unix import is_unix, read_unix
 
 log = logging.getLogger(__name__)
 

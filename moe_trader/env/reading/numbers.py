@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe_trader.env import Floats, MarketError
-from moe_trader.env.columns import PRICES, cell, is_a_close
+from moe_trader.env.reading.columns import PRICES, cell, is_a_close
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from moe_trader.env import Market, MarketError, MarketSource
-from moe_trader.env.adjust import Splits
-from moe_trader.env.bars import Bars, Reading, to_bars
-from moe_trader.env.columns import Column, find_columns
-from moe_trader.env.symbols import Symbols
-from moe_trader.env.tables import find_files
+from moe_trader.env.reading.adjust import Splits
+from moe_trader.env.reading.bars import Bars, Reading, to_bars
+from moe_trader.env.reading.columns import Column, find_columns
+from moe_trader.env.reading.symbols import Symbols
+from moe_trader.env.reading.tables import find_files
 from moe_trader.option import option
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from moe_trader.env import MarketError
-from moe_trader.env.columns import cell
+from moe_trader.env.reading.columns import cell
 
 log = logging.getLogger(__name__)
 

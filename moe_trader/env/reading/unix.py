@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe_trader.env import MarketError
-from moe_trader.env.columns import cell
+from moe_trader.env.reading.columns import cell
 
 log = logging.getLogger(__name__)
 

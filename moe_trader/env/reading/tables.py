@@ -13,8 +13,8 @@ import pandas as pd
 from pandas.errors import ParserError, ParserWarning
 
 from moe_trader.env import MarketError
-from moe_trader.env.columns import Column, find_columns
-from moe_trader.env.layout import longer_rows, read_layout
+from moe_trader.env.reading.columns import Column, find_columns
+from moe_trader.env.reading.layout import longer_rows, read_layout
 
 _PARQUET = b"PAR1"
 _UTF16 = "is UTF-16 text: save it as UTF-8"

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from moe_trader.env import Floats, Instrument, MarketError
-from moe_trader.env.adjust import Splits, make_comparable
-from moe_trader.env.clock import is_time_of_day, join_day
-from moe_trader.env.columns import PRICES, Column, find_columns
-from moe_trader.env.numbers import is_missing, read_prices, read_volume
-from moe_trader.env.stamps import Zone, newest_first, read_stamps
-from moe_trader.env.tables import read_csv_table
+from moe_trader.env.reading.adjust import Splits, make_comparable
+from moe_trader.env.reading.clock import is_time_of_day, join_day
+from moe_trader.env.reading.columns import PRICES, Column, find_columns
+from moe_trader.env.reading.numbers import is_missing, read_prices, read_volume
+from moe_trader.env.reading.stamps import Zone, newest_first, read_stamps
+from moe_trader.env.reading.tables import read_csv_table
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.errors import EmptyDataError
 
 from moe_trader.env import MarketError
-from moe_trader.env.columns import has_time_and_close
+from moe_trader.env.reading.columns import has_time_and_close
 
 _SEPARATORS = ",;\t|"
 _SPACES = r"\s+"
