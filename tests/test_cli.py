@@ -47,6 +47,10 @@ STRATEGIES = [
 ]
 
 
+# What a shell starts in the background inherits a Ctrl-C that is ignored, these tests and all that they start.
+HEAR_CTRL_C = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 def call(*command, cwd, **environment):
     """Run a command; warnings are errors there too."""
     settings = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200", **environment}
@@ -239,15 +243,19 @@ def test_a_rerun_on_other_prices_says_so(first, tmp_path):
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stopped_run_saves_the_mixture_as_it_is(stop, code, tmp_path):
-    command = [SCRIPTS / "moe-train", *SMALL, "trainer.total_timesteps=10000000", "hydra.run.dir=run"]
+    long = [SCRIPTS / "moe-train", *SMALL, "trainer.total_timesteps=10000000", "hydra.run.dir=run"]
+    command = [sys.executable, "-c", HEAR_CTRL_C, *long]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
-        table = tmp_path / "run" / "progress.csv"
-        for _ in range(600):
-            if table.is_file() and table.stat().st_size > 0:
-                break
-            time.sleep(0.1)
-        run.send_signal(stop)
-        printed, _ = run.communicate(timeout=60)
+        try:
+            table = tmp_path / "run" / "progress.csv"
+            for _ in range(600):
+                if table.is_file() and table.stat().st_size > 0:
+                    break
+                time.sleep(0.1)
+            run.send_signal(stop)
+            printed, _ = run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert run.returncode == code, printed
     assert re.search(r"Stopped after \d+ steps; the mixture as it is was saved", printed)
     assert "Traceback" not in printed
