@@ -41,6 +41,11 @@ class MoEAgent:
         if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
             raise ValueError(f"expected a flat Box observation space, got {env.observation_space}")
         columns = getattr(env, "gate_columns", range(env.observation_space.shape[0]))
+        if hasattr(env, "gate_columns") and env.unwrapped.observation_space.shape != env.observation_space.shape:
+            raise ValueError(
+                f"a wrapper around the environment made observations of shape {env.observation_space.shape} out of "
+                f"{env.unwrapped.observation_space.shape}: where the gate's columns went is not known; take it away"
+            )
         self._assemble(env, env.observation_space, env.action_space, expert, gating, list(columns), seed, device)
 
     def _assemble(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from moe_trader.agent import MoEAgent
 
@@ -258,3 +258,11 @@ def test_what_cannot_learn_says_why(make_agent, tmp_path):
 def test_a_plain_gymnasium_environment_is_told_to_be_wrapped(small_experts, settings):
     with pytest.raises(ValueError, match=r"^expected an SB3 VecEnv, got .*: wrap it, DummyVecEnv\(\[lambda: env\]\)$"):
         MoEAgent(gym.make("CartPole-v1"), small_experts(), settings.gating, seed=0)
+
+
+def test_a_wrapper_that_moves_the_gates_columns_is_refused(prepared, small_experts, settings):
+    stacked = VecFrameStack(prepared.vec_env("train", 4, 0), n_stack=2)
+    with pytest.raises(
+        ValueError, match=r"^a wrapper around the environment made observations of shape .* take it away$"
+    ):
+        MoEAgent(stacked, small_experts(), settings.gating, seed=0)

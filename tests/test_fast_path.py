@@ -7,27 +7,23 @@ import copy
 import numpy as np
 import pytest
 import torch
-from stable_baselines3.common.vec_env import VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
 
 from benchmarks.plain import plain_mixture
 from moe_trader.agent import MoEAgent
+from moe_trader.env.trading_vec_env import UnitRewards
 from moe_trader.expert.mixture import CategoricalMixture
 from moe_trader.expert.objective import Coefficients, Objective
 
 
 class Whole(VecEnvWrapper):
-    """Hides that an environment could name its bars."""
+    """Any wrapper of SB3's kind: what it passes on of the environment within is not its own."""
 
     def reset(self):
         return self.venv.reset()
 
     def step_wait(self):
         return self.venv.step_wait()
-
-    def __getattr__(self, name):
-        if name == "referring":
-            raise AttributeError(name)
-        return super().__getattr__(name)
 
 
 def parameters(policy):
@@ -190,6 +186,13 @@ def test_training_does_not_notice_that_bars_are_named(prepared, settings, small_
         width = agent.algorithm.rollout_buffer.observations.shape[-1]
         assert width == (agent.sizes[0] if isinstance(env, Whole) else 3)
     assert largest_difference(*trained) == 0.0
+
+
+@pytest.mark.parametrize("wrapper", [VecNormalize, VecMonitor, lambda env: UnitRewards(VecNormalize(env), 2.0)])
+def test_a_wrapper_is_never_bypassed(wrapper, prepared, settings, small_experts):
+    agent = MoEAgent(wrapper(prepared.vec_env("train", 4, 0)), small_experts(), settings.gating, seed=0)
+    agent.learn(128)
+    assert agent.algorithm.rollout_buffer.observations.shape[-1] == agent.sizes[0]
 
 
 def test_a_rollout_takes_less_than_a_hundred_bytes_a_step(make_agent):

@@ -146,7 +146,7 @@ class UnitRewards(VecEnvWrapper):
 
     def referring(self) -> UnitRewards | None:
         """Return the same around an environment that names bars."""
-        inner = self.venv.referring()  # type: ignore[attr-defined]
+        inner = self.venv.referring() if isinstance(self.venv, TradingVecEnv) else None
         return None if inner is None else UnitRewards(inner, float(self.scale))
 
     def reset(self) -> np.ndarray:

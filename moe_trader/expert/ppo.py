@@ -88,7 +88,9 @@ class PPOExperts(ExpertFamily):
     ) -> MixturePPO:
         """Return a fresh :class:`MixturePPO`."""
         n_envs = 1 if env is None else env.num_envs
-        named = getattr(env, "referring", lambda: None)()  # bars by number: rollouts of a few bytes a step
+        # Bars by number: rollouts of a few bytes a step. Asked of the class: SB3's wrappers pass on what they wrap.
+        refer = getattr(type(env), "referring", None)
+        named = None if refer is None else refer(env)
         env = named or env
         if self.batch_size > self.n_steps * n_envs and env is not None:
             raise ConfigError(
