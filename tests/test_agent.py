@@ -262,7 +262,5 @@ def test_a_plain_gymnasium_environment_is_told_to_be_wrapped(small_experts, sett
 
 def test_a_wrapper_that_moves_the_gates_columns_is_refused(prepared, small_experts, settings):
     stacked = VecFrameStack(prepared.vec_env("train", 4, 0), n_stack=2)
-    with pytest.raises(
-        ValueError, match=r"^a wrapper around the environment made observations of shape .* take it away$"
-    ):
+    with pytest.raises(ValueError, match=r"^a wrapper around the environment made .* take it away$"):
         MoEAgent(stacked, small_experts(), settings.gating, seed=0)
