@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -141,7 +140,7 @@ class PlainPPO(MixturePPO):
 
 def plain_mixture(expert: PPOExperts, gate: Gate, env: VecEnv, gate_columns: Sequence[int], seed: int) -> PlainPPO:
     """Return the plain mixture with the settings and the initial weights of a :class:`MixturePPO` of the same seed."""
-    made = PlainPPO(
+    return PlainPPO(
         PlainPolicy,
         env,
         expert_value_share=expert.expert_value_share,
@@ -149,20 +148,6 @@ def plain_mixture(expert: PPOExperts, gate: Gate, env: VecEnv, gate_columns: Seq
         seed=seed,
         device="cpu",
         rollout_buffer_class=RolloutBuffer,
-        policy_kwargs=expert._policy_kwargs()
-        | {
-            "gate": gate,
-            "n_experts": expert.count,
-            "gate_columns": list(gate_columns),
-            "gate_rate_factor": expert.gate_rate_factor,
-            "whole": env.observation_space,
-            "windows": None,
-        },
+        policy_kwargs=expert._mixture_kwargs(gate, gate_columns, env.observation_space, None),
         **expert._hyperparameters(),
     )
-    return made
-
-
-def weights(policy: MixturePolicy) -> np.ndarray:
-    """Return every weight of gate and experts, one after the other."""
-    return torch.cat([parameter.detach().flatten() for parameter in policy.parameters()]).numpy()

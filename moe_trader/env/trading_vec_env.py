@@ -53,6 +53,10 @@ class TradingVecEnv(VecEnv):
     def _observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
         return self.lanes.observe(lanes)
 
+    def _last(self, observations: NDArray[np.float32], ended: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the whole observations in which episodes ended."""
+        return observations[ended]
+
     def step_async(self, actions: np.ndarray) -> None:
         """Take one action for each lane, shape ``(n_lanes, *action_space.shape)``.
 
@@ -71,7 +75,7 @@ class TradingVecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{"log_return": value} for value in lanes.log_returns.tolist()]
         ended = dones.nonzero()[0]
         if len(ended):
-            last = lanes.observe(ended)
+            last = self._last(observations, ended)
             for number, lane in enumerate(ended.tolist()):
                 infos[lane] |= {
                     "terminal_observation": last[number],
@@ -129,6 +133,9 @@ class ReferringVecEnv(TradingVecEnv):
 
     def _observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
         return self.lanes.refer(lanes)
+
+    def _last(self, observations: NDArray[np.float32], ended: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.lanes.observe(ended)
 
 
 class UnitRewards(VecEnvWrapper):

@@ -97,14 +97,7 @@ class PPOExperts(ExpertFamily):
                 f"expert.batch_size: {self.batch_size} is more than one rollout holds "
                 f"(expert.n_steps {self.n_steps} x {n_envs} lanes, trainer.n_envs = {self.n_steps * n_envs})"
             )
-        policy_kwargs = self._policy_kwargs() | {
-            "gate": gate,
-            "n_experts": self.count,
-            "gate_columns": list(gate_columns),
-            "gate_rate_factor": self.gate_rate_factor,
-            "whole": observation_space,
-            "windows": None if named is None else named.get_attr("windows")[0],
-        }
+        windows = None if named is None else named.get_attr("windows")[0]
         made = MixturePPO(
             MixturePolicy,
             env,
@@ -112,7 +105,7 @@ class PPOExperts(ExpertFamily):
             names=self.names(),
             seed=seed,
             device=device,
-            policy_kwargs=policy_kwargs,
+            policy_kwargs=self._mixture_kwargs(gate, gate_columns, observation_space, windows),
             rollout_buffer_class=TorchRolloutBuffer,
             _init_setup_model=False,
             **self._hyperparameters(),
@@ -160,6 +153,18 @@ class PPOExperts(ExpertFamily):
             return last + (first - last) * max(remaining, 0.0)  # the last rollout may go beyond the end
 
         return {name: getattr(self, name) for name in same.split()} | {"learning_rate": rate}
+
+    def _mixture_kwargs(
+        self, gate: Gate, gate_columns: Sequence[int], whole: spaces.Box, windows: tuple[Any, int] | None
+    ) -> dict[str, Any]:
+        return self._policy_kwargs() | {
+            "gate": gate,
+            "n_experts": self.count,
+            "gate_columns": list(gate_columns),
+            "gate_rate_factor": self.gate_rate_factor,
+            "whole": whole,
+            "windows": windows,
+        }
 
     def _policy_kwargs(self) -> dict[str, Any]:
         return {"net_arch": list(self.net_arch), "activation_fn": _ACTIVATIONS[self.activation]}

@@ -33,10 +33,10 @@ class Stack:
         self._offsets = [0]
         for shape in self._shapes:
             self._offsets.append(self._offsets[-1] + shape.numel())
-        self._n_layers = len(_linears(experts[0].mlp_extractor.policy_net))
+        tower = experts[0].mlp_extractor.policy_net
+        self.n_layers = len(_linears(tower))  # hidden layers of a tower
         self.has_log_std = hasattr(experts[0], "log_std")
-        name = type(experts[0].mlp_extractor.policy_net[1])
-        self.activation = _ACTIVATIONS[name]
+        self.activation = _ACTIVATIONS[type(tower[1])]
         self.rows = nn.Parameter(torch.empty(0))
         self.gather()
 
@@ -66,14 +66,13 @@ class Stack:
 
         In memory the batch runs fastest: what follows then works on long stretches instead of on K x n numbers.
         """
-        scores, values, log_std = _Evaluate.apply(self.rows, self, observations)
-        return scores, values, log_std if self.has_log_std else None
+        evaluated: tuple[Tensor, Tensor, Tensor | None] = _Evaluate.apply(self.rows, self, observations)
+        return evaluated
 
     def block(self, rows: Tensor, first: int, n: int = 1) -> Tensor:
         """Return ``n`` neighbouring parameters of every row as one, joined along their first axis."""
         height, *inner = self._shapes[first]
-        size, stride = (len(rows), n * height, *inner), (rows.stride(0), *(inner or [1]), 1)[: 2 + len(inner)]
-        return rows.as_strided(size, stride, self._offsets[first])
+        return rows.as_strided((len(rows), n * height, *inner), (rows.stride(0), *inner, 1), self._offsets[first])
 
     def _split(self, row: Tensor) -> list[Tensor]:
         return [
@@ -90,7 +89,7 @@ class Stack:
         width = joined.shape[-1] // 2
         towers = [[joined[..., :width]], [joined[..., width:]]]
         for number, tower in enumerate(towers):
-            for layer in range(1, self._n_layers):
+            for layer in range(1, self.n_layers):
                 weight, bias = self.deeper(rows, layer, number)
                 tower.append(activate(torch.baddbmm(bias.unsqueeze(1), tower[-1], weight.transpose(1, 2))))
         return joined, towers
@@ -99,11 +98,6 @@ class Stack:
         """Return weight and bias of a hidden layer beyond the first, or of a tower's head (``layer == n_layers``)."""
         at = 4 * layer + 2 * tower
         return self.block(rows, at), self.block(rows, at + 1)
-
-    @property
-    def n_layers(self) -> int:
-        """Hidden layers of a tower."""
-        return self._n_layers
 
 
 def _linears(net: nn.Module) -> list[nn.Linear]:
