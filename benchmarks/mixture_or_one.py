@@ -6,13 +6,16 @@
 Trains `moe-train` with the given overrides once for each seed and prints every strategy's log return on the test split,
 and mixture minus strategy paired seed by seed; on the synthetic market also the share of what the Bayes-filter trader
 earns, which knows the market's true parameters, not its regime. Intervals are 95 % t-intervals over seeds: prices stay
-the same, so they say how much training varies, not how much markets do.
+the same, so they say how much training varies, not how much markets do. Experts are matched across seeds by the regimes
+they act in (`moe_trader/evaluation/alignment.py`): the first expert of one seed need not be the first of another.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ import pandas as pd
 from scipy import stats
 
 from moe_trader.config import compose, run_settings
+from moe_trader.evaluation.alignment import expert_names
 from moe_trader.train import run
 
 REFERENCE = "bayes_filter"
@@ -33,6 +37,13 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
+def named(names: dict[str, str]) -> Callable[[str], str]:
+    """Return what renames the experts in a strategy's name, ``without_expert_1`` too."""
+    return lambda strategy: re.sub(
+        "|".join(sorted(names, key=len, reverse=True)), lambda found: names[found[0]], strategy
+    )
+
+
 def main() -> None:
     """Train, evaluate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -42,13 +53,16 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as for moe-train")
     given = parser.parse_args()
 
-    columns = []
+    columns, by_regime = [], []
     for seed in range(given.seeds):
         directory = given.output / "_".join([*given.overrides, f"seed={seed}"])
         run(run_settings(compose([*given.overrides, f"seed={seed}"])), directory)
         experts = pd.read_csv(directory / "evaluation" / "experts.csv")
         test = experts[(experts["split"] == "test") & (experts["instrument"] == "all")]
         columns.append(test.set_index("strategy")["log_return"])
+        by_regime.append(pd.read_csv(directory / "activations" / "by_regime.csv"))
+    matched = expert_names(by_regime, "validation")
+    columns = [column.rename(index=named(names)) for column, names in zip(columns, matched, strict=True)]
     table = pd.concat(columns, axis=1, keys=range(given.seeds))
 
     known = REFERENCE in table.index
