@@ -31,7 +31,6 @@ def offered():
     return found
 
 
-
 def bars(seed, n=400, volume=True, flat=False):
     """Well-formed bars with gaps, ranges, a stretch without volume and, if asked, one without moves."""
     rng = np.random.default_rng(seed)
@@ -71,7 +70,9 @@ each_feature = pytest.mark.parametrize("feature", FEATURES.values(), ids=FEATURE
 
 
 def test_the_walk_finds_every_kind():
-    kinds = "adx atr autocorrelation bollinger calendar gap range regime_probabilities returns rsi trend volatility volume"
+    kinds = (
+        "adx atr autocorrelation bollinger calendar gap range regime_probabilities returns rsi trend volatility volume"
+    )
     assert set(FEATURES) >= set(kinds.split())
     assert all(isinstance(one, Feature) for one in FEATURES.values())
 

@@ -27,8 +27,8 @@ _FLOOR = 0.01  # least volatility of a regime over that of all returns: on bars 
 _WINDOW = 100  # bars that a starting point takes one regime's dynamics from
 _STAY = 0.95  # chance of staying in a regime, at a starting point
 _FIRST_ROUNDS = 20  # iterations from each starting point, of which the likeliest goes on
-_ROUNDS = 2000
-_TOLERANCE = 1e-7  # of log likelihood per bar
+_ROUNDS = 500
+_TOLERANCE = 1e-6  # of log likelihood per bar
 
 
 @option
@@ -98,7 +98,8 @@ def fit(series: Sequence[Floats], states: int, order: int, starts: int) -> Marko
     """Return the likeliest model of several series of log returns, regimes from the calmest to the wildest.
 
     Expectation maximisation from several starting points, each of which takes a regime's dynamics from some stretch of
-    the series: a local maximum, the same one each time. Series are not joined: a chain starts anew in each.
+    the series: a local maximum, the same one each time. A model with a regime that hardly any bar belongs to is passed
+    over for the next likeliest. Series are not joined: a chain starts anew in each.
 
     :param order: 1: with the autoregression; 0: without
     :raises MarketError: too few returns, returns that are all equal, or a regime that no bar belongs to
@@ -106,15 +107,17 @@ def fit(series: Sequence[Floats], states: int, order: int, starts: int) -> Marko
     sample, scale = _sample(series, states)
     points = [_starting_point(sample, states, order, np.random.default_rng(number)) for number in range(starts)]
     tried = [maximise(sample, point, order, _FIRST_ROUNDS) for point in points]
-    model, path, expected = maximise(sample, max(tried, key=lambda one: one[1][-1])[0], order, _ROUNDS)
-    if len(path) == _ROUNDS:
-        log.warning("The regimes of the returns are not settled after %d iterations; used as they are.", _ROUNDS)
-    if expected.min() < _FEWEST:
-        raise MarketError(
-            f"a regime died: {expected.min():.1f} of the {len(sample.returns):,} training returns are expected in it, "
-            f"and {_FEWEST} are the fewest; set its states={states - 1}" + (", or leave it out" if states == 2 else "")
-        )
-    return _sorted(model, scale)
+    for begun, _, _ in sorted(tried, key=lambda one: one[1][-1], reverse=True):
+        model, path, expected = maximise(sample, begun, order, _ROUNDS)
+        if expected.min() >= _FEWEST:
+            if len(path) == _ROUNDS:
+                log.warning("The regimes have not settled after %d iterations; used as they are.", _ROUNDS)
+            return _sorted(model, scale)
+    fewer = f"set its states={states - 1}" if states > 2 else "leave it out"
+    raise MarketError(
+        f"a regime died: from each of {starts} starting points, one of {states} regimes is left with fewer than "
+        f"{_FEWEST} of the {len(sample.returns):,} training returns; {fewer}"
+    )
 
 
 def maximise(
