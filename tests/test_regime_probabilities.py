@@ -191,7 +191,11 @@ def test_the_same_bars_give_the_same_model(task, fitted_task):
 @pytest.mark.parametrize(
     ("returns", "states", "message"),
     [
-        ([np.zeros(900)], 2, r"^the price never moves in the training split, so it has no regimes; leave it out$"),
+        (
+            [np.zeros(900)],
+            2,
+            r"^every training return is the same \(0: the price never moves\), and shows no regimes$",
+        ),
         (
             [np.ones(150), np.ones(200)],
             4,
@@ -227,8 +231,8 @@ def test_the_feature_says_where_it_cannot_be_fitted_and_the_way_out(task, make_i
     still = Market("still", tuple(make_instrument(np.full(700, 9.0), symbol=f"train_{n}") for n in (0, 1)), True)
     with pytest.raises(
         MarketError,
-        match=r"^env\.features\.regime_probabilities: the price never moves in the training split, so it has no "
-        r"regimes; leave it out; without it: '~env\.features\.regime_probabilities'$",
+        match=r"^env\.features\.regime_probabilities: every training return is the same \(0: the price never "
+        r"moves\), and shows no regimes \(to leave it out: '~env\.features\.regime_probabilities'\)$",
     ):
         fitted(task.features, still, [Segment(0, 0, 700), Segment(1, 0, 700)])
 

@@ -61,7 +61,7 @@ def fitted(features: Mapping[str, Feature], market: Market, train: Sequence[Segm
         try:
             found[name] = feature.fit(series)
         except MarketError as error:
-            raise MarketError(f"env.features.{name}: {error}; without it: '~env.features.{name}'") from None
+            raise MarketError(f"env.features.{name}: {error} (to leave it out: '~env.features.{name}')") from None
         if not is_option(type(found[name])) or found[name].fit(series) is not found[name]:
             raise MarketError(
                 f"env.features.{name}: expected {own}.fit() to return an option that holds what was fitted, and that "

@@ -83,7 +83,7 @@ class MarkovSwitching:
         return -0.5 * (((returns[:, None] - expected) / volatility) ** 2 + np.log(2 * np.pi)) - np.log(volatility)
 
 
-class _Sample(NamedTuple):
+class Sample(NamedTuple):
     """Every return that has one before it, of all series one after the other; shapes ``(n,)``.
 
     :param first: whether a series begins here
@@ -121,7 +121,7 @@ def fit(series: Sequence[Floats], states: int, order: int, starts: int) -> Marko
 
 
 def maximise(
-    sample: _Sample, model: MarkovSwitching, order: int, rounds: int
+    sample: Sample, model: MarkovSwitching, order: int, rounds: int
 ) -> tuple[MarkovSwitching, list[float], Floats]:
     """Improve a model until its likelihood settles.
 
@@ -141,7 +141,7 @@ def maximise(
     return model, path, smoothed.sum(axis=0)
 
 
-def _sample(series: Sequence[Floats], states: int) -> tuple[_Sample, float]:
+def _sample(series: Sequence[Floats], states: int) -> tuple[Sample, float]:
     """Return the sample, in units of its own standard deviation, and that. :raises MarketError: where it cannot do."""
     series = [one for one in series if len(one) > 1]
     n, needed = sum(len(one) - 1 for one in series), _BARS_PER_STATE * states
@@ -153,12 +153,12 @@ def _sample(series: Sequence[Floats], states: int) -> tuple[_Sample, float]:
     returns = np.concatenate([one[1:] for one in series])
     scale = float(returns.std())
     if scale < 1e-12:
-        raise MarketError("the price never moves in the training split, so it has no regimes; leave it out")
+        raise MarketError("every training return is the same (0: the price never moves), and shows no regimes")
     first = np.concatenate([np.arange(len(one) - 1) == 0 for one in series])
-    return _Sample(returns / scale, np.concatenate([one[:-1] for one in series]) / scale, first), scale
+    return Sample(returns / scale, np.concatenate([one[:-1] for one in series]) / scale, first), scale
 
 
-def _starting_point(sample: _Sample, states: int, order: int, rng: np.random.Generator) -> MarkovSwitching:
+def _starting_point(sample: Sample, states: int, order: int, rng: np.random.Generator) -> MarkovSwitching:
     """Return a model whose regimes are the dynamics of stretches of the sample, drawn at random."""
     window = min(_WINDOW, len(sample.returns) // states)
     begins = rng.integers(0, len(sample.returns) - window + 1, states)
