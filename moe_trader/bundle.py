@@ -1,7 +1,7 @@
 """The bundle: a saved agent as a directory of plain files, verified on loading and never unpickled.
 
-    manifest.json          format version, algorithm, experts, spaces, task (features, scaler, data hash), versions,
-                           seed, threads, and the sha256 of every other file
+    manifest.json          format version, algorithm, experts, spaces, task (features, what was fitted, data hash),
+                           versions, seed, threads, and the sha256 of every other file
     config.yaml            the options that rebuild the agent: expert and gating
     policy.safetensors     every weight of gate and experts
     experts/NN_name.zip    each expert as a plain SB3 archive: `PPO.load` opens it without moe_trader

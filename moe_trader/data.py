@@ -30,11 +30,14 @@ def run(task: TradingTask, look_ahead: LookAhead, panels: int, directory: Path) 
 
     :raises LookAheadError: naming every feature that looks ahead
     """
+    from moe_trader.env.features import learned
     from moe_trader.env.lookahead import LookAheadError, explain, unscaled
     from moe_trader.terminal import console
 
     market = task.market.load()
     console().print(market_view(market))  # before anything else can be refused: it shows what there is
+    if learned(task.features):
+        task = task.prepare(market=market).task  # what is fitted is fitted first: it is the fitted feature that trades
     leaks = look_ahead.leaks(task.features, market)
     console().print(features_view(task, market, leaks, unscaled(task.features, market)))
     if leaks:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import moe_trader
 
 if TYPE_CHECKING:
+    from moe_trader.env import Feature
     from moe_trader.env.features import Scaler
 
 
@@ -61,7 +64,8 @@ def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
     settings = run_settings(to_plain(load_config(saved)))
     manifest = read_manifest(run / "bundle")
     torch.set_num_threads(manifest["threads"])
-    task = settings.env.prepare(saved_scaler(run / "bundle"))
+    features = saved_features(run / "bundle", settings.env.features, settings.plugins)
+    task = dataclasses.replace(settings.env, features=features).prepare(saved_scaler(run / "bundle"))
     agent = MoEAgent.load(run / "bundle", device=settings.device, plugins=settings.plugins)
     check_task(task.summary(), manifest["task"], run)
     if task.market.sha256() != manifest["task"]["market_sha256"]:
@@ -96,6 +100,33 @@ def saved_scaler(bundle: Path) -> Scaler:
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{bundle / MANIFEST}: its `task` holds no usable scaler ({error!r})") from None
     return scaler
+
+
+def saved_features(bundle: Path, features: Mapping[str, Feature], plugins: Sequence[str] = ()) -> dict[str, Feature]:
+    """Return the features of the config, those with something to fit as they were fitted for the agent.
+
+    :raises BundleError: where the manifest does not have them
+    :raises ConfigError: where the config sets them otherwise than for the agent
+    """
+    from moe_trader.bundle import MANIFEST, BundleError, read_manifest
+    from moe_trader.env import Feature
+    from moe_trader.env.features import learned
+    from moe_trader.option import ConfigError, build_option, describe
+
+    kept = read_manifest(bundle)["task"].get("fitted", {})
+    found = dict(features)
+    for name, asked in learned(features).items():
+        try:
+            found[name] = build_option(kept[name], f"task.fitted.{name}", Feature, plugins)
+        except (KeyError, TypeError, ConfigError) as error:
+            raise BundleError(f"{bundle / MANIFEST}: its `task` holds no usable fitted {name} ({error!r})") from None
+        for key, value in describe(asked).items():
+            if value is not None and value != kept[name].get(key):  # null: what is fitted
+                raise ConfigError(
+                    f"env.features.{name}.{key}: the config of the run says {value}, and the agent was trained with "
+                    f"{kept[name].get(key)}; restore the config of the run, or train again"
+                )
+    return found
 
 
 def check_task(now: dict[str, Any], saved: dict[str, Any], run: Path) -> None:

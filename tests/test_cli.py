@@ -76,7 +76,8 @@ def sha256(file):
 def first(tmp_path_factory):
     """One finished run: its directory, and what the command printed."""
     cwd = tmp_path_factory.mktemp("first")
-    done = moe_train(*SMALL, cwd=cwd)
+    fitted = "env/features=[multi_horizon,regime_probabilities]", "env.features.regime_probabilities.states=2"
+    done = moe_train(*SMALL, *fitted, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return only_run(cwd), done
 
@@ -187,6 +188,7 @@ def test_the_manifest_says_what_the_agent_needs(first):
     manifest = json.loads((run / "bundle" / "manifest.json").read_text())
     assert manifest["experts"] == EXPERTS
     assert manifest["task"]["features"][0] == "return_1"
+    assert len(manifest["task"]["fitted"]["regime_probabilities"]["model"]["volatility"]) == 2
     assert len(manifest["task"]["scaler"]["mean"]) == len(manifest["task"]["features"])
     assert manifest["files"]["policy.safetensors"] == sha256(run / "bundle" / "policy.safetensors")
 
@@ -198,6 +200,18 @@ def test_evaluating_a_saved_run_gives_its_tables_to_the_last_bit(first, tmp_path
     assert "Identical to the tables of" in done.stdout
     for table in ("evaluation/experts.csv", "evaluation/competence.csv", "activations/steps.parquet"):
         assert sha256(tmp_path / "again" / table) == sha256(run / table)
+
+
+def test_what_was_fitted_for_the_agent_is_what_it_is_evaluated_with(first, tmp_path):
+    run, _ = first
+    changed = tmp_path / "changed"
+    shutil.copytree(run, changed)
+    manifest = json.loads((changed / "bundle" / "manifest.json").read_text())
+    manifest["task"]["fitted"]["regime_probabilities"]["model"]["volatility"] = [1e-3, 5e-2]
+    (changed / "bundle" / "manifest.json").write_text(json.dumps(manifest))
+    done = call(SCRIPTS / "moe-evaluate", changed, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "Not the run's own tables:" in done.stdout
 
 
 def test_a_rerun_is_identical_and_says_so(first, tmp_path):

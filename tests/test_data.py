@@ -94,7 +94,7 @@ def test_it_prints_the_market_its_features_splits_and_regimes(synthetic):
     for line in (
         "synthetic: 5 instruments, 261 bars a year, opens real",
         "│ train_0      │  700 │ 2000-01-03 │ 2002-09-06 │    0 │      3 days │              100% │       700 │",
-        "Features: 33 columns; an observation uses 161 bars",
+        "Features: 37 columns; an observation uses 161 bars",
         "gap_60 (constant)",
         "volume_1 (constant), volume_5 (constant), volume_20 (constant)",
         "No feature was seen to look ahead: no row changed when the bars after it did (24 moments over the market",

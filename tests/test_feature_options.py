@@ -31,10 +31,6 @@ def offered():
     return found
 
 
-FEATURES = offered()
-each_feature = pytest.mark.parametrize("feature", FEATURES.values(), ids=FEATURES)
-
-
 def bars(seed, n=400, volume=True, flat=False):
     """Well-formed bars with gaps, ranges, a stretch without volume and, if asked, one without moves."""
     rng = np.random.default_rng(seed)
@@ -68,8 +64,15 @@ def scaled(one, price=1.0, volume=1.0):
     return dataclasses.replace(one, **columns, volume=one.volume * volume)
 
 
+# What is fitted is fitted to other bars than it is tried on.
+FEATURES = {name: one.fit([bars(98, n=1500), bars(99, n=1500, flat=True)]) for name, one in offered().items()}
+each_feature = pytest.mark.parametrize("feature", FEATURES.values(), ids=FEATURES)
+
+
 def test_the_walk_finds_every_kind():
-    kinds = "adx atr autocorrelation bollinger calendar gap range returns rsi trend volatility volume"
+    kinds = (
+        "adx atr autocorrelation bollinger calendar gap range regime_probabilities returns rsi trend volatility volume"
+    )
     assert set(FEATURES) >= set(kinds.split())
     assert all(isinstance(one, Feature) for one in FEATURES.values())
 

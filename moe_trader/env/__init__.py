@@ -65,8 +65,18 @@ class Feature(ABC):
     """Causal, scale-free columns computed from one instrument; an entry of ``env.features``.
 
     *Causal*: row t depends on bars up to and including t alone. *Scale-free*: multiplying all prices by a constant
-    changes nothing.
+    changes nothing. What it must learn of a market first it learns in :meth:`fit`.
     """
+
+    def fit(self, series: Sequence[Instrument]) -> Feature:
+        """Return the feature, fitted: an option that holds what was fitted in its settings, and travels in the bundle.
+
+        One that is fitted already, or that has nothing to fit, returns itself.
+
+        :param series: the training bars alone, one instrument each, without true regimes
+        :raises MarketError: when they cannot be fitted
+        """
+        return self
 
     @abstractmethod
     def columns(self) -> list[str]:

@@ -2,7 +2,8 @@
 
 Bars after a moment t are altered (prices, volumes and stamps), then cut off, every feature is computed again, and its
 rows from its warm-up to t must be what they were: whatever changes there used bars that nobody could know at t. Two
-more things must not change a row: computing it a second time, and other true regimes, which no observation may hold.
+more things must not change a row: computing it a second time, and other true regimes, which no observation may hold. A
+feature that learns is checked as it was fitted; that it is fitted on training bars is seen to by what it is given.
 
 A leak that is found is one. That none is found proves less: it means that none showed at the moments that were tried.
 These are some at random over every instrument, and on the longest one the bars just after each feature's warm-up and a

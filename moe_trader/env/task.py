@@ -25,7 +25,7 @@ from moe_trader.env import (
     Split,
 )
 from moe_trader.env.costs import Cost, total
-from moe_trader.env.features import Scaler, check_columns, lookback, rows
+from moe_trader.env.features import Scaler, check_columns, fitted, learned, lookback, rows
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
 from moe_trader.env.ledger import FILLS
 from moe_trader.env.prices import check_volume, market_prices
@@ -85,7 +85,7 @@ class TradingTask:
     def prepare(self, scaler: Scaler | None = None, market: Market | None = None) -> PreparedTask:
         """Load the market and compute everything that does not change while trading.
 
-        :param scaler: of a saved agent; ``None``: fit one on the training split
+        :param scaler: of a saved agent, whose fitted features the task has; ``None``: fit both on the training split
         :param market: what :attr:`market` loaded before; ``None``: load it
         :raises MarketError: when the data cannot be used
         """
@@ -135,6 +135,8 @@ class PreparedTask:
         trained = {part.instrument for part in self._observed["train"]}
         train = [part for part in segments["train"] if part.instrument in trained]
         self.labels: Labels = task.regimes.label(market, train)
+        if scaler is None:
+            self.task = task = dataclasses.replace(task, features=fitted(task.features, market, train))
         raw = np.concatenate([rows(task.features, one) for one in market.instruments])
         if scaler is None:
             seen = [raw[part.first : part.last + 1] for part in self._stretches["train"]]
@@ -230,13 +232,14 @@ class PreparedTask:
         return lines
 
     def summary(self) -> dict[str, Any]:
-        """Return what a saved agent must remember of its task: market, data hash, features, scaler."""
+        """Return what a saved agent must remember of its task: market, data hash, features, what was fitted."""
         return {
             "market": self.market.name,
             "market_sha256": self.market.sha256(),
             "features": self.feature_names,
             "window": self.task.window,
             "positions": describe(self.task.positions),
+            "fitted": describe(learned(self.task.features)),
             "scaler": dataclasses.asdict(self.scaler),
         }
 

@@ -6,13 +6,15 @@ A feature is an option derived from :class:`~moe_trader.env.Feature`; ``env.feat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from moe_trader.env import Feature, Floats, Instrument, MarketError
+from moe_trader.env import Feature, Floats, Instrument, Market, MarketError, Segment
 from moe_trader.env.features.series import SMALLEST
+from moe_trader.option import is_option
 
 
 def check_columns(features: Mapping[str, Feature]) -> None:
@@ -41,6 +43,31 @@ def check_columns(features: Mapping[str, Feature]) -> None:
 def lookback(features: Mapping[str, Feature], window: int) -> int:
     """Return how many bars an observation of ``window`` rows uses, its own among them."""
     return window + max(feature.warmup() for feature in features.values())
+
+
+def learned(features: Mapping[str, Feature]) -> dict[str, Feature]:
+    """Return those that have something to fit."""
+    return {name: feature for name, feature in features.items() if type(feature).fit is not Feature.fit}
+
+
+def fitted(features: Mapping[str, Feature], market: Market, train: Sequence[Segment]) -> dict[str, Feature]:
+    """Return the features, each fitted on the training bars, of which alone it gets copies.
+
+    :raises MarketError: naming the feature that cannot be fitted, or that would be fitted a second time
+    """
+    found, series = dict(features), [_only(market.instruments[part.instrument], part) for part in train]
+    for name, feature in learned(features).items():
+        own = type(feature).__name__
+        try:
+            found[name] = feature.fit(series)
+        except MarketError as error:
+            raise MarketError(f"env.features.{name}: {error} (to leave it out: '~env.features.{name}')") from None
+        if not is_option(type(found[name])) or found[name].fit(series) is not found[name]:
+            raise MarketError(
+                f"env.features.{name}: expected {own}.fit() to return an option that holds what was fitted, and that "
+                f"returns itself when it is fitted again, got {type(found[name]).__name__}; mend {own}.fit"
+            )
+    return found
 
 
 def rows(features: Mapping[str, Feature], instrument: Instrument) -> Floats:
@@ -88,6 +115,13 @@ def _finite(name: str, feature: Feature, instrument: Instrument) -> Floats:
             f"mend {type(feature).__name__}.compute or make its warmup() longer"
         )
     return found
+
+
+def _only(one: Instrument, part: Segment) -> Instrument:
+    """Return some of an instrument's bars, without their true regimes."""
+    names = ("time", "open", "high", "low", "close", "volume")
+    columns = {name: getattr(one, name)[part.start : part.stop].copy() for name in names}
+    return dataclasses.replace(one, **columns, regime=None)
 
 
 @dataclass(frozen=True)
