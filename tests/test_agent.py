@@ -140,7 +140,7 @@ def test_the_gate_sees_its_columns_and_never_the_account(make_agent, prepared):
     assert agent.gate_columns == list(prepared.rules.gate_columns)
     assert not {size - 2, size - 1} & set(agent.gate_columns)
     names = [prepared.feature_names[column] for column in agent.gate_columns]
-    assert len(names) == 10
+    assert len(names) == 14
     assert all(name.startswith(("trend", "volatility", "autocorrelation")) for name in names), names
     observations = observations_for(agent, 20)
     before = agent.gate_weights(observations)
