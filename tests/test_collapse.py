@@ -78,6 +78,12 @@ def test_many_experts_with_equal_shares_are_not_dead():
             "gating.balance_rate=0.01, a higher gating.losses.minimum_importance.weight (now 0.1), "
             "a higher gating.floor (now 0.02)",
         ),
+        (
+            ["gating=entmax"],
+            "no gradient reaches a score whose weight is zero",
+            "gating=softmax, a higher gating.losses.minimum_importance.weight (now 0.1), "
+            "a higher gating.floor (now 0.02)",
+        ),
     ],
 )
 def test_what_lets_experts_die_is_named(overrides, causes, remedies):
@@ -86,6 +92,18 @@ def test_what_lets_experts_die_is_named(overrides, causes, remedies):
         f"d is dead: its importance was below 0.02 for 5 updates ({causes}); try {remedies} or fewer experts "
         "(expert.count)"
     )
+
+
+def test_entmax_indeed_sends_no_gradient_to_a_score_whose_weight_is_zero():
+    network = run_settings(compose(["gating=entmax"])).gating.network(5, 4)
+    scores = torch.tensor([[5.0, 4.0, 0.0, 0.0]] * 8, requires_grad=True)
+    torch.relu(0.125 - network.weights(scores).mean(0)).square().sum().backward()
+    assert not scores.grad[:, 2:].any()
+
+
+def test_the_bias_of_top_k_revives():
+    (line,) = told(watch("gating=top_k"), *[metrics([0.4, 0.3, 0.3, 0.0])] * 5)
+    assert "updates; try a higher gating.balance_rate (now 0.01), a higher " in line
 
 
 def test_another_loss_that_balances_keeps_experts_alive_too():

@@ -96,17 +96,28 @@ class CollapseWatch:
         if floor is not None:
             causes += ["gating.floor is 0"] if floor == 0 else []
             remedies.append("gating.floor=0.02" if floor == 0 else f"a higher gating.floor (now {floor:g})")
-        if self._gating.get("balance_rate") == 0:
-            causes.append("gating.balance_rate is 0")
-            remedies.insert(0, "gating.balance_rate=0.01")
+        if self._kind(self._gating) == "Entmax":
+            causes.append("no gradient reaches a score whose weight is zero")
+            remedies.insert(0, "gating=softmax")
+        rate = self._gating.get("balance_rate")
+        if rate is not None:
+            causes += ["gating.balance_rate is 0"] if rate == 0 else []
+            remedies.insert(
+                0, "gating.balance_rate=0.01" if rate == 0 else f"a higher gating.balance_rate (now {rate:g})"
+            )
         return causes, remedies
+
+    @staticmethod
+    def _kind(option: Mapping[str, Any]) -> str:
+        name: str = option["_target_"].rpartition(".")[2]
+        return name
 
     def _causes(self, kinds: Sequence[str], without: str, usual: float) -> tuple[list[str], list[str]]:
         """Return what the losses of these classes have to do with it, and what to change."""
         losses = {
             f"gating.losses.{name}": loss
             for name, loss in self._gating.get("losses", {}).items()
-            if loss["_target_"].rpartition(".")[2] in kinds
+            if self._kind(loss) in kinds
         }
         if not losses:
             return [without], ["gating/losses=standard"]
