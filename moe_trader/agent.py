@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,10 @@ from moe_trader import bundle
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.gating import Gate
+from moe_trader.gating.contradictions import contradictions
 from moe_trader.option import describe
+
+log = logging.getLogger(__name__)
 
 Weights = NDArray[np.float32]
 
@@ -85,6 +89,11 @@ class MoEAgent:
         return observation.shape[0], n_out
 
     @property
+    def gate_learns(self) -> bool:
+        """Whether training can change the gate: it has parameters, and a learning rate."""
+        return self.policy.gate_learns
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The mixture's metrics at the last update; see :func:`moe_trader.expert.metrics.mixture_metrics`."""
         metrics: dict[str, float] = self.algorithm.metrics  # type: ignore[attr-defined]
@@ -97,12 +106,22 @@ class MoEAgent:
     def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> MoEAgent:
         """Train gate and experts jointly for at least ``total_timesteps`` environment steps, over all lanes.
 
+        Settings that work against each other are told first, as warnings.
+
         :raises ValueError: without an environment to learn in, or for no steps
         """
         if self.algorithm.env is None:
             raise ValueError("this agent was loaded without an environment: MoEAgent.load(path, env=...) can learn on")
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps: expected 1 or more, got {total_timesteps}")
+        for line in contradictions(
+            self.gating,
+            n_experts=len(self.expert_names),
+            gate_learns=self.gate_learns,
+            ent_coef=self.expert.ent_coef,
+            batch_size=self.expert.batch_size,
+        ):
+            log.warning("%s", line)
         self.algorithm.learn(total_timesteps, callback=callback)
         return self
 

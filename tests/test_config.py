@@ -13,7 +13,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
 from moe_trader.config import compose, config_directory, run_settings, to_plain
-from moe_trader.gating.losses import Information
+from moe_trader.gating.losses.information import Information
 from moe_trader.option import ConfigError, build, describe, is_option
 from moe_trader.settings import RunSettings
 

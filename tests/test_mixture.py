@@ -108,6 +108,26 @@ def test_gaussian_posterior_entropy_is_that_of_the_responsibilities():
     np.testing.assert_allclose(actual, -np.sum(r * np.log(r), -1), rtol=1e-9)
 
 
+def test_gaussian_posterior_entropy_has_the_gradient_of_its_expectation():
+    """Two experts at -1 and 1 in one dimension, against E_a H(r) integrated over a grid of actions."""
+    scores = torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
+    means = torch.tensor([[-1.0], [1.0]], dtype=torch.float64, requires_grad=True)
+
+    def mixture(n):
+        return GaussianMixture(scores.softmax(-1).expand(n, 2), means.expand(n, 2, 1), torch.zeros(2, 1).double())
+
+    grid = torch.linspace(-9, 9, 4_001, dtype=torch.float64).unsqueeze(1)
+    r = (mixture(4_001).log_weights + mixture(4_001).expert_log_prob(grid)).softmax(-1)
+    integral = (mixture(4_001).log_prob(grid).exp() * -(r * r.log()).sum(-1)).sum() * 18 / 4_000
+    expected = torch.autograd.grad(integral, [scores, means])
+    n = 400_000
+    drawn = mixture(n).posterior_entropy(mixture(n).sample(torch.Generator().manual_seed(0))).mean()
+    assert drawn.item() == pytest.approx(integral.item(), abs=0.002)
+    for found, right in zip(torch.autograd.grad(drawn, [scores, means]), expected, strict=True):
+        assert right.abs().max() > 0.02
+        torch.testing.assert_close(found, right, rtol=0, atol=0.004)
+
+
 @pytest.mark.parametrize("make", [categorical, gaussian])
 def test_responsibilities_are_bayes_rule(make):
     *_, mixture = make()

@@ -10,10 +10,13 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from moe_trader.gating.losses import Information, MinimumImportance, RouterZ
+from moe_trader.gating.losses.information import Information
+from moe_trader.gating.losses.minimum_importance import MinimumImportance
+from moe_trader.gating.losses.router_z import RouterZ
 from moe_trader.option import ConfigError, build, build_option, describe, is_option, option
 
 HERE = __name__  # this module plays the user's own package
+STEADY = {"ramp_start": 0.0, "ramp_end": 0.0, "final_weight": None}  # the schedule of a constant weight
 
 
 @option
@@ -78,17 +81,17 @@ def test_describe_is_the_inverse_of_build():
 
 
 def test_options_are_frozen_and_equal_by_value():
-    made = RouterZ(weight=0.5)
+    made = RouterZ(weight=0.5, **STEADY)
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.weight = 1.0
-    assert made == RouterZ(weight=0.5)
-    assert made != RouterZ(weight=0.25)
+    assert made == RouterZ(weight=0.5, **STEADY)
+    assert made != RouterZ(weight=0.25, **STEADY)
 
 
 def test_numbers_that_are_not_finite_are_refused():
     for bad in ("nan", "inf"):
         with pytest.raises(ConfigError, match=r"^loss\.weight: Input should be a finite number, got"):
-            build({"_target_": "moe_trader.gating.losses.RouterZ", "weight": float(bad)}, "loss")
+            build({"_target_": "moe_trader.gating.losses.router_z.RouterZ", "weight": float(bad), **STEADY}, "loss")
 
 
 def test_unknown_key_names_its_path_and_the_nearest_known_one():
@@ -133,7 +136,8 @@ def test_missing_wrong_type_and_out_of_range_are_all_named_at_once():
 def test_a_check_across_settings_is_reported_at_the_option():
     with pytest.raises(ConfigError, match=r"^garage\.car: too weak for 1000 seats$"):
         build_car(seats=1000)
-    node = {"_target_": "moe_trader.gating.losses.Information", "weight": 1.0, "ramp_start": 0.5, "ramp_end": 0.1}
+    node = {"_target_": "moe_trader.gating.losses.information.Information", "weight": 1.0, "final_weight": None}
+    node |= {"ramp_start": 0.5, "ramp_end": 0.1}
     with pytest.raises(
         ConfigError, match=r"^gating\.losses\.information: expected ramp_start <= ramp_end, got 0\.5 and 0"
     ):
@@ -184,14 +188,14 @@ def test_a_plugin_is_built_only_if_listed(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "loss.py").write_text(
-        "from moe_trader.gating.losses import RouterZ\n"
+        "from moe_trader.gating.losses.router_z import RouterZ\n"
         "from moe_trader.option import option\n"
         "@option\n"
         "class Mine(RouterZ):\n"
         "    strength: float\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    node = {"_target_": "my_gates.loss.Mine", "weight": 1.0, "strength": 2.0}
+    node = {"_target_": "my_gates.loss.Mine", "weight": 1.0, "strength": 2.0, **STEADY}
     with pytest.raises(ConfigError, match=r"'my_gates\.loss\.Mine' is outside moe_trader\."):
         build(node, "gating")
     with pytest.raises(ConfigError, match=r"'my_gates\.loss\.Mine' is outside moe_trader, your_gates\."):
@@ -217,13 +221,15 @@ def test_build_option_wants_a_mapping_with_a_target():
 
 
 def test_build_option_wants_the_expected_kind():
-    node = describe(MinimumImportance(weight=1.0, share=0.5))
-    assert build_option(node, "loss", MinimumImportance) == MinimumImportance(weight=1.0, share=0.5)
-    with pytest.raises(ConfigError, match=r"^loss: moe_trader\.gating\.losses\.MinimumImportance is not a RouterZ$"):
+    node = describe(MinimumImportance(weight=1.0, share=0.5, **STEADY))
+    assert build_option(node, "loss", MinimumImportance) == MinimumImportance(weight=1.0, share=0.5, **STEADY)
+    with pytest.raises(
+        ConfigError, match=r"^loss: moe_trader\.gating\.losses\.minimum_importance\.MinimumImportance is not a RouterZ$"
+    ):
         build_option(node, "loss", RouterZ)
 
 
 def test_an_option_of_another_kind_is_refused_where_a_kind_is_expected():
-    node = car(engine=describe(Information(weight=1.0, ramp_start=0.0, ramp_end=1.0)))
+    node = car(engine=describe(Information(weight=1.0, ramp_start=0.0, ramp_end=1.0, final_weight=None)))
     with pytest.raises(ConfigError, match=r"^garage\.car\.engine: Input should be .*Engine"):
         build(node, "garage.car", [HERE])

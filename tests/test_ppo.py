@@ -11,7 +11,8 @@ from stable_baselines3 import PPO
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
-from moe_trader.gating.losses import MinimumImportance, RouterZ
+from moe_trader.gating.losses.minimum_importance import MinimumImportance
+from moe_trader.gating.losses.router_z import RouterZ
 
 PENDULUM = {"n_steps": 64}  # two lanes
 
@@ -257,7 +258,8 @@ def test_each_critic_is_fitted_by_itself_with_its_responsibility(four):
 
 
 def test_gate_losses_are_part_of_the_loss(make_agent, settings):
-    losses = {"z": RouterZ(weight=2.0), "least": MinimumImportance(weight=3.0, share=1.0)}
+    steady = {"ramp_start": 0.0, "ramp_end": 0.0, "final_weight": None}
+    losses = {"z": RouterZ(weight=2.0, **steady), "least": MinimumImportance(weight=3.0, share=1.0, **steady)}
     found = []
     for given in (losses, {}):
         agent = make_agent(gating=dataclasses.replace(settings.gating, losses=given))

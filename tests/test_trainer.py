@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import logging
 import math
 from types import SimpleNamespace
@@ -14,8 +13,9 @@ import pytest
 from gymnasium import spaces
 
 from moe_trader.agent import MoEAgent
+from moe_trader.gating.fixed import Uniform
 from moe_trader.trainer import Trainer, summarise
-from moe_trader.trainer.progress import DEAD_AFTER, DEAD_BELOW, Progress, blocks
+from moe_trader.trainer.progress import Progress, blocks
 
 NAMES = ["expert_1", "expert_2"]
 
@@ -51,6 +51,8 @@ class StubAgent:
     """Steps the environment as an SB3 algorithm does, learns nothing, and records what it is asked."""
 
     expert_names = NAMES
+    gating = Uniform(losses={})
+    gate_learns = True
 
     def __init__(self, env, update_every=5, metrics=None, fails=False):
         self.env, self.update_every, self.fails = env, update_every, fails
@@ -179,7 +181,8 @@ def test_progress_holds_the_mixtures_metrics(real_run):
     expected = [f"{kind}/{name}" for kind in ("importance", "load") for name in names]
     expected += [f"mixture/{name}" for name in ("gate_entropy", "effective_experts", "disagreement")]
     expected += [f"gradient_norm/{name}" for name in ("gate", *names)]
-    expected += [f"gate_loss/{name}" for name in ("router_z", "minimum_importance", "information")]
+    losses = ("router_z", "minimum_importance", "information")
+    expected += [f"{kind}/{name}" for kind in ("gate_loss", "gate_loss_weight") for name in losses]
     expected += [f"train/{name}" for name in ("approx_kl", "clip_fraction", "entropy_loss", "learning_rate", "loss")]
     for column in expected:
         numbers = [float(row[column]) for row in rows if row[column]]
@@ -248,7 +251,7 @@ def test_two_runs_leave_the_same_numbers(make_agent, tmp_path):
     assert tables[0] == tables[1]
 
 
-# --- dead experts -----------------------------------------------------------------------------------------------------
+# --- warnings ---------------------------------------------------------------------------------------------------------
 
 
 def warnings_after(importances, caplog):
@@ -262,28 +265,16 @@ def warnings_after(importances, caplog):
     return [record.getMessage() for record in caplog.records]
 
 
-def test_a_dead_expert_is_reported_once_with_the_way_out(caplog):
-    assert (DEAD_BELOW, DEAD_AFTER) == (0.02, 5)
+def test_a_gate_that_collapses_is_reported_as_it_happens(caplog):
     (message,) = warnings_after([0.5] + 12 * [0.019], caplog)
-    assert message.startswith("expert_2 is dead: its importance was below 0.02 for 5 updates; ")
-    for setting in ("gating.losses.minimum_importance.weight", "gating.floor", "expert.count"):
-        assert setting in message
-
-
-def test_the_settings_a_dead_expert_is_advised_to_change_exist(settings):
-    assert settings.gating.losses["minimum_importance"].weight > 0
-    assert {"floor", "losses"} <= {field.name for field in dataclasses.fields(settings.gating)}
-    assert "count" in {field.name for field in dataclasses.fields(settings.expert)}
-
-
-def test_an_expert_is_dead_at_the_fifth_starved_update_and_not_before(caplog):
+    assert message.startswith("expert_2 is dead: its importance was below 0.02 for 5 updates (no loss ")
     assert warnings_after(4 * [0.01], caplog) == []
     assert len(warnings_after(5 * [0.01], caplog)) == 1
 
 
-def test_an_expert_that_recovers_is_not_dead(caplog):
-    assert warnings_after([*(4 * [0.0]), 0.1, *(4 * [0.0])], caplog) == []
-    assert warnings_after(12 * [0.02], caplog) == []
+def test_a_gate_that_cannot_learn_is_not_watched(caplog, monkeypatch):
+    monkeypatch.setattr(StubAgent, "gate_learns", False)
+    assert warnings_after(12 * [0.0], caplog) == []
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,10 @@ class ExpertFamily(ABC):
 
     algorithm_name: str
     """The SB3 class that opens an exported expert, ``"PPO"``."""
+    ent_coef: float
+    """What the entropy of the mixture counts in the training loss."""
+    batch_size: int
+    """States in a minibatch."""
 
     @abstractmethod
     def names(self) -> list[str]:

@@ -217,8 +217,15 @@ class GaussianMixture(Mixture):
         return (self.weights * (own - mixture)).sum(-1)
 
     def posterior_entropy(self, actions: Tensor) -> Tensor:
-        """Return H(r(.|s, a)) at the given actions: one draw of the expectation."""
-        return entropy(self.responsibilities(actions))
+        """Return H(r(.|s, a)) at the given actions: one draw of the expectation, its gradient right on average too.
+
+        The draw depends on what is trained, so the gradient is that of H(r) plus (H(r) - a baseline) times that of
+        log m(a|s), which adds nothing to the value.
+        """
+        log_joint = self.log_weights + self.expert_log_prob(actions)
+        log_m = torch.logsumexp(log_joint, dim=-1)
+        drawn = entropy(torch.softmax(log_joint, dim=-1))
+        return drawn + (drawn - drawn.mean()).detach() * (log_m - log_m.detach())
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw an expert, then its action, shape ``(batch, dim)``."""

@@ -178,6 +178,11 @@ class MixturePolicy(ActorCriticPolicy):
         mixture = self.mix(observation).mixture
         return mixture.mode() if deterministic else mixture.sample()
 
+    @property
+    def gate_learns(self) -> bool:
+        """Whether training can change the gate: it has parameters, and a learning rate."""
+        return self._gate_rate_factor > 0 and any(True for _ in self.gate.parameters())
+
     def n_parameters(self) -> int:
         """Return how many numbers are trained; over one expert the gate has nothing to learn, and does not count."""
         parts = [self.experts] if self._n_experts == 1 else [self.experts, self.gate]

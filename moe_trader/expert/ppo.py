@@ -239,7 +239,7 @@ class MixturePPO(PPO):
             self._coefficients(clip_range),
         )
         terms = dict(zip(STATED, stated, strict=True))
-        gate_batch = GateBatch(output.gate_logits, mixture.weights, mixture.posterior_entropy(actions))
+        gate_batch = GateBatch(output.gate_logits, mixture, actions, advantages)
         for name, gate_loss in self.policy._gate_settings.losses.items():
             value = gate_loss(gate_batch)
             loss = loss + gate_loss.weight_at(self._progress) * value
@@ -268,6 +268,8 @@ class MixturePPO(PPO):
             self.metrics, self._gate_weights = mixture_metrics(mixture, self.names), mixture.weights
         for name, value in self.metrics.items():
             self.logger.record(name, value)
+        for name, gate_loss in self.policy._gate_settings.losses.items():
+            self.logger.record(f"gate_loss_weight/{name}", gate_loss.weight_at(self._progress))
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         """Set every group's rate; SB3's own writes one rate into all of them."""

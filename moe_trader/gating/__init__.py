@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -40,23 +41,61 @@ class GatingNetwork(nn.Module, ABC):
         return self.weights(self.logits(features))
 
 
+class ActionDensity(Protocol):
+    """What a gate loss may ask of the experts' actions: :class:`moe_trader.expert.mixture.Mixture`."""
+
+    weights: Tensor
+
+    def expert_log_prob(self, actions: Tensor) -> Tensor:
+        """Return log p_k(a|s), shape ``(batch, n_experts)``."""
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Return log m(a|s), shape ``(batch,)``."""
+
+    def posterior_entropy(self, actions: Tensor) -> Tensor:
+        """Return E_a H(r(.|s, a)), nats, shape ``(batch,)``."""
+
+    def disagreement(self) -> Tensor:
+        """Return the Jensen-Shannon divergence of the experts under g, nats, shape ``(batch,)``."""
+
+    def reweighted(self, weights: Tensor) -> ActionDensity:
+        """Return the mixture of the same experts under other gate weights."""
+
+
 @dataclass(frozen=True)
 class GateBatch:
-    """What a gate loss may look at, for one minibatch.
+    """What a gate loss may look at, for one minibatch; nothing is computed before a loss asks.
 
     :param logits: the gate's scores, shape ``(batch, n_experts)``
-    :param weights: g, the gate weights, shape ``(batch, n_experts)``
-    :param posterior_entropy: E_a H(r(.|s, a)) in nats, where r_k = g_k p_k(a|s) / m(a|s) is the share of expert k in
-        action a: how much doubt an action leaves about who chose it; shape ``(batch,)``
+    :param mixture: the experts' action densities under the gate weights
+    :param actions: as taken in the rollout, shape ``(batch,)`` or ``(batch, dim)``
+    :param advantages: of these actions, as the policy loss uses them, shape ``(batch,)``
     """
 
     logits: Tensor
-    weights: Tensor
-    posterior_entropy: Tensor
+    mixture: ActionDensity
+    actions: Tensor
+    advantages: Tensor
+
+    @property
+    def weights(self) -> Tensor:
+        """g, the gate weights, shape ``(batch, n_experts)``."""
+        return self.mixture.weights
+
+    @property
+    def posterior_entropy(self) -> Tensor:
+        """E_a H(r(.|s, a)) in nats, r_k = g_k p_k(a|s) / m(a|s): how much doubt an action leaves about who chose it.
+
+        Shape ``(batch,)``.
+        """
+        return self.mixture.posterior_entropy(self.actions)
 
 
 class GateLoss(ABC):
     """A term added to the training loss: an entry of ``gating.losses``."""
+
+    trains_experts: ClassVar[bool] = False
+    """Whether its gradient reaches the experts too, and not the gate alone."""
 
     @abstractmethod
     def weight_at(self, progress: float) -> float:

@@ -25,6 +25,14 @@ class Agent(Protocol):
         """Names of the experts."""
 
     @property
+    def gating(self) -> Any:
+        """Settings of the gate, an option."""
+
+    @property
+    def gate_learns(self) -> bool:
+        """Whether training can change the gate."""
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The mixture's metrics at the last update."""
 

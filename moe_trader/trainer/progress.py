@@ -12,22 +12,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from stable_baselines3.common.callbacks import BaseCallback
 
+from moe_trader.option import describe
 from moe_trader.terminal import console
+from moe_trader.trainer.collapse import CollapseWatch
 
 if TYPE_CHECKING:
     from moe_trader.trainer import Agent
 
 log = logging.getLogger(__name__)
 
-DEAD_BELOW = 0.02  # importance
-DEAD_AFTER = 5  # updates in a row
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 class Progress(BaseCallback):
     """Reports steps, speed, time left, mean episode log profit, each expert's importance and the gate's entropy.
 
-    An expert whose importance stays below 0.02 for five updates is reported as dead, once.
+    A gate that collapses is reported as :class:`~moe_trader.trainer.collapse.CollapseWatch` finds it.
 
     :param agent: whose ``metrics`` are shown
     :param total_timesteps: what a full bar means
@@ -37,7 +37,7 @@ class Progress(BaseCallback):
     def __init__(self, agent: Agent, total_timesteps: int, title: str) -> None:
         super().__init__()
         self._agent, self._total, self._title = agent, total_timesteps, title
-        self._starved = dict.fromkeys(agent.expert_names, 0)
+        self._watch = CollapseWatch(agent.expert_names, describe(agent.gating)) if agent.gate_learns else None
         self._tenths = 0
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
@@ -78,25 +78,14 @@ class Progress(BaseCallback):
         if metrics and len(names) > 1:
             importance = [metrics[f"importance/{name}"] for name in names]
             state += f"  experts {blocks(importance)}  gate entropy {metrics['mixture/gate_entropy']:.2f}"
-            self._warn_of_dead(names, importance)
+            for line in self._watch.look(metrics, self.num_timesteps / self._total) if self._watch else ():
+                log.warning("%s", line)
         self._bar.update(self._row, completed=min(self.num_timesteps, self._total), state=state)
         tenths = 10 * self.num_timesteps // self._total
         if tenths > self._tenths:
             self._tenths = tenths
             level = logging.INFO if self._bar.disable else logging.DEBUG  # a terminal shows the live line instead
             log.log(level, "%s %d %%: %s", self._title, min(100 * self.num_timesteps // self._total, 100), state)
-
-    def _warn_of_dead(self, names: Sequence[str], importance: Sequence[float]) -> None:
-        for name, value in zip(names, importance, strict=True):
-            self._starved[name] = self._starved[name] + 1 if value < DEAD_BELOW else 0
-            if self._starved[name] == DEAD_AFTER:
-                log.warning(
-                    "%s is dead: its importance was below %s for %d updates; raise "
-                    "gating.losses.minimum_importance.weight or gating.floor, or train fewer experts (expert.count)",
-                    name,
-                    DEAD_BELOW,
-                    DEAD_AFTER,
-                )
 
 
 def blocks(values: Sequence[float]) -> str:
