@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from moe_trader.sight import PLAIN_SIGHT, Sight
+
 
 class GatingNetwork(nn.Module, ABC):
-    """Market features ``(batch, n_gate_features)`` -> gate weights ``(batch, n_experts)``, rows summing to 1.
+    """What a gate reads of an observation -> gate weights ``(batch, n_experts)``, rows summing to 1.
 
-    Weights are a function of one row alone: a gate that looks across the batch would show one bar to another.
+    It reads market features of one bar, ``(batch, n_gate_features)``, or what else :meth:`Gate.reads` says: several bars
+    side by side, oldest first, or regimes. Weights are a function of one row of the batch alone: a gate that looks across
+    the batch would show one bar to another.
     """
 
     @abstractmethod
@@ -48,15 +54,20 @@ class GateBatch:
     :param weights: g, the gate weights, shape ``(batch, n_experts)``
     :param posterior_entropy: E_a H(r(.|s, a)) in nats, where r_k = g_k p_k(a|s) / m(a|s) is the share of expert k in
         action a: how much doubt an action leaves about who chose it; shape ``(batch,)``
+    :param previous_weights: g at the bar before, shape ``(batch, n_experts)``; ``None`` unless a loss compares bars
     """
 
     logits: Tensor
     weights: Tensor
     posterior_entropy: Tensor
+    previous_weights: Tensor | None = None
 
 
 class GateLoss(ABC):
     """A term added to the training loss: an entry of ``gating.losses``."""
+
+    compares_bars: ClassVar[bool] = False
+    """Whether it reads :attr:`GateBatch.previous_weights`."""
 
     @abstractmethod
     def weight_at(self, progress: float) -> float:
@@ -74,7 +85,27 @@ class Gate(ABC):
 
     @abstractmethod
     def network(self, n_features: int, n_experts: int) -> GatingNetwork:
-        """Return a fresh network."""
+        """Return a fresh network.
+
+        :param n_features: columns of one bar; an environment that is not ours shows one bar to every gate
+        """
+
+    def reads(self) -> Sight:
+        """Return what the network reads of an observation: the newest bar of the gate's features, unless overridden."""
+        return PLAIN_SIGHT
+
+    def caveat(self) -> str | None:
+        """Return what one must know before believing the gate's results; ``None``: nothing."""
+        return None
+
+    def compares_bars(self) -> bool:
+        """Whether one of the losses compares the weights of neighbouring bars."""
+        return any(loss.compares_bars for loss in self.losses.values())
+
+    def sight(self) -> Sight:
+        """Return what an environment must show the gate: what it reads, and one bar more where bars are compared."""
+        reads = self.reads()
+        return dataclasses.replace(reads, rows=reads.rows + self.compares_bars())
 
 
 def entropy(weights: Tensor) -> Tensor:
