@@ -100,7 +100,10 @@ class MixturePolicy(ActorCriticPolicy):
             self.register_buffer(f"table_{number}", torch.from_numpy(rows), persistent=False)
         with torch.random.fork_rng(devices=[]):  # the gate's initialisation leaves later draws as they were
             self.gate = self._gate_settings.network(self._view.n_features, self._n_experts)
-            _check_gate(self.gate, self._seen_at_once, self._n_experts)
+            probe = torch.randn(3, self._seen_at_once)
+            if self._gate_settings.reads().of != "features":
+                probe = (probe == probe.amax(-1, keepdim=True)).float()  # as regimes come
+            _check_gate(self.gate, probe, self._n_experts)
         self.stack = Stack(self.actor_critics)
         groups = [
             {"params": [self.stack.rows], "rate_factor": 1.0},
@@ -214,10 +217,13 @@ def _newest(table: Tensor, n: int, bars: Tensor) -> Tensor:
     return windows.index_select(0, bars - (n - 1))
 
 
-def _check_gate(gate: GatingNetwork, n_features: int, n_experts: int) -> None:
-    """Hold a gate to its contract before anything is trained. :raises ConfigError: when its weights are none."""
+def _check_gate(gate: GatingNetwork, probe: Tensor, n_experts: int) -> None:
+    """Hold a gate to its contract before anything is trained. :raises ConfigError: when its weights are none.
+
+    :param probe: what it may read, shape ``(3, n_columns)``
+    """
     with torch.no_grad():
-        weights = gate(torch.randn(3, n_features))
+        weights = gate(probe)
     if weights.shape != (3, n_experts) or not torch.allclose(weights.sum(-1), torch.ones(3), atol=1e-5):
         raise ConfigError(
             f"gating: {type(gate).__name__} must give {n_experts} weights that sum to 1 for each row of features, "

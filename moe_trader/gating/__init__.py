@@ -17,9 +17,9 @@ from moe_trader.sight import PLAIN_SIGHT, Sight
 class GatingNetwork(nn.Module, ABC):
     """What a gate reads of an observation -> gate weights ``(batch, n_experts)``, rows summing to 1.
 
-    It reads market features of one bar, ``(batch, n_gate_features)``, or what else :meth:`Gate.reads` says: several bars
-    side by side, oldest first, or regimes. Weights are a function of one row of the batch alone: a gate that looks across
-    the batch would show one bar to another.
+    It reads the market features of one bar, ``(batch, n_gate_features)``, or what else :meth:`Gate.reads` says: several
+    bars side by side, oldest first, or regimes. Weights are a function of one row of the batch alone: a gate that looks
+    across the batch would show one bar to another.
     """
 
     @abstractmethod
