@@ -16,6 +16,7 @@ from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
 from moe_trader.env import MarketError
 from moe_trader.env.task import PreparedTask
+from moe_trader.evaluation.walk import walk
 from moe_trader.gating import GateBatch
 from moe_trader.gating.switching import Switching
 from moe_trader.option import ConfigError
@@ -226,6 +227,22 @@ def test_a_gate_without_need_of_it_reads_the_newest_bar_as_ever(prepared_for, sm
     agent = MoEAgent(env, small_experts(count=1), gating("uniform"), seed=0)
     assert agent.view == GateView(env.gate_columns, 1, env.gate_tail)
     assert max(agent.gate_columns) < agent.sizes[0] == 16
+
+
+def test_mixture_and_single_policy_are_evaluated_on_the_same_observations(prepared_for, small_experts):
+    gate = gates()["sticky"]
+    task = prepared_for(gate)
+    env = task.training_env(4, 0)
+    agent = scatter(MoEAgent(env, small_experts(count=4), gate, seed=0))
+    single = MoEAgent(env, small_experts(count=1), gating("uniform"), seed=0)
+    trace = walk(task, "test", agent, single, seed=0)
+    _, seen = walked(task, 50)
+    np.testing.assert_allclose(trace.gate[:50, 0], agent.gate_weights(seen), rtol=1e-4, atol=1e-6)
+    flat_account = np.concatenate([seen[0, :14], [0, 0], seen[0, 16:]])[None].astype(np.float32)
+    positions = task.task.positions
+    for who, name in ((agent, "mixture"), (single, "single_policy")):
+        first = positions.targets(who.predict(flat_account)[0], np.zeros(1))[0]
+        assert trace.position[0, trace.index(name), 0] == first[0]
 
 
 def test_the_rule_does_not_hear_of_later_bars(settings, prepared_for):

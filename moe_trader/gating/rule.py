@@ -23,8 +23,8 @@ class Rule(Gate):
     experts in a mixture of RL settings" (arXiv 2406.18420). Under PPO: legal, nothing is learned and the weights are a
     function of the bar.
 
-    :param experts: number of the expert (from 1) of each regime, in the order in which ``moe-data`` prints them;
-        ``None``: as many neighbouring regimes for each expert
+    :param experts: number of the expert (from 1) of each regime, in the labeller's order; ``None``: as many
+        neighbouring regimes for each expert
     :param floor: share of the weight that is spread evenly, so that no expert starves
     :param losses: name -> term added to the training loss
     """
