@@ -304,7 +304,7 @@ def test_help_lists_the_options_without_loading_torch(tmp_path):
     for line in (
         "env: ccxt, csv, nasdaq, parquet, sp500, stocks, synthetic, yahoo",
         "moe-train rerun RUN",
-        "gating: annealed, entmax, random, softmax, sparsemax, top_k, uniform",
+        "gating: annealed, entmax, gru, oracle, random, rule, softmax, sparsemax, sticky, top_k, uniform",
     ):
         assert line in done.stdout
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
