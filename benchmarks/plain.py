@@ -18,6 +18,7 @@ from moe_trader.expert.mixture import GaussianMixture, Mixture
 from moe_trader.expert.mixture_policy import MixtureOutput, MixturePolicy
 from moe_trader.expert.ppo import MixturePPO, PPOExperts
 from moe_trader.gating import Gate, GateBatch, entropy
+from moe_trader.sight import GateView
 
 
 class PlainCategorical(Mixture):
@@ -76,7 +77,8 @@ class PlainPolicy(MixturePolicy):
         ]
         self.optimizer = torch.optim.Adam(groups, lr=lr_schedule(1), eps=1e-5)
 
-    def mix(self, observations: Tensor) -> MixtureOutput:
+    def mix(self, observations: Tensor, compare: bool = False) -> MixtureOutput:
+        assert not compare
         logits = self.gate.logits(observations.index_select(-1, self.gate_columns))
         scores, values = [], []
         for expert in self.actor_critics:
@@ -148,6 +150,6 @@ def plain_mixture(expert: PPOExperts, gate: Gate, env: VecEnv, gate_columns: Seq
         seed=seed,
         device="cpu",
         rollout_buffer_class=RolloutBuffer,
-        policy_kwargs=expert._mixture_kwargs(gate, gate_columns, env.observation_space, None),
+        policy_kwargs=expert._mixture_kwargs(gate, GateView(tuple(gate_columns), 1, 0), env.observation_space),
         **expert._hyperparameters(),
     )

@@ -21,7 +21,8 @@ from moe_trader.expert import ExpertFamily
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.gating import Gate
 from moe_trader.gating.contradictions import contradictions
-from moe_trader.option import describe
+from moe_trader.option import ConfigError, describe
+from moe_trader.sight import PLAIN_SIGHT, GateView
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class MoEAgent:
     """A mixture of SB3 policies under a gating network: ``learn``, ``predict``, ``save``, ``load``, ``gate_weights``.
 
     :param env: an SB3 ``VecEnv`` with flat Box observations; a :class:`~moe_trader.env.trading_vec_env.TradingVecEnv`
-        says itself which columns the gate may see, any other environment shows the gate everything
+        says itself which columns the gate may see, any other environment shows the gate everything, as one bar. Of a
+        ``TradingVecEnv`` made for it, a gate may read more: columns at the end of an observation that experts never see
     :param expert: settings of the experts
     :param gating: settings of the gate
     :param seed: of initial weights and of action draws; as in SB3 it seeds Python's, NumPy's and PyTorch's generators
@@ -44,13 +46,13 @@ class MoEAgent:
             raise ValueError(f"expected an SB3 VecEnv, got {type(env).__name__}: wrap it, DummyVecEnv([lambda: env])")
         if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
             raise ValueError(f"expected a flat Box observation space, got {env.observation_space}")
-        columns = getattr(env, "gate_columns", range(env.observation_space.shape[0]))
         if hasattr(env, "gate_columns") and env.unwrapped.observation_space.shape != env.observation_space.shape:
             raise ValueError(
                 f"a wrapper around the environment made observations of shape {env.observation_space.shape} out of "
                 f"{env.unwrapped.observation_space.shape}: where the gate's columns went is not known; take it away"
             )
-        self._assemble(env, env.observation_space, env.action_space, expert, gating, list(columns), seed, device)
+        view = gate_view(env, gating)
+        self._assemble(env, env.observation_space, env.action_space, expert, gating, view, seed, device)
 
     def _assemble(
         self,
@@ -59,14 +61,14 @@ class MoEAgent:
         action_space: spaces.Space,
         expert: ExpertFamily,
         gating: Gate,
-        gate_columns: list[int],
+        view: GateView,
         seed: int,
         device: str,
     ) -> None:
         if not isinstance(action_space, spaces.Discrete | spaces.Box):
             raise ValueError(f"expected a Discrete or Box action space, got {action_space}")
-        self.expert, self.gating, self.seed, self.gate_columns = expert, gating, seed, gate_columns
-        self.algorithm = expert.algorithm(env, observation_space, action_space, gating, gate_columns, seed, device)
+        self.expert, self.gating, self.seed, self.view = expert, gating, seed, view
+        self.algorithm = expert.algorithm(env, observation_space, action_space, gating, view, seed, device)
 
     @property
     def policy(self) -> MixturePolicy:
@@ -76,15 +78,19 @@ class MoEAgent:
         return policy
 
     @property
+    def gate_columns(self) -> list[int]:
+        """Columns of an observation that the gate sees."""
+        return list(self.view.columns)
+
+    @property
     def expert_names(self) -> list[str]:
         """Names of the experts, in the order of every weight vector."""
         return self.expert.names()
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Numbers in an observation, and numbers that an expert's policy puts out for it."""
-        observation, action = self.policy.observation_space, self.policy.action_space
-        assert isinstance(observation, spaces.Box)
+        """Numbers that an expert sees of an observation, and numbers that its policy puts out for it."""
+        observation, action = self.policy.expert_space, self.policy.action_space
         n_out = int(action.n) if isinstance(action, spaces.Discrete) else int(np.prod(action.shape or ()))
         return observation.shape[0], n_out
 
@@ -171,7 +177,7 @@ class MoEAgent:
                 f"{np.shape(weights)} and sums from {np.min(sums):g} to {np.max(sums):g}"
             )
         with torch.no_grad():
-            mixture = self.policy.mix(self._tensor(observations)).mixture.reweighted(self._tensor(weights))
+            mixture = self.policy.mixture(self._tensor(observations), self._tensor(weights))
             actions = mixture.mode()
             if drawn is not None and drawn.any():
                 rows = torch.as_tensor(drawn, device=actions.device)
@@ -196,6 +202,8 @@ class MoEAgent:
                 "observation_space": bundle.space_to_json(policy.observation_space),
                 "action_space": bundle.space_to_json(policy.action_space),
                 "gate_columns": self.gate_columns,
+                "gate_rows": self.view.rows,
+                "gate_tail": self.view.tail,
                 "seed": self.seed,
                 "n_parameters": policy.n_parameters(),
                 "task": dict(task or {}),
@@ -210,7 +218,7 @@ class MoEAgent:
 
         :param plugins: packages of your own whose gates or experts the bundle may build
         :raises BundleError: when a file is missing, altered, or of another format version
-        :raises ValueError: when ``env`` has other spaces than the agent
+        :raises ValueError: when ``env`` has other spaces than the agent, or does not show its gate what it reads
         """
         content = bundle.read(Path(path), plugins)
         manifest = content.manifest
@@ -218,6 +226,7 @@ class MoEAgent:
         action_space = bundle.space_from_json(manifest["action_space"])
         if env is not None:
             check_for_correct_spaces(env, observation_space, action_space)
+            gate_view(env, content.gating)
         agent = cls.__new__(cls)
         agent._assemble(
             env,
@@ -225,7 +234,7 @@ class MoEAgent:
             action_space,
             content.expert,
             content.gating,
-            manifest["gate_columns"],
+            GateView(tuple(manifest["gate_columns"]), manifest["gate_rows"], manifest["gate_tail"]),
             manifest["seed"],
             device,
         )
@@ -240,3 +249,29 @@ class MoEAgent:
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self.algorithm.device)
+
+
+def gate_view(env: VecEnv, gating: Gate) -> GateView:
+    """Return where in the observations of ``env`` stands what a gate reads.
+
+    :raises ConfigError: when it is not there
+    """
+    sight, name = gating.sight(), type(gating).__name__
+    n_columns = (env.observation_space.shape or ())[0]
+    if not hasattr(env, "gate_columns"):  # not ours: everything is the gate's to see, but it is of one bar
+        if gating.compares_bars() or sight.of != "features":
+            wants = "compares neighbouring bars (gating.losses)" if sight.of == "features" else f"reads {sight}"
+            raise ConfigError(
+                f"gating: {name} {wants}, and this environment shows it one bar of features; choose another gate, such "
+                "as gating=softmax, or use moe_trader's own environment"
+            )
+        return GateView(tuple(range(n_columns)), rows=1, tail=0)
+    shown, tail = getattr(env, "sight", PLAIN_SIGHT), getattr(env, "gate_tail", 0)
+    if not sight.beyond_the_window:
+        return GateView(tuple(env.gate_columns), rows=1, tail=tail)
+    if shown != sight:
+        raise ConfigError(
+            f"gating: {name} reads {sight}, and this environment shows it {shown}; prepare the task for the gate: "
+            "settings.env.prepare(sight=settings.gating.sight())"
+        )
+    return GateView(tuple(range(n_columns - tail, n_columns)), sight.rows, tail)

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 MANIFEST, CONFIG, WEIGHTS = "manifest.json", "config.yaml", "policy.safetensors"
-_NEEDED = ("experts", "observation_space", "action_space", "gate_columns", "seed", "threads", "task")
+_SPACES = ("observation_space", "action_space", "gate_columns", "gate_rows", "gate_tail")
+_NEEDED = ("experts", *_SPACES, "seed", "threads", "task")
 _RECORDED = ("torch", "stable-baselines3", "gymnasium", "numpy", "pandas", "numba")
 
 

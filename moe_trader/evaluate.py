@@ -65,7 +65,9 @@ def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
     manifest = read_manifest(run / "bundle")
     torch.set_num_threads(manifest["threads"])
     features = saved_features(run / "bundle", settings.env.features, settings.plugins)
-    task = dataclasses.replace(settings.env, features=features).prepare(saved_scaler(run / "bundle"))
+    task = dataclasses.replace(settings.env, features=features).prepare(
+        saved_scaler(run / "bundle"), sight=settings.gating.sight()
+    )
     agent = MoEAgent.load(run / "bundle", device=settings.device, plugins=settings.plugins)
     check_task(task.summary(), manifest["task"], run)
     if task.market.sha256() != manifest["task"]["market_sha256"]:
@@ -74,6 +76,8 @@ def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
     single = MoEAgent.load(alone, device=settings.device, plugins=settings.plugins) if alone.is_dir() else None
     tables = evaluate(task, agent, single, settings.seed)
     console().print(performance_view(tables.experts, split, console().width))
+    if caveat := agent.gating.caveat():
+        say(caveat)
     if output is not None:
         write_tables(tables, output)
         say(f"Tables written to {os.path.relpath(output)}")

@@ -31,13 +31,14 @@ def run(settings: RunSettings, directory: Path) -> None:
 
     from moe_trader.agent import MoEAgent
     from moe_trader.evaluation.evaluate import evaluate, write_tables
+    from moe_trader.gating.fixed import Uniform
     from moe_trader.option import ConfigError
 
     if (directory / "bundle").exists() or (directory / "progress.csv").exists():
         raise ConfigError(f"hydra.run.dir: {directory} holds a run already; choose another directory")
     torch.set_num_threads(settings.threads)
     log.info("Run directory: %s", directory)
-    task = settings.env.prepare()
+    task = settings.env.prepare(sight=settings.gating.sight())
     for line in task.split_lines():
         log.info("%s", line)
     trainer, seed = settings.trainer, settings.seed
@@ -50,7 +51,7 @@ def run(settings: RunSettings, directory: Path) -> None:
     if settings.single_policy and len(agent.expert_names) > 1:
         family = settings.expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
         env = task.training_env(trainer.n_envs, seed)
-        single = MoEAgent(env, family, settings.gating, seed=seed, device=settings.device)
+        single = MoEAgent(env, family, Uniform(losses={}), seed=seed, device=settings.device)  # one has all the weight
         trainer.fit(single, directory / "single_policy", title="single policy", task=task.summary())
 
     tables = evaluate(task, agent, single, seed)
@@ -77,6 +78,9 @@ def _report(
         notes.append("Orders were filled at the close they were decided on. Nobody can trade like that.")
     if "bayes_filter" in tables.equity:
         notes.append("The Bayes filter knows the market's true parameters: a reference, not tradable.")
+    if caveat := settings.gating.caveat():
+        notes.append(caveat)
+        log.warning("%s", caveat)
     broke = tables.comparisons.query("bankrupt != ''")
     for split, who in broke[["split", "bankrupt"]].drop_duplicates().itertuples(index=False):
         notes.append(f"On the {split} split {who} went bankrupt: the account was closed and earned nothing after.")

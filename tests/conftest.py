@@ -1,6 +1,7 @@
 """What every test may use: the real config made small, and markets made by hand."""
 
 import dataclasses
+import functools
 import logging
 from pathlib import Path
 
@@ -44,6 +45,17 @@ def settings(make_settings):
 def prepared(settings):
     """The small synthetic task with its bars loaded; immutable, each environment made from it is new."""
     return settings.env.prepare()
+
+
+@pytest.fixture(scope="session")
+def prepared_for(settings, prepared):
+    """``prepared_for(gating)``: the small synthetic task as this gate needs to see it."""
+
+    @functools.cache
+    def seen(sight):
+        return settings.env.prepare(sight=sight) if sight.beyond_the_window else prepared
+
+    return lambda gating: seen(gating.sight())
 
 
 @pytest.fixture(scope="session")
@@ -101,13 +113,14 @@ def small_experts(settings):
 
 
 @pytest.fixture(scope="session")
-def make_agent(settings, prepared, small_experts):
+def make_agent(settings, prepared_for, small_experts):
     """``make_agent(seed=1, count=2, ...)``: a fresh small agent; ``env`` and ``gating`` replace task and gate."""
     from moe_trader.agent import MoEAgent
 
     def make(seed=0, env=None, gating=None, **changes):
-        env = prepared.training_env(4, seed) if env is None else env
-        return MoEAgent(env, small_experts(**changes), gating or settings.gating, seed=seed)
+        gating = gating or settings.gating
+        env = prepared_for(gating).training_env(4, seed) if env is None else env
+        return MoEAgent(env, small_experts(**changes), gating, seed=seed)
 
     return make
 

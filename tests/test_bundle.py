@@ -358,7 +358,7 @@ def test_a_manifest_that_is_none_is_refused(text, copied):
         MoEAgent.load(copied)
 
 
-@pytest.mark.parametrize("key", ["observation_space", "action_space", "gate_columns", "seed"])
+@pytest.mark.parametrize("key", ["observation_space", "action_space", "gate_columns", "gate_rows", "gate_tail", "seed"])
 def test_a_manifest_without_what_rebuilds_the_agent_is_refused(key, copied):
     manifest = json.loads((copied / "manifest.json").read_text())
     del manifest[key]

@@ -1,6 +1,7 @@
 """The commands as a user types them: whole runs on a small market, in processes of their own."""
 
 import hashlib
+import html
 import json
 import os
 import re
@@ -233,6 +234,23 @@ def test_a_rerun_with_another_seed_differs_and_says_in_what(first, tmp_path):
     assert sha256(only_run(tmp_path) / "activations/steps.parquet") != sha256(run / "activations/steps.parquet")
 
 
+def test_an_oracles_run_says_everywhere_that_nobody_can_trade_it(tmp_path):
+    """And what the gate alone sees, here the regimes of two bars, is there again in an evaluation and a rerun."""
+    gate = ["gating=oracle", "gating/losses=switching", "single_policy=false"]
+    done = moe_train(*SMALL, *gate, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    warning = "The oracle gate sees the market's true regimes: what its mixture earns is not tradable."
+    assert f"WARNING {warning}" in done.stdout
+    assert warning in (run / "train.log").read_text()
+    assert warning in html.unescape((run / "report.html").read_text())
+    again = call(SCRIPTS / "moe-evaluate", run, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert warning in again.stdout
+    repeated = moe_train("rerun", run, cwd=tmp_path)
+    assert "to the last bit: weights of the mixture, activations" in repeated.stdout, repeated.stderr
+
+
 def test_hydra_s_own_way_to_a_saved_config_works(first, tmp_path):
     run, _ = first
     done = moe_train("--config-path", run / ".hydra", "--config-name", "config", "single_policy=false", cwd=tmp_path)
@@ -300,7 +318,7 @@ def test_help_lists_the_options_without_loading_torch(tmp_path):
     for line in (
         "env: ccxt, csv, nasdaq, parquet, sp500, stocks, synthetic, yahoo",
         "moe-train rerun RUN",
-        "gating: annealed, entmax, random, softmax, sparsemax, top_k, uniform",
+        "gating: annealed, entmax, gru, oracle, random, rule, softmax, sparsemax, sticky, top_k, uniform",
     ):
         assert line in done.stdout
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

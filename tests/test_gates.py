@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 
@@ -13,14 +14,31 @@ import torch
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
 from moe_trader.gating.entmax import entmax15, sparsemax
+from moe_trader.gating.rule import assignment
+from moe_trader.gating.sticky import _Filter
 from moe_trader.option import ConfigError
 
 GATES = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "gating").glob("*.yaml"))
-FIXED = {"uniform", "random"}
+FIXED = {"uniform", "random", "rule", "oracle"}
+BY_REGIME = {"rule", "oracle"}
+
+
+@functools.cache
+def composed(name):
+    return run_settings(compose([f"gating={name}"])).gating
 
 
 def gate(name, **changes):
-    return dataclasses.replace(run_settings(compose([f"gating={name}"])).gating, **changes)
+    return dataclasses.replace(composed(name), **changes)
+
+
+def features_for(name, n, scale=3.0):
+    """What a gate may read: bars of five features, or which of five regimes it is; of the first row none is known."""
+    if name in BY_REGIME:
+        regimes = torch.nn.functional.one_hot(torch.randint(5, (n,)), 5).float()
+        regimes[0] = 0.0
+        return regimes
+    return scale * torch.randn(n, 5 * gate(name).reads().rows)
 
 
 def network(name, n_features=5, n_experts=4, std=1.5, **changes):
@@ -40,14 +58,15 @@ def whole_batch(agent):
 
 
 def test_every_gate_is_tested():
-    assert {"softmax", "annealed", "entmax", "sparsemax", "top_k", "uniform", "random"} <= set(GATES)
+    assert {"softmax", "annealed", "entmax", "sparsemax", "top_k", "sticky", "gru"} <= set(GATES)
+    assert set(GATES) >= FIXED
 
 
 @pytest.mark.parametrize("name", GATES)
 @pytest.mark.parametrize("n_experts", [1, 2, 4])
 def test_rows_are_weights_and_do_not_see_each_other(name, n_experts):
     made = network(name, n_experts=n_experts)
-    features = 3 * torch.randn(64, 5)
+    features = features_for(name, 64)
     weights = made(features)
     assert weights.shape == (64, n_experts)
     torch.testing.assert_close(weights.sum(-1), torch.ones(64))
@@ -83,7 +102,8 @@ def test_gate_and_experts_are_all_trained(name, make_agent):
 @pytest.mark.parametrize("name", GATES)
 def test_a_saved_gate_is_the_same_gate(name, make_agent, tmp_path):
     agent = make_agent(count=3, gating=gate(name)).learn(256)
-    observations = np.random.default_rng(0).normal(size=(50, agent.sizes[0])).astype(np.float32)
+    size = agent.policy.observation_space.shape[0]
+    observations = np.random.default_rng(0).normal(size=(50, size)).astype(np.float32)
     agent.save(tmp_path / "agent")
     loaded = MoEAgent.load(tmp_path / "agent")
     assert loaded.gating == agent.gating
@@ -92,9 +112,35 @@ def test_a_saved_gate_is_the_same_gate(name, make_agent, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(set(GATES) - FIXED))
 def test_no_expert_falls_below_the_floor(name):
-    weights = network(name, floor=0.1)(100 * torch.randn(500, 5))
+    weights = network(name, floor=0.1, std=30.0)(features_for(name, 500, scale=100.0))
     assert weights.min().item() == pytest.approx(0.1 / 4, abs=1e-6)
     assert weights.max().item() <= 0.9 + 0.1 / 4 + 1e-6
+
+
+def reads_rows(name, other):
+    """Whether a gate's weights hear of each of its bars, by changing one at a time."""
+    made = network(name, std=0.5)
+    features = features_for(name, 8, scale=1.0).unflatten(-1, (-1, 5))
+    before = made(features.flatten(1))
+    heard = []
+    for row in range(features.shape[1]):
+        changed = features.clone()
+        changed[:, row] = other
+        heard.append(not torch.equal(made(changed.flatten(1)), before))
+    return heard
+
+
+@pytest.mark.parametrize("name", ["sticky", "gru"])
+def test_a_gate_with_a_memory_hears_of_the_bars_before(name):
+    heard = reads_rows(name, other=2.0)
+    assert len(heard) == gate(name).rows > 1
+    assert all(heard[-5:])
+
+
+@pytest.mark.parametrize("name", ["sticky", "gru"])
+def test_a_fresh_gate_with_a_memory_gives_every_expert_the_same_weight(name):
+    weights = gate(name).network(5, 4)(features_for(name, 20))
+    torch.testing.assert_close(weights, torch.full((20, 4), 0.25), rtol=0, atol=1e-6)
 
 
 # --- annealed ---------------------------------------------------------------------------------------------------------
@@ -206,6 +252,118 @@ def test_an_alpha_between_is_refused():
 def test_one_expert_at_a_time_is_refused():
     with pytest.raises(ConfigError, match=r"gating\.k"):
         run_settings(compose(["gating=top_k", "gating.k=1"]))
+
+
+# --- sticky -----------------------------------------------------------------------------------------------------------
+
+
+def hmm_filter(scores, rho):
+    """Rabiner's forward algorithm, normalised each bar: scores (T, K) -> P(state | bars up to T)."""
+    n = scores.shape[1]
+    others = rho * (np.ones((n, n)) - np.eye(n)) / max(n - 1, 1)
+    transition = (1 - rho) * np.eye(n) + others
+    alpha = np.full(n, 1 / n)
+    for score in scores:
+        alpha = np.exp(score) * (transition.T @ alpha)
+        alpha /= alpha.sum()
+    return alpha
+
+
+@pytest.mark.parametrize(("n_experts", "dwell"), [(2, 50.0), (4, 5.0), (5, 1.1)])
+def test_sticky_is_the_filter_of_a_hidden_markov_model(n_experts, dwell):
+    made = gate("sticky", rows=30, dwell=dwell, floor=0.1).network(5, n_experts).double()
+    assert torch.sigmoid(made.leaving).item() == pytest.approx(1 / dwell)
+    with torch.no_grad():
+        made.net[-1].weight.normal_(std=2.0)
+    features = torch.randn(7, 30 * 5, dtype=torch.float64)
+    weights = made(features).detach().numpy()
+    for row, seen in zip(weights, features, strict=True):
+        scores = made.net(seen.view(30, 5)).detach().numpy()
+        rho = torch.sigmoid(made.leaving).item()
+        np.testing.assert_allclose(row, 0.9 * hmm_filter(scores, rho) + 0.1 / n_experts, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_experts", [1, 2, 4])
+def test_the_filters_gradient_by_hand_is_right(n_experts):
+    scores = torch.randn(6, n_experts, 5, dtype=torch.float64, requires_grad=True)
+    rho = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+
+    assert torch.autograd.gradcheck(_Filter.apply, (scores, rho))
+
+
+def test_one_odd_bar_does_not_move_a_sticky_gate_as_it_moves_softmax():
+    made = gate("sticky", rows=20, dwell=50.0, hidden_sizes=[], floor=0.0).network(2, 2)
+    with torch.no_grad():
+        made.net[-1].weight.copy_(torch.eye(2))
+    calm = torch.tensor([1.0, 0.0]).repeat(20, 1)
+    odd = calm.clone()
+    odd[-1] = torch.tensor([0.0, 2.0])
+    before, after = (made(seen.flatten()[None])[0, 0].item() for seen in (calm, odd))
+    assert before > 0.97
+    assert after > 0.7  # softmax of (0, 2) alone: 0.12
+
+
+def test_certain_scores_and_any_dwell_leave_the_gradient_finite():
+    made = gate("sticky").network(5, 4)
+    for leaving in (-100.0, 100.0):
+        with torch.no_grad():
+            made.leaving.fill_(leaving)
+            made.net[-1].weight.normal_(std=1000.0)
+        weights = made(features_for("sticky", 20))
+        weights[:, 0].sum().backward()
+        assert weights.isfinite().all()
+        assert all(parameter.grad.isfinite().all() for parameter in made.parameters())
+
+
+# --- GRU --------------------------------------------------------------------------------------------------------------
+
+
+def test_gru_goes_over_the_bars_from_the_oldest_to_the_newest():
+    made = network("gru", std=0.7)
+    cell = torch.nn.GRUCell(5, gate("gru").hidden_size)
+    cell.load_state_dict({key.removesuffix("_l0"): value for key, value in made.gru.state_dict().items()})
+    features = features_for("gru", 9)
+    state = torch.zeros(9, gate("gru").hidden_size)
+    for bar in features.unflatten(-1, (-1, 5)).unbind(1):
+        state = cell(bar, state)
+    expected = 0.98 * torch.softmax(made.net(state), -1) + 0.02 / 4
+    torch.testing.assert_close(made(features), expected, rtol=1e-4, atol=1e-6)
+
+
+# --- regimes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(BY_REGIME))
+def test_a_regime_has_its_expert(name):
+    made = gate(name, experts=[2, 1, 1, 4, 2], floor=0.04).network(5, 4)
+    expected = torch.full((5, 4), 0.01)
+    for regime, expert in enumerate([1, 0, 0, 3, 1]):
+        expected[regime, expert] = 0.97
+    torch.testing.assert_close(made(torch.eye(5)), expected)
+    torch.testing.assert_close(made(torch.zeros(1, 5)), torch.full((1, 4), 0.25))  # not known yet
+
+
+@pytest.mark.parametrize(
+    ("n_regimes", "n_experts", "expected"),
+    [(9, 4, [0, 0, 0, 1, 1, 2, 2, 3, 3]), (9, 3, [0, 0, 0, 1, 1, 1, 2, 2, 2]), (4, 4, [0, 1, 2, 3]), (3, 1, [0, 0, 0])],
+)
+def test_neighbouring_regimes_share_an_expert(n_regimes, n_experts, expected):
+    assert assignment(None, n_regimes, n_experts) == expected
+
+
+def test_regimes_and_experts_that_do_not_fit_are_refused():
+    with pytest.raises(
+        ConfigError,
+        match=r"^gating\.experts: expected 3 numbers from 1 to 2, an expert for each regime, got \[1, 2\]; "
+        r"gating\.experts=null divides",
+    ):
+        assignment([1, 2], 3, 2)
+    with pytest.raises(ConfigError, match=r"numbers from 1 to 2, .*got \[1, 2, 3\]"):
+        assignment([1, 2, 3], 3, 2)
+    with pytest.raises(ConfigError, match=r"^expert\.count: 4 experts for 2 regimes .*use expert\.count=2, or say in"):
+        assignment(None, 2, 4)
+    with pytest.raises(ConfigError, match=r"gating\.experts\.0: Input should be greater than 0, got 0"):
+        run_settings(compose(["gating=rule", "gating.experts=[0, 1]"]))
 
 
 # --- gates that learn nothing -----------------------------------------------------------------------------------------

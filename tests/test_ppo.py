@@ -343,7 +343,9 @@ def test_asking_an_agent_does_not_disturb_its_training(four):
 @pytest.mark.parametrize("sign", [1, -1], ids=["rising", "falling"])
 def test_it_learns_to_hold_the_position_that_earns(sign):
     """One strong trend: the optimum is to hold it from the first bar on, and the profit is known."""
-    plain = compose(["env=synthetic", "env.market.bars=600", "env.market.series={train:2,validation:1,test:1}"])
+    features = ["env/features=multi_horizon", "env.gate_features=[trend]"]  # there are no regimes to tell apart
+    market = ["env.market.bars=600", "env.market.series={train:2,validation:1,test:1}"]
+    plain = compose(["env=synthetic", *features, *market])
     trend = {"_target_": "moe_trader.env.synthetic.Regime", "mean_bp": 60.0 * sign, "ar1": 0.0, "volatility_bp": 80.0}
     plain["env"]["market"]["regimes"] = {"trend": trend}
     plain["env"]["episode_bars"] = 50

@@ -175,7 +175,11 @@ def test_a_split_is_refused_only_where_no_instrument_has_bars(old_and_new, make_
 @pytest.mark.parametrize(
     ("overrides", "blame", "remedy"),
     [
-        ((), r"env\.features \(with env\.window\) need the first 160", "use shorter feature spans or a longer split"),
+        (
+            (),
+            r"env\.features \(with env\.window and what the gate reads\) need the first 160",
+            "use shorter feature spans or a longer split",
+        ),
         (
             ("env.regimes.trend_bars=200",),
             r"env\.regimes needs the first 200",

@@ -203,8 +203,8 @@ def test_a_purge_shorter_than_an_observation_is_refused(make_settings):
     task = make_settings("env=nasdaq", "env/split=walk_forward", "env.split.purge=100", small=False).env
     with pytest.raises(
         MarketError,
-        match=r"^env\.split\.purge: expected at least 161, the bars an observation uses \(env\.window and the longest "
-        r"warm-up of env\.features\), got 100; set env\.split\.purge=null",
+        match=r"^env\.split\.purge: expected at least 161, the bars an observation uses \(env\.window, what the gate "
+        r"reads, and the longest warm-up of env\.features\), got 100; set env\.split\.purge=null",
     ):
         task.prepare()
 

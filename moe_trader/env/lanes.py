@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from moe_trader.env import Floats, Positions
 from moe_trader.env.costs import CostRates
+from moe_trader.env.gate_table import GateTable
 from moe_trader.env.ledger import (
     CARRIED,
     COST,
@@ -36,6 +37,7 @@ from moe_trader.env.ledger import (
     refer_lanes,
     step_lanes,
 )
+from moe_trader.sight import PLAIN_SIGHT, Sight
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Rules:
     :param bar_variance: of the log return of a training bar, where the differential Sharpe ratio starts
     :param window: feature rows in an observation
     :param clip: bound of every number in an observation
-    :param gate_columns: which numbers of an observation the gate may see
+    :param gate_columns: which numbers of an observation the gate may see, the newest row of its features
     """
 
     positions: Positions
@@ -64,10 +66,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class Tape:
-    """Bars of all instruments one after the other: prices, and features of shape ``(n_bars, n_features)``."""
+    """Bars of all instruments one after the other: prices, and features of shape ``(n_bars, n_features)``.
+
+    :param gate: what the gate alone sees, behind everything else; ``None``: nothing
+    """
 
     prices: Prices
     features: NDArray[np.float32]
+    gate: GateTable | None = None
 
     @cached_property
     def packed(self) -> Floats:
@@ -108,12 +114,30 @@ class Lanes:
         self.bars = np.zeros(n, dtype=np.int64)
         self.starts = np.zeros(n, dtype=np.int64)
         self.ends = np.zeros(n, dtype=np.int64)
-        size = rules.window * tape.features.shape[1] + 2
         self.rewards = np.zeros(n)
         self.log_returns = np.zeros(n)
         self.bankrupt = np.zeros(n, dtype=np.bool_)
-        self.observation_space = spaces.Box(-rules.clip, rules.clip, (size,), np.float32)
+        self._seen_by_experts = rules.window * tape.features.shape[1] + 2
+        self.observation_space = self._observation_space()
         self.action_space = rules.positions.action_space()
+
+    @property
+    def sight(self) -> Sight:
+        """What the gate is shown."""
+        return PLAIN_SIGHT if self.tape.gate is None else self.tape.gate.sight
+
+    @property
+    def gate_tail(self) -> int:
+        """Columns at the end of an observation that are the gate's alone."""
+        return 0 if self.tape.gate is None else self.tape.gate.width
+
+    def _observation_space(self) -> spaces.Box:
+        bounds = np.repeat([[-self.rules.clip], [self.rules.clip]], self._seen_by_experts, axis=1)
+        if self.tape.gate is not None:
+            tail = np.repeat(np.array(self.tape.gate.bounds(self.rules.clip))[:, None], self.gate_tail, axis=1)
+            bounds = np.concatenate([bounds, tail], axis=1)
+        low, high = bounds.astype(np.float32)
+        return spaces.Box(low, high, dtype=np.float32)
 
     def reset(self, lane: int, rng: np.random.Generator) -> None:
         """Start an episode in one lane: all cash, at a random bar of a random stretch unless episodes are whole."""
@@ -164,6 +188,8 @@ class Lanes:
         bars, rules = self.bars[lanes], self.rules
         observations = np.empty((len(bars), *self.observation_space.shape), dtype=np.float32)
         observe_lanes(self.ledger[lanes], bars, self.tape.features, rules.window, rules.clip, observations)
+        if self.tape.gate is not None:
+            observations[:, self._seen_by_experts :] = self.tape.gate.at(bars)
         return observations
 
     def refer(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:

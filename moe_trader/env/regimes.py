@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +19,8 @@ _VOLATILITIES = ("calm", "normal", "wild")
 @option
 class TrueRegimes(RegimeLabeller):
     """The regimes that a synthetic market was drawn with."""
+
+    causal: ClassVar[bool] = False
 
     def warmup(self) -> int:
         """Return 0: every bar is known."""

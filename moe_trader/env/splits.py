@@ -170,7 +170,7 @@ def _unplayable(market: Market, split: str, parts: list[Segment], uses: int, reg
     if regimes > uses - 1:
         blame, remedy = "env.regimes needs", "shorter spans in env.regimes"
     else:
-        blame, remedy = "env.features (with env.window) need", "shorter feature spans"
+        blame, remedy = "env.features (with env.window and what the gate reads) need", "shorter feature spans"
     return MarketError(
         f"{where}, of which {blame} the first {max(uses - 1, regimes) - longest.start}; use {remedy} or a longer split"
     )

@@ -26,12 +26,14 @@ from moe_trader.env import (
 )
 from moe_trader.env.costs import Cost, total
 from moe_trader.env.features import Scaler, check_columns, fitted, learned, lookback, rows
+from moe_trader.env.gate_table import GateTable, gate_labeller, label_rows
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
 from moe_trader.env.ledger import FILLS
 from moe_trader.env.prices import check_volume, market_prices
 from moe_trader.env.splits import playable
 from moe_trader.env.trading_env import TradingEnv
 from moe_trader.option import describe, option
+from moe_trader.sight import PLAIN_SIGHT, Sight
 
 if TYPE_CHECKING:
     from moe_trader.env.trading_vec_env import TradingVecEnv, UnitRewards
@@ -45,6 +47,7 @@ class TradingTask:
     :param split: how they are cut into training, validation and test bars
     :param features: name -> columns of the observation
     :param gate_features: names of the features that the gate sees; never the account
+    :param gate_labels: names the regimes that a gate which reads labels sees; causal
     :param window: feature rows (bars) in an observation
     :param clip: bound of the standardised features
     :param regimes: names the market condition of each bar, for the tables
@@ -61,6 +64,7 @@ class TradingTask:
     split: Split
     features: dict[str, Feature]
     gate_features: Annotated[list[str], Field(min_length=1)]
+    gate_labels: RegimeLabeller
     window: PositiveInt
     clip: PositiveFloat
     regimes: RegimeLabeller
@@ -81,18 +85,26 @@ class TradingTask:
                     f"gate_features: {name!r} is none of env.features ({', '.join(self.features)}); choose among these "
                     f"with env.gate_features=[{next(iter(self.features))}]"
                 )
+        if not self.gate_labels.causal:
+            raise ValueError(
+                f"gate_labels: {type(self.gate_labels).__name__} knows what nobody can at the time; choose a causal "
+                "labeller, env/regimes@env.gate_labels=trend_volatility, or let gating=oracle see the true regimes"
+            )
 
-    def prepare(self, scaler: Scaler | None = None, market: Market | None = None) -> PreparedTask:
+    def prepare(
+        self, scaler: Scaler | None = None, market: Market | None = None, sight: Sight = PLAIN_SIGHT
+    ) -> PreparedTask:
         """Load the market and compute everything that does not change while trading.
 
         :param scaler: of a saved agent, whose fitted features the task has; ``None``: fit both on the training split
         :param market: what :attr:`market` loaded before; ``None``: load it
+        :param sight: what the gate reads, ``settings.gating.sight()``
         :raises MarketError: when the data cannot be used
         """
         market = self.market.load() if market is None else market
         if self.fill == "next_open" and not market.opens_are_real:
             raise MarketError(f"{market.name} has no true opens: set env.fill=next_close")
-        return PreparedTask(self, market, scaler)
+        return PreparedTask(self, market, scaler, sight)
 
 
 @dataclass(frozen=True)
@@ -120,14 +132,17 @@ class Evaluated:
 class PreparedTask:
     """A :class:`TradingTask` with its bars loaded: makes the environments and says what evaluation walks through."""
 
-    def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None) -> None:
+    def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None, sight: Sight = PLAIN_SIGHT) -> None:
         self.task, self.market = task, market
         if any(one.symbol == "all" for one in market.instruments):
             raise MarketError(f"{market.name}: no instrument can be called 'all', as the tables call their means")
         lengths = [len(one) for one in market.instruments]
         self._offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int)
         prices, costs = market_prices(market), total(task.costs.values())
-        uses = lookback(task.features, task.window)
+        uses = lookback(task.features, max(task.window, sight.rows))
+        labeller = gate_labeller(sight, task.gate_labels, market)
+        if labeller is not None:
+            uses = max(uses, labeller.warmup() + sight.rows)
         segments = task.split.segments(market, uses)
         self._observed = playable(market, segments, uses, task.regimes.warmup())
         self._stretches = {split: [self._stretch(part) for part in self._observed[split]] for split in SPLITS}
@@ -143,7 +158,11 @@ class PreparedTask:
             scaler = Scaler.fit(np.concatenate(seen))
         self.scaler = scaler
         self._times = np.concatenate([one.time for one in market.instruments])
-        self.tape = Tape(prices, scaler.apply(raw, task.clip).astype(np.float32))
+        features, gate = scaler.apply(raw, task.clip).astype(np.float32), None
+        if sight.beyond_the_window:
+            by_gate = features[:, self._gate_features()] if labeller is None else label_rows(labeller, market, train)
+            gate = GateTable(sight, np.ascontiguousarray(by_gate))
+        self.tape = Tape(prices, features, gate)
         self.rules = Rules(
             positions=task.positions,
             fill=FILLS.index(task.fill),
@@ -153,7 +172,7 @@ class PreparedTask:
             clip=task.clip,
             costs=costs,
             initial_equity=task.initial_equity,
-            gate_columns=self._gate_columns(),
+            gate_columns=tuple((task.window - 1) * features.shape[1] + at for at in self._gate_features()),
         )
 
     @cached_property
@@ -254,13 +273,7 @@ class PreparedTask:
         offset = int(self._offsets[part.instrument])
         return Stretch(offset + part.start, offset + part.stop - 1)
 
-    def _gate_columns(self) -> tuple[int, ...]:
-        newest = (self.task.window - 1) * len(self.feature_names)
-        columns: list[int] = []
-        at = newest
-        for name, feature in self.task.features.items():
-            width = len(feature.columns())
-            if name in self.task.gate_features:
-                columns.extend(range(at, at + width))
-            at += width
-        return tuple(columns)
+    def _gate_features(self) -> list[int]:
+        """Return the places of the gate's features within a row."""
+        owners = [name for name, feature in self.task.features.items() for _ in feature.columns()]
+        return [at for at, name in enumerate(owners) if name in self.task.gate_features]

@@ -14,9 +14,10 @@ from moe_trader.env.lanes import Lanes
 class TradingEnv(gym.Env[np.ndarray, Any]):
     """Trade one instrument at a time; the reward is the log change of equity.
 
-    Observation: ``(window x n_features + 2,)`` float32, causal features and the account. Action: what ``env.positions``
-    says. ``info`` holds the account, and the plain ``log_return`` whatever the reward is. An episode ends
-    (*terminated*) when the account is bankrupt and (*truncated*) when its bars are used up.
+    Observation: ``(window x n_features + 2,)`` float32, causal features and the account, and behind them what the gate
+    alone sees, if it needs more. Action: what ``env.positions`` says. ``info`` holds the account, and the plain
+    ``log_return`` whatever the reward is. An episode ends (*terminated*) when the account is bankrupt and (*truncated*)
+    when its bars are used up.
     Made by :meth:`moe_trader.env.task.PreparedTask.env`.
 
     :param lanes: an engine of one lane
@@ -28,7 +29,7 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
         self._lanes = lanes
         self.observation_space = lanes.observation_space
         self.action_space = lanes.action_space
-        self.gate_columns = lanes.rules.gate_columns
+        self.gate_columns, self.sight, self.gate_tail = lanes.rules.gate_columns, lanes.sight, lanes.gate_tail
         self._started = False
 
     def reset(

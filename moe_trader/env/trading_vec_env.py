@@ -33,7 +33,7 @@ class TradingVecEnv(VecEnv):
     def __init__(self, lanes: Lanes, seed: int | None) -> None:
         super().__init__(lanes.n, lanes.observation_space, lanes.action_space)
         self.lanes = lanes
-        self.gate_columns = lanes.rules.gate_columns
+        self.gate_columns, self.sight, self.gate_tail = lanes.rules.gate_columns, lanes.sight, lanes.gate_tail
         self._generators = lane_generators(lanes.n, seed)
         self._started = False
         self._actions = np.zeros((lanes.n, *(lanes.action_space.shape or ())), dtype=lanes.action_space.dtype)
@@ -115,8 +115,8 @@ class TradingVecEnv(VecEnv):
 class ReferringVecEnv(TradingVecEnv):
     """The same lanes, but an observation is the number of its bar and the account: three numbers for a kilobyte.
 
-    Prices do not react to the agent, so the market part of an observation is a row of :attr:`windows`. A learner that
-    keeps the table reads observations out of it and stores next to nothing. ``terminal_observation`` is whole.
+    Prices do not react to the agent, so the market part of an observation is made of rows of :attr:`tables`. A learner
+    that keeps them reads observations out of them and stores next to nothing. ``terminal_observation`` is whole.
     """
 
     def __init__(self, lanes: Lanes, generators: list[np.random.Generator]) -> None:
@@ -127,9 +127,14 @@ class ReferringVecEnv(TradingVecEnv):
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
 
     @property
-    def windows(self) -> tuple[NDArray[np.float32], int]:
-        """Feature rows ``(n_bars, n_features)``, and how many of them end in the bar that an observation names."""
-        return self.lanes.tape.features, self.lanes.rules.window
+    def tables(self) -> list[tuple[NDArray[np.float32], int]]:
+        """Feature rows ``(n_bars, n_features)``, and how many of them end in the bar that an observation names.
+
+        Then the same of what the gate alone sees, where there is such a thing.
+        """
+        tape, window = self.lanes.tape, self.lanes.rules.window
+        own = [] if tape.gate is None else [(tape.gate.rows, tape.gate.sight.rows)]
+        return [(tape.features, window), *own]
 
     def _observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
         return self.lanes.refer(lanes)

@@ -74,8 +74,9 @@ class WalkForward(Split):
         purge = lookback if self.purge is None else self.purge
         if purge < lookback:
             raise MarketError(
-                f"env.split.purge: expected at least {lookback}, the bars an observation uses (env.window and the "
-                f"longest warm-up of env.features), got {purge}; set env.split.purge=null to drop just as many"
+                f"env.split.purge: expected at least {lookback}, the bars an observation uses (env.window, what the "
+                f"gate reads, and the longest warm-up of env.features), got {purge}; set env.split.purge=null to drop "
+                "just as many"
             )
         cuts = self._cuts(market)
         # What each split loses at its start and at its end.

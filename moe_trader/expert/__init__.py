@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gymnasium import spaces
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
     from moe_trader.expert.mixture_policy import MixturePolicy
     from moe_trader.gating import Gate
+    from moe_trader.sight import GateView
 
 
 class ExpertFamily(ABC):
@@ -37,11 +37,14 @@ class ExpertFamily(ABC):
         observation_space: spaces.Box,
         action_space: spaces.Space,
         gate: Gate,
-        gate_columns: Sequence[int],
+        view: GateView,
         seed: int,
         device: str,
     ) -> BaseAlgorithm:
-        """Return a fresh SB3 algorithm whose policy is a mixture; without ``env`` it can act but not learn."""
+        """Return a fresh SB3 algorithm whose policy is a mixture; without ``env`` it can act but not learn.
+
+        :param observation_space: of whole observations, of which experts see all but the gate's tail
+        """
 
     @abstractmethod
     def standalone(self, policy: MixturePolicy, expert: int) -> BaseAlgorithm:

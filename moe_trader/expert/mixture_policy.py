@@ -17,6 +17,7 @@ from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture, Mixtu
 from moe_trader.expert.stack import Stack
 from moe_trader.gating import Gate, GatingNetwork
 from moe_trader.option import ConfigError
+from moe_trader.sight import GateView
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class MixtureOutput:
     :param mixture: action density
     :param gate_logits: shape ``(batch, K)``
     :param expert_values: V_k, shape ``(batch, K)``
+    :param previous_weights: gate weights one bar earlier, shape ``(batch, K)``, if they were asked for
     """
 
     mixture: Mixture
     gate_logits: Tensor
     expert_values: Tensor
+    previous_weights: Tensor | None = None
 
     @property
     def values(self) -> Tensor:
@@ -49,11 +52,11 @@ class MixturePolicy(ActorCriticPolicy):
 
     :param gate: settings of the gating network
     :param n_experts: K
-    :param gate_columns: columns of a flat observation that the gate sees
+    :param view: where in a flat observation the gate's part stands; experts see all but its tail
     :param gate_rate_factor: the gate's learning rate over the experts'
     :param whole: space of a whole observation, where ``observation_space`` may be that of what stands for it
-    :param windows: feature rows ``(n_bars, n_features)`` and the length of a window: what an observation that names its
-        bar is read out of (:class:`~moe_trader.env.trading_vec_env.ReferringVecEnv`); ``None``: they are always whole
+    :param tables: what an observation that names its bar is read out of
+        (:attr:`~moe_trader.env.trading_vec_env.ReferringVecEnv.tables`); empty: observations are always whole
     """
 
     def __init__(
@@ -64,25 +67,25 @@ class MixturePolicy(ActorCriticPolicy):
         *,
         gate: Gate,
         n_experts: int,
-        gate_columns: Sequence[int],
+        view: GateView,
         gate_rate_factor: float,
         whole: spaces.Box,
-        windows: tuple[np.ndarray, int] | None,
+        tables: Sequence[tuple[np.ndarray, int]],
         **kwargs: Any,
     ) -> None:
         self._gate_settings, self._n_experts, self._gate_rate_factor = gate, n_experts, gate_rate_factor
-        self._gate_columns = list(gate_columns)
-        self._windows = windows
+        self._view, self._tables = view, tables
+        seen_by_experts = slice(len(whole.low) - view.tail)
+        self.expert_space = spaces.Box(whole.low[seen_by_experts], whole.high[seen_by_experts], dtype=whole.dtype)
         super().__init__(whole, action_space, lr_schedule, **kwargs)
 
-    feature_rows: Tensor
     gate_columns: Tensor
     experts: nn.ModuleList
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.experts = nn.ModuleList(
             ActorCriticPolicy(
-                self.observation_space,
+                self.expert_space,
                 self.action_space,
                 lr_schedule,
                 net_arch=self.net_arch,
@@ -92,12 +95,15 @@ class MixturePolicy(ActorCriticPolicy):
             )
             for _ in range(self._n_experts)
         )
-        self.register_buffer("gate_columns", torch.tensor(self._gate_columns, dtype=torch.long), persistent=False)
-        rows, self._window = (np.zeros((0, 0), np.float32), 0) if self._windows is None else self._windows
-        self.register_buffer("feature_rows", torch.from_numpy(rows), persistent=False)
+        self.register_buffer("gate_columns", torch.tensor(self._view.columns, dtype=torch.long), persistent=False)
+        for number, (rows, _) in enumerate(self._tables):
+            self.register_buffer(f"table_{number}", torch.from_numpy(rows), persistent=False)
         with torch.random.fork_rng(devices=[]):  # the gate's initialisation leaves later draws as they were
-            self.gate = self._gate_settings.network(len(self._gate_columns), self._n_experts)
-            _check_gate(self.gate, len(self._gate_columns), self._n_experts)
+            self.gate = self._gate_settings.network(self._view.n_features, self._n_experts)
+            probe = torch.randn(3, self._seen_at_once)
+            if self._gate_settings.reads().of != "features":
+                probe = (probe == probe.amax(-1, keepdim=True)).float()  # as regimes come
+            _check_gate(self.gate, probe, self._n_experts)
         self.stack = Stack(self.actor_critics)
         groups = [
             {"params": [self.stack.rows], "rate_factor": 1.0},
@@ -129,31 +135,51 @@ class MixturePolicy(ActorCriticPolicy):
         """The K experts as what they are: SB3 policies."""
         return cast("list[ActorCriticPolicy]", list(self.experts))
 
-    def mix(self, observations: Tensor) -> MixtureOutput:
-        """Run the gate and every expert on observations of shape ``(batch, size)``, or on what stands for them."""
+    def mix(self, observations: Tensor, compare: bool = False) -> MixtureOutput:
+        """Run the gate and every expert on observations of shape ``(batch, size)``, or on what stands for them.
+
+        :param compare: also run the gate on the bar before, for losses that compare bars
+        """
         observations = self.whole_observations(observations)
-        logits = self.gate.logits(observations.index_select(-1, self.gate_columns))
+        seen = observations.index_select(-1, self.gate_columns)
+        logits = self.gate.logits(seen[..., -self._seen_at_once :])
         weights = self.gate.weights(logits)
-        scores, expert_values, log_std = self.stack(observations)
-        mixture = CategoricalMixture(weights, scores) if log_std is None else GaussianMixture(weights, scores, log_std)
-        return MixtureOutput(mixture, logits, expert_values)
+        before = self.gate(seen[..., : self._seen_at_once]) if compare else None
+        mixture, expert_values = self._act(observations, weights)
+        return MixtureOutput(mixture, logits, expert_values, before)
+
+    def mixture(self, observations: Tensor, weights: Tensor) -> Mixture:
+        """Run the experts alone, and mix them under other weights than the gate's, ``(batch, K)``."""
+        return self._act(self.whole_observations(observations), weights)[0]
 
     def gate_weights(self, observations: Tensor) -> Tensor:
         """Run the gate alone, ``(batch, K)``."""
-        weights: Tensor = self.gate(self.whole_observations(observations).index_select(-1, self.gate_columns))
+        seen = self.whole_observations(observations).index_select(-1, self.gate_columns)
+        weights: Tensor = self.gate(seen[..., -self._seen_at_once :])
         return weights
 
     def whole_observations(self, observations: Tensor) -> Tensor:
-        """Read observations that name their bar, ``(batch, 3)``, out of the feature rows."""
+        """Read observations that name their bar, ``(batch, 3)``, out of the tables: what experts see, then the tail."""
         assert self.observation_space.shape is not None
         if observations.shape[-1] == self.observation_space.shape[0]:
             return observations.float()
-        n_bars, n_features = self.feature_rows.shape
-        windows = self.feature_rows.as_strided(
-            (n_bars - self._window + 1, self._window * n_features), (n_features, 1)
-        )  # (n_windows, window * n_features): rows overlap, nothing is copied
-        last = observations[:, 0].long() - (self._window - 1)
-        return torch.cat([windows.index_select(0, last), observations[:, 1:]], dim=1)
+        bars, account = observations[:, 0].long(), observations[:, 1:]
+        market, *tail = (
+            _newest(getattr(self, f"table_{number}"), n, bars) for number, (_, n) in enumerate(self._tables)
+        )
+        return torch.cat([market, account, *tail], dim=1)
+
+    @property
+    def _seen_at_once(self) -> int:
+        """Columns that the gate reads to judge one bar; its view may hold those of the bar before, too."""
+        return (self._view.rows - self._gate_settings.compares_bars()) * self._view.n_features
+
+    def _act(self, observations: Tensor, weights: Tensor) -> tuple[Mixture, Tensor]:
+        """Return the mixture of the experts on whole observations, and their values."""
+        assert self.expert_space.shape is not None
+        scores, expert_values, log_std = self.stack(observations[..., : self.expert_space.shape[0]])
+        mixture = CategoricalMixture(weights, scores) if log_std is None else GaussianMixture(weights, scores, log_std)
+        return mixture, expert_values
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions, values ``(batch, 1)`` and log m(a|s) ``(batch,)``."""
@@ -189,10 +215,20 @@ class MixturePolicy(ActorCriticPolicy):
         return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
-def _check_gate(gate: GatingNetwork, n_features: int, n_experts: int) -> None:
-    """Hold a gate to its contract before anything is trained. :raises ConfigError: when its weights are none."""
+def _newest(table: Tensor, n: int, bars: Tensor) -> Tensor:
+    """Return the ``n`` rows of a table that end at each bar, side by side: shape ``(batch, n * n_columns)``."""
+    n_bars, width = table.shape
+    windows = table.as_strided((n_bars - n + 1, n * width), (width, 1))  # they overlap, nothing is copied
+    return windows.index_select(0, bars - (n - 1))
+
+
+def _check_gate(gate: GatingNetwork, probe: Tensor, n_experts: int) -> None:
+    """Hold a gate to its contract before anything is trained. :raises ConfigError: when its weights are none.
+
+    :param probe: what it may read, shape ``(3, n_columns)``
+    """
     with torch.no_grad():
-        weights = gate(torch.randn(3, n_features))
+        weights = gate(probe)
     if weights.shape != (3, n_experts) or not torch.allclose(weights.sum(-1), torch.ones(3), atol=1e-5):
         raise ConfigError(
             f"gating: {type(gate).__name__} must give {n_experts} weights that sum to 1 for each row of features, "

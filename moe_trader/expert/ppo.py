@@ -28,6 +28,7 @@ from moe_trader.expert.objective import STATED, Coefficients, Objective
 from moe_trader.expert.rollout import TorchRolloutBuffer
 from moe_trader.gating import Gate, GateBatch
 from moe_trader.option import ConfigError, option
+from moe_trader.sight import GateView
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -82,7 +83,7 @@ class PPOExperts(ExpertFamily):
         observation_space: spaces.Box,
         action_space: spaces.Space,
         gate: Gate,
-        gate_columns: Sequence[int],
+        view: GateView,
         seed: int,
         device: str,
     ) -> MixturePPO:
@@ -97,7 +98,7 @@ class PPOExperts(ExpertFamily):
                 f"expert.batch_size: {self.batch_size} is more than one rollout holds "
                 f"(expert.n_steps {self.n_steps} x {n_envs} lanes, trainer.n_envs = {self.n_steps * n_envs})"
             )
-        windows = None if named is None else named.get_attr("windows")[0]
+        tables = [] if named is None else named.get_attr("tables")[0]
         made = MixturePPO(
             MixturePolicy,
             env,
@@ -105,7 +106,7 @@ class PPOExperts(ExpertFamily):
             names=self.names(),
             seed=seed,
             device=device,
-            policy_kwargs=self._mixture_kwargs(gate, gate_columns, observation_space, windows),
+            policy_kwargs=self._mixture_kwargs(gate, view, observation_space, tables),
             rollout_buffer_class=TorchRolloutBuffer,
             _init_setup_model=False,
             **self._hyperparameters(),
@@ -125,7 +126,7 @@ class PPOExperts(ExpertFamily):
             _init_setup_model=False,
             **(self._hyperparameters() | {"learning_rate": self.learning_rate}),
         )
-        made.observation_space, made.action_space, made.n_envs = policy.observation_space, policy.action_space, 1
+        made.observation_space, made.action_space, made.n_envs = policy.expert_space, policy.action_space, 1
         made._setup_model()
         made.policy.load_state_dict(policy.experts[expert].state_dict())
         return made
@@ -155,15 +156,15 @@ class PPOExperts(ExpertFamily):
         return {name: getattr(self, name) for name in same.split()} | {"learning_rate": rate}
 
     def _mixture_kwargs(
-        self, gate: Gate, gate_columns: Sequence[int], whole: spaces.Box, windows: tuple[Any, int] | None
+        self, gate: Gate, view: GateView, whole: spaces.Box, tables: Sequence[tuple[Any, int]] = ()
     ) -> dict[str, Any]:
         return self._policy_kwargs() | {
             "gate": gate,
             "n_experts": self.count,
-            "gate_columns": list(gate_columns),
+            "view": view,
             "gate_rate_factor": self.gate_rate_factor,
             "whole": whole,
-            "windows": windows,
+            "tables": tables,
         }
 
     def _policy_kwargs(self) -> dict[str, Any]:
@@ -221,7 +222,8 @@ class MixturePPO(PPO):
     def _loss(self, batch: RolloutBufferSamples, clip_range: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a minibatch, and its terms."""
         actions = batch.actions
-        output = self.policy.mix(batch.observations)
+        gate = self.policy._gate_settings
+        output = self.policy.mix(batch.observations, compare=gate.compares_bars())
         mixture = output.mixture
 
         advantages = batch.advantages  # (batch,)
@@ -239,8 +241,8 @@ class MixturePPO(PPO):
             self._coefficients(clip_range),
         )
         terms = dict(zip(STATED, stated, strict=True))
-        gate_batch = GateBatch(output.gate_logits, mixture, actions, advantages)
-        for name, gate_loss in self.policy._gate_settings.losses.items():
+        gate_batch = GateBatch(output.gate_logits, mixture, actions, advantages, output.previous_weights)
+        for name, gate_loss in gate.losses.items():
             value = gate_loss(gate_batch)
             loss = loss + gate_loss.weight_at(self._progress) * value
             terms[f"gate_loss/{name}"] = value.detach()

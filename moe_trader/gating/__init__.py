@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from moe_trader.sight import PLAIN_SIGHT, Sight
+
 
 class GatingNetwork(nn.Module, ABC):
-    """Market features ``(batch, n_gate_features)`` -> gate weights ``(batch, n_experts)``, rows summing to 1.
+    """What a gate reads of an observation -> gate weights ``(batch, n_experts)``, rows summing to 1.
 
-    Weights are a function of one row alone: a gate that looks across the batch would show one bar to another.
+    It reads the market features of one bar, ``(batch, n_gate_features)``, or what else :meth:`Gate.reads` says: several
+    bars side by side, oldest first, or regimes. Weights are a function of one row of the batch alone: a gate that looks
+    across the batch would show one bar to another.
     """
 
     @abstractmethod
@@ -70,12 +75,14 @@ class GateBatch:
     :param mixture: the experts' action densities under the gate weights
     :param actions: as taken in the rollout, shape ``(batch,)`` or ``(batch, dim)``
     :param advantages: of these actions, as the policy loss uses them, shape ``(batch,)``
+    :param previous_weights: g at the bar before, shape ``(batch, n_experts)``; ``None`` unless a loss compares bars
     """
 
     logits: Tensor
     mixture: ActionDensity
     actions: Tensor
     advantages: Tensor
+    previous_weights: Tensor | None = None
 
     @property
     def weights(self) -> Tensor:
@@ -96,6 +103,8 @@ class GateLoss(ABC):
 
     trains_experts: ClassVar[bool] = False
     """Whether its gradient reaches the experts too, and not the gate alone."""
+    compares_bars: ClassVar[bool] = False
+    """Whether it reads :attr:`GateBatch.previous_weights`."""
 
     @abstractmethod
     def weight_at(self, progress: float) -> float:
@@ -113,7 +122,27 @@ class Gate(ABC):
 
     @abstractmethod
     def network(self, n_features: int, n_experts: int) -> GatingNetwork:
-        """Return a fresh network."""
+        """Return a fresh network.
+
+        :param n_features: columns of one bar; an environment that is not ours shows one bar to every gate
+        """
+
+    def reads(self) -> Sight:
+        """Return what the network reads of an observation: the newest bar of the gate's features, unless overridden."""
+        return PLAIN_SIGHT
+
+    def caveat(self) -> str | None:
+        """Return what one must know before believing the gate's results; ``None``: nothing."""
+        return None
+
+    def compares_bars(self) -> bool:
+        """Whether one of the losses compares the weights of neighbouring bars."""
+        return any(loss.compares_bars for loss in self.losses.values())
+
+    def sight(self) -> Sight:
+        """Return what an environment must show the gate: what it reads, and one bar more where bars are compared."""
+        reads = self.reads()
+        return dataclasses.replace(reads, rows=reads.rows + self.compares_bars())
 
 
 def entropy(weights: Tensor) -> Tensor:

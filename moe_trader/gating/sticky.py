@@ -1,0 +1,108 @@
+"""The sticky gate: a filter over the last bars that expects the market to stay as it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from moe_trader.gating import Gate, GateLoss, GatingNetwork
+from moe_trader.gating.scored import ScoredNetwork
+from moe_trader.option import option
+from moe_trader.sight import Sight
+
+LEAST = 1e-6  # chance of staying and of leaving: keeps logarithms finite
+
+
+@option
+class Sticky(Gate):
+    """g = (1 - floor) alpha_T + floor / K, alpha_t ~ exp(l(x_t)) * (A' alpha_(t-1)): a hidden Markov model's filter.
+
+    A = (1 - rho) I + rho (11' - I) / (K - 1) leaves an expert with chance rho a bar, which is learned beside the
+    scores l(x_t) of an MLP; the filter runs over the newest ``rows`` bars, from alpha_0 = 1 / K. Rabiner, "A tutorial
+    on hidden Markov models" (1989). For: regimes that last, where one bar's features say little. Under PPO: legal, the
+    weights are a function of the bars in the observation.
+
+    :param rows: bars that the filter runs over
+    :param dwell: 1 / rho before training: bars for which an expert is expected to stay in charge
+    :param hidden_sizes: widths of the hidden layers; empty: linear scores
+    :param floor: share of the weight that is spread evenly, so that no expert starves
+    :param losses: name -> term added to the training loss
+    """
+
+    rows: PositiveInt
+    dwell: Annotated[float, Field(gt=1)]
+    hidden_sizes: list[PositiveInt]
+    floor: Annotated[float, Field(ge=0, lt=1)]
+    losses: dict[str, GateLoss]
+
+    def reads(self) -> Sight:
+        """Return the bars that the filter runs over."""
+        return Sight(rows=self.rows)
+
+    def network(self, n_features: int, n_experts: int) -> GatingNetwork:
+        """Return a fresh network whose weights are all 1 / K: its last layer starts at zero."""
+        return StickyNetwork(n_features, n_experts, self)
+
+
+class StickyNetwork(ScoredNetwork):
+    """A tanh MLP scores every bar, then the filter runs over them."""
+
+    def __init__(self, n_features: int, n_experts: int, settings: Sticky) -> None:
+        super().__init__(n_features, n_experts, settings.hidden_sizes, settings.floor)
+        self._n_features = n_features
+        self.leaving = nn.Parameter(torch.tensor(-math.log(settings.dwell - 1)))  # rho = sigmoid(leaving)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return log alpha_T, but for a constant: the newest bar's own scores where the bars before say nothing."""
+        bars = features.unflatten(-1, (-1, self._n_features)).transpose(0, 1)  # (rows, batch, n_features)
+        scores = super().logits(bars).transpose(1, 2).contiguous()  # (rows, K, batch): the batch runs fastest
+        rho = torch.sigmoid(self.leaving).clamp(LEAST, 1 - LEAST)
+        filtered: Tensor = _Filter.apply(scores, rho)
+        return filtered.T
+
+    def routed(self, logits: Tensor) -> Tensor:
+        """Return alpha_T."""
+        return torch.softmax(logits, dim=-1)
+
+
+class _Filter(torch.autograd.Function):
+    """The forward filter and its gradient: autograd would record five small steps a bar.
+
+    With p_t = A' alpha_(t-1) = a alpha_(t-1) + b, z_t = l_t + log p_t and alpha_t = softmax(z_t).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, rho: Tensor) -> Tensor:
+        """Return z_T + log K, shape ``(K, batch)``, from scores of shape ``(T, K, batch)``."""
+        n_experts = scores.shape[1]
+        others = max(n_experts - 1, 1)  # of one expert there is nothing to learn
+        b = float(rho) / others
+        a = 1 - float(rho) - b
+        alphas = torch.empty_like(scores)  # alpha_0 to alpha_(T-1)
+        alphas[0] = 1 / n_experts
+        for t in range(len(scores) - 1):
+            z = torch.mul(alphas[t], a).add_(b).log_().add_(scores[t])
+            torch.softmax(z, dim=0, out=alphas[t + 1])
+        ctx.save_for_backward(alphas)
+        ctx.a, ctx.b, ctx.others = a, b, others
+        return torch.mul(alphas[-1], a).add_(b).log_().add_(scores[-1]).add_(math.log(n_experts))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of scores and rho."""
+        (alphas,) = ctx.saved_tensors
+        by_p = (alphas * ctx.a).add_(ctx.b).reciprocal_()  # 1 / p_t, and soon d p_t
+        d_scores = torch.empty_like(alphas)
+        for t in range(len(alphas) - 1, -1, -1):
+            d_scores[t] = d_z
+            d_p = by_p[t].mul_(d_z)
+            d_z = torch._softmax_backward_data(d_p * ctx.a, alphas[t], 0, alphas.dtype)
+        d_b = by_p.sum()
+        d_a = (by_p * alphas).sum()
+        return d_scores, d_b / ctx.others - d_a * (1 + 1 / ctx.others)
