@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from moe_trader.config import compose, run_settings
 from moe_trader.env import MarketError
 from moe_trader.env.task import PreparedTask
 from moe_trader.evaluation.walk import walk
-from moe_trader.expert.mixture import CategoricalMixture
 from moe_trader.gating import GateBatch
 from moe_trader.gating.losses.switching import Switching
 from moe_trader.option import ConfigError
@@ -133,7 +133,7 @@ def test_a_gate_of_one_bar_changes_nothing(settings, prepared):
 
 
 @pytest.mark.parametrize("sight", SIGHTS, ids=str)
-def test_both_environments_show_the_same(sight, settings):
+def test_both_environments_show_the_same(sight, settings, prepared):
     task = settings.env.prepare(sight=sight)
     many, one = task.vec_env("train", 2, seed=5), task.env("train")
     (seen, _), together = one.reset(seed=5), many.reset()
@@ -142,7 +142,8 @@ def test_both_environments_show_the_same(sight, settings):
         assert one.observation_space.contains(seen)
         (seen, *_), (together, *_) = one.step(1), many.step(np.array([1, 2]))
     assert one.sight == many.sight == sight
-    assert one.gate_tail == many.gate_tail == many.observation_space.shape[0] - 20
+    n_own = prepared.env("train").observation_space.shape[0]
+    assert one.gate_tail == many.gate_tail == many.observation_space.shape[0] - n_own
 
 
 # --- who reads it -----------------------------------------------------------------------------------------------------
@@ -186,11 +187,11 @@ def test_training_does_not_notice_that_bars_are_named(name, prepared_for, small_
 
 
 @pytest.mark.parametrize("name", gates())
-def test_experts_never_see_the_gates_part(name, make_agent, prepared_for, tmp_path):
+def test_experts_never_see_the_gates_part(name, make_agent, prepared, prepared_for, tmp_path):
     agent = scatter(make_agent(count=4, gating=gates()[name]))
     observations = walked(prepared_for(gates()[name]), 400)[1][::10]
     n_own = agent.sizes[0]
-    assert n_own == 20 < observations.shape[1]
+    assert n_own == prepared.env("train").observation_space.shape[0] < observations.shape[1]
     assert set(agent.gate_columns) == set(range(n_own, observations.shape[1]))
     changed = observations.copy()
     changed[:, n_own:] = np.random.default_rng(0).permuted(observations[:, n_own:], axis=0)
@@ -222,12 +223,12 @@ def test_a_saved_agent_reads_as_before(name, prepared_for, make_agent, tmp_path)
     loaded.learn(128)
 
 
-def test_a_gate_without_need_of_it_reads_the_newest_bar_as_ever(prepared_for, small_experts):
+def test_a_gate_without_need_of_it_reads_the_newest_bar_as_ever(prepared, prepared_for, small_experts):
     """So does the single policy, beside a mixture whose gate needs more."""
     env = prepared_for(gates()["sticky"]).training_env(4, 0)
     agent = MoEAgent(env, small_experts(count=1), gating("uniform"), seed=0)
     assert agent.view == GateView(env.gate_columns, 1, env.gate_tail)
-    assert max(agent.gate_columns) < agent.sizes[0] == 20
+    assert max(agent.gate_columns) < agent.sizes[0] == prepared.env("train").observation_space.shape[0]
 
 
 def test_mixture_and_single_policy_are_evaluated_on_the_same_observations(prepared_for, small_experts):
@@ -239,7 +240,8 @@ def test_mixture_and_single_policy_are_evaluated_on_the_same_observations(prepar
     trace = walk(task, "test", agent, single, seed=0)
     _, seen = walked(task, 50)
     np.testing.assert_allclose(trace.gate[:50, 0], agent.gate_weights(seen), rtol=1e-4, atol=1e-6)
-    flat_account = np.concatenate([seen[0, :18], [0, 0], seen[0, 20:]])[None].astype(np.float32)
+    flat_account = seen[:1].copy()
+    flat_account[:, agent.sizes[0] - 2 : agent.sizes[0]] = 0
     positions = task.task.positions
     for who, name in ((agent, "mixture"), (single, "single_policy")):
         first = positions.targets(who.predict(flat_account)[0], np.zeros(1))[0]
@@ -321,23 +323,19 @@ def test_labels_that_nobody_could_know_are_refused(make_settings):
 # --- the switching loss -----------------------------------------------------------------------------------------------
 
 
-def gate_batch(weights, before):
-    mixture = CategoricalMixture(weights, torch.zeros(3, 3, 2))
-    return GateBatch(weights, mixture, torch.zeros(3), torch.zeros(3), before)
-
-
 def test_switching_is_the_mean_total_variation():
     before = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.2, 0.3, 0.5]], requires_grad=True)
     now = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.3, 0.4, 0.3]], requires_grad=True)
     loss = Switching(weight=0.5, ramp_start=0.0, ramp_end=0.0, final_weight=None)
-    value = loss(gate_batch(now, before))
+    batch = GateBatch(now, SimpleNamespace(weights=now), torch.zeros(3), torch.zeros(3), before)
+    value = loss(batch)
     assert value.item() == pytest.approx((0 + 1 + 0.2) / 3)
     value.backward()
     torch.testing.assert_close(now.grad[1], torch.tensor([-0.5, 0.5, 0.0]) / 3)
     torch.testing.assert_close(before.grad, -now.grad)
     assert loss.weight_at(0.0) == loss.weight_at(1.0) == 0.5
     with pytest.raises(ValueError, match="weights at the bar before each"):
-        loss(gate_batch(now, None))
+        loss(dataclasses.replace(batch, previous_weights=None))
 
 
 @pytest.mark.parametrize("name", ["softmax", "rule", "sticky"])
