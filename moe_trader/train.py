@@ -53,7 +53,7 @@ def run(settings: RunSettings, directory: Path) -> None:
         single = MoEAgent(env, family, settings.gating, seed=seed, device=settings.device)
         trainer.fit(single, directory / "single_policy", title="single policy", task=task.summary())
 
-    tables = evaluate(task, agent, single, seed)
+    tables = evaluate(task, agent, single, seed, shapley=settings.shapley)
     write_tables(tables, directory)
     _report(settings, task, agent, single, tables, directory)
 
@@ -77,6 +77,8 @@ def _report(
         notes.append("Orders were filled at the close they were decided on. Nobody can trade like that.")
     if "bayes_filter" in tables.equity:
         notes.append("The Bayes filter knows the market's true parameters: a reference, not tradable.")
+    if "oracle_routing" in tables.equity and not settings.env.regimes.causal:
+        notes.append("Oracle routing is told the market's true regimes: a reference, not tradable.")
     broke = tables.comparisons.query("bankrupt != ''")
     for split, who in broke[["split", "bankrupt"]].drop_duplicates().itertuples(index=False):
         notes.append(f"On the {split} split {who} went bankrupt: the account was closed and earned nothing after.")

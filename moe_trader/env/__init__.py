@@ -126,6 +126,8 @@ class Labels:
 class RegimeLabeller(ABC):
     """Names the market condition of each bar, for the tables only: labels never reach an observation."""
 
+    causal = True  # whether a bar's label could be known at its close; where not, nobody could trade by it
+
     @abstractmethod
     def warmup(self) -> int:
         """Return how many leading bars get no label."""

@@ -20,6 +20,8 @@ _VOLATILITIES = ("calm", "normal", "wild")
 class TrueRegimes(RegimeLabeller):
     """The regimes that a synthetic market was drawn with."""
 
+    causal = False
+
     def warmup(self) -> int:
         """Return 0: every bar is known."""
         return 0

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moe_trader.evaluation import Decider, Floats, GivenGate, Lanes, Walkable
-from moe_trader.evaluation.strategies import Routing, Strategy, agent_strategies, baselines, worth_coalitions
+from moe_trader.evaluation.strategies import Routing, Strategy, agent_strategies, baselines
 
 BANKRUPT = 1e-5  # of the initial equity: an account below it was closed
 AT_ONCE = 256  # decisions whose gate weights are prepared together; the gate sees the market, not the account
@@ -40,6 +42,25 @@ class Trace:
     own_target: Floats
     coalitions: Mapping[str, Floats] | None
 
+    @cached_property
+    def regime(self) -> NDArray[np.int64]:
+        """Index of each decision's regime, ``(n_decisions, n_instruments)``; -1 where it is not known, or no bar is."""
+        index = np.full(self.gate.shape[:2], -1)
+        for i, one in enumerate(self.instruments):
+            index[: len(one), i] = one.regime
+        return index
+
+    @cached_property
+    def there(self) -> NDArray[np.bool_]:
+        """Whether an instrument has the bar, shape ``(n_decisions, n_instruments)``."""
+        lengths = np.array([len(one) for one in self.instruments])
+        return np.arange(len(self.gate))[:, None] < lengths
+
+    def earned(self, name: str) -> Floats:
+        """Return a strategy's or a coalition's rewards, ``(n_decisions, n_instruments)``, 0 where there is no bar."""
+        hidden = self.coalitions or {}
+        return np.nan_to_num(hidden[name] if name in hidden else self.reward[:, self.index(name)])
+
     def bankrupt(self, name: str) -> bool:
         """Whether a strategy lost everything on some instrument, so that its account was closed."""
         return bool(np.nanmin(self.equity[:, self.index(name)]) < BANKRUPT * self.initial_equity)
@@ -56,17 +77,18 @@ def walk(
     single: Decider | None,
     seed: int,
     routing: Routing | None = None,
+    coalitions: bool = False,
 ) -> Trace:
     """Trade ``split`` with every strategy, each on its own account.
 
     :param single: a single policy to compare with
     :param seed: of the shuffled gate and of the sampled mixture
     :param routing: of the ablation that forces one expert in each regime; ``None``: without it
+    :param coalitions: walk all coalitions of experts, for their Shapley values
     """
     instruments = tuple(task.evaluated(split))
     length, n = max(len(one) for one in instruments), len(instruments)
     gate = _gate_over_time(task, split, agent, length, n)
-    coalitions = worth_coalitions(len(agent.expert_names))
     strategies = agent_strategies(agent, gate, instruments, routing, coalitions, seed)
     if single is not None:
         alone = np.broadcast_to(1.0, (length, n, 1))
