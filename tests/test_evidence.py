@@ -13,6 +13,7 @@ import pytest
 from moe_trader.evaluation.attribution import attribution_table
 from moe_trader.evaluation.disagreement import disagreement_measure, disagreement_table
 from moe_trader.evaluation.evaluate import evaluate, write_tables
+from moe_trader.evaluation.report import write_report
 from moe_trader.evaluation.routing import MEASURES, best_experts, routing_table
 from moe_trader.evaluation.shapley import coalitions, shapley_series, shapley_table
 from moe_trader.evaluation.statistics import intervals, intervals_of_sums
@@ -326,3 +327,29 @@ def test_shapley_values_can_be_recomputed(run):
             for size in range(4)
         ]
         assert np.mean(gains) == pytest.approx(row.shapley, abs=1e-12)
+
+
+# The report
+
+
+def page_of(tables, directory):
+    return write_report(tables, directory, {"market": "hand", "experts": "4", "seed": 0}, []).read_text()
+
+
+def test_the_report_shows_the_evidence_with_its_intervals(tables, tmp_path):
+    page = page_of(tables, tmp_path)
+    found = tables.specialisation.query("split == 'test' and measure == 'routing_regret'").iloc[0]
+    assert f"{found['value']:.3f} [{found['low']:.2f}, {found['high']:.2f}]" in page
+    for row in tables.shapley.query("split == 'test'").itertuples():
+        assert f"{row.shapley:+.3f} <small>[{row.low:+.2f}, {row.high:+.2f}]</small>" in page
+    for row in tables.disagreement.query("split == 'test'").itertuples():
+        assert page.count(f">{100 * row.disagreement:.0f} %</td>") >= 2  # the matrix is symmetric
+
+
+def test_the_report_does_without_shapley_values_and_without_rivals(prepared, make_agent, tmp_path):
+    many = evaluate(prepared, make_agent(count=7), None, 0)
+    page = page_of(many, tmp_path / "many")
+    assert "Shapley value" not in page
+    assert "attributed log return" in page
+    alone = page_of(evaluate(prepared, make_agent(count=1), None, 0), tmp_path / "alone")
+    assert "Disagreement, test split" not in alone
