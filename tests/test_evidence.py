@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from itertools import permutations
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from moe_trader.evaluation.attribution import attribution_table
 from moe_trader.evaluation.disagreement import disagreement_measure, disagreement_table
-from moe_trader.evaluation.evaluate import evaluate, write_tables
+from moe_trader.evaluation.evaluate import FILES, evaluate, write_tables
 from moe_trader.evaluation.report import write_report
 from moe_trader.evaluation.routing import MEASURES, best_experts, routing_table
 from moe_trader.evaluation.shapley import coalitions, shapley_series, shapley_table
@@ -353,3 +354,10 @@ def test_the_report_does_without_shapley_values_and_without_rivals(prepared, mak
     assert "attributed log return" in page
     alone = page_of(evaluate(prepared, make_agent(count=1), None, 0), tmp_path / "alone")
     assert "Disagreement, test split" not in alone
+
+
+def test_every_measure_is_documented(tables):
+    page = (Path(__file__).parents[1] / "docs/specialisation.md").read_text()
+    for name in [*tables.specialisation["measure"].unique(), *FILES.values()]:
+        assert f"`{name}`" in page, name
+    assert "docs/specialisation.md" in (Path(__file__).parents[1] / "README.md").read_text()
