@@ -39,6 +39,7 @@ STRATEGIES = [
     *EXPERTS,
     "uniform_gate",
     "shuffled_gate",
+    "oracle_routing",
     "single_policy",
     "random",
     "flat",
@@ -135,7 +136,7 @@ def test_the_activation_table_has_a_row_for_each_evaluated_bar(first):
     run, _ = first
     steps = pd.read_parquet(run / "activations" / "steps.parquet")
     gates, own = [f"gate_{name}" for name in EXPERTS], [f"own_{name}" for name in EXPERTS]
-    columns = ["split", "time", "instrument", "regime", "close", *gates, "position", "reward", *own]
+    columns = ["split", "time", "instrument", "regime", "close", *gates, "position", "reward", "traded", "cost", *own]
     assert list(steps.columns) == columns
     assert steps[gates].sum(axis=1).sub(1).abs().max() < 1e-6
     assert set(steps["position"]) <= {-1.0, 0.0, 1.0}
@@ -184,6 +185,7 @@ def test_the_report_is_one_self_contained_page(first):
     assert "http://" not in page
     assert "https://" not in page
     assert all(name.replace("_", " ") in page for name in STRATEGIES)
+    assert "Oracle routing is told the market&#39;s true regimes: a reference, not tradable." in page
 
 
 def test_the_manifest_says_what_the_agent_needs(first):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -126,7 +127,8 @@ class Labels:
 class RegimeLabeller(ABC):
     """Names the market condition of each bar, for the tables only: labels never reach an observation."""
 
-    causal = True  # whether a bar's label could be known at its close; where not, nobody could trade by it
+    causal: ClassVar[bool] = True
+    """Whether a bar's label depends on bars up to its own alone, apart from what is estimated on the training split."""
 
     @abstractmethod
     def warmup(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -20,7 +20,7 @@ _VOLATILITIES = ("calm", "normal", "wild")
 class TrueRegimes(RegimeLabeller):
     """The regimes that a synthetic market was drawn with."""
 
-    causal = False
+    causal: ClassVar[bool] = False
 
     def warmup(self) -> int:
         """Return 0: every bar is known."""

@@ -31,6 +31,7 @@ class GivenGate:
                 f"weights: expected rows of shape (batch, {n_experts}) that are not negative and sum to 1, got shape "
                 f"{weights.shape[1:]} and sums from {np.min(sums):g} to {np.max(sums):g}"
             )
+        (self._n_seen,) = policy.actor_critics[0].observation_space.shape or ()
         self._space, self._device = policy.action_space, policy.device
         self._scores, self._log_std = policy.stack.actor(), policy.stack.log_std
         self._weights = torch.as_tensor(weights.astype(np.float32), device=self._device)
@@ -49,7 +50,7 @@ class GivenGate:
         weights = self._weights[at]
         if len(observations) != len(weights):
             raise ValueError(f"observations: expected as many rows as weights, {len(weights)}, got {len(observations)}")
-        seen = torch.as_tensor(observations, dtype=torch.float32, device=self._device)
+        seen = torch.as_tensor(observations[:, : self._n_seen], dtype=torch.float32, device=self._device)
         scores, log_std = self._scores(seen), self._log_std
         if log_std is None:
             chances = (torch.softmax(scores, -1) * weights.unsqueeze(-1)).sum(1)  # m(a|s), (batch, n_actions)
