@@ -11,7 +11,7 @@ update      K = 4 joint PPO, experts [64, 64], window 32 x 8, 64 lanes, 10 epoch
 experts     what K experts cost, and the share reached of what their arithmetic needs at the speed of a matrix product
 run         the default mixture against SB3's PPO at its defaults on eight copies of each public environment
 memory      a rollout of a million steps
-evaluation  every strategy of an evaluation over 100,000 bars, in one long series and in eight
+evaluation  every strategy and coalition of an evaluation over 100,000 bars, in one long series and in eight
 curves      whether the fast way learns what the plain way learns: the same settings and seeds, as many as rounds
 quality     how long learning takes to 80 % of the Bayes filter's return, against SB3's PPO of as many parameters
 
@@ -44,6 +44,7 @@ from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
 from moe_trader.env.lanes import Lanes
 from moe_trader.env.task import PreparedTask
+from moe_trader.evaluation.routing import best_experts
 from moe_trader.evaluation.walk import walk
 
 LANES, STEPS = 64, 64
@@ -187,9 +188,10 @@ def evaluation(rounds: int) -> Figures:
         family = SETTINGS.expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
         single = MoEAgent(task.training_env(LANES, 0), family, SETTINGS.gating, seed=0)
         n = sum(len(one) for one in task.evaluated("test"))
+        routing = best_experts(task, agent)
 
-        def round_(task=task, agent=agent, single=single, n=n) -> int:
-            walk(task, "test", agent, single, 0)
+        def round_(task=task, agent=agent, single=single, routing=routing, n=n) -> int:
+            walk(task, "test", agent, single, 0, routing, coalitions=True)
             return n
 
         seconds = 100_000 / float(np.median(speeds({"": round_}, rounds)[""]))

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from moe_trader import bundle
 from moe_trader.expert import ExpertFamily
+from moe_trader.expert.given_gate import GivenGate
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.gating import Gate
 from moe_trader.gating.contradictions import contradictions
@@ -170,20 +171,14 @@ class MoEAgent:
         :param seed: of the draws
         :raises ValueError: for weights that are none
         """
-        sums, wanted = np.sum(weights, axis=-1), (len(observations), len(self.expert_names))
-        if np.shape(weights) != wanted or not (np.min(weights) >= 0 and np.allclose(sums, 1.0, atol=1e-4)):
-            raise ValueError(
-                f"weights: expected rows of shape {wanted} that are not negative and sum to 1, got shape "
-                f"{np.shape(weights)} and sums from {np.min(sums):g} to {np.max(sums):g}"
-            )
-        with torch.no_grad():
-            mixture = self.policy.mixture(self._tensor(observations), self._tensor(weights))
-            actions = mixture.mode()
-            if drawn is not None and drawn.any():
-                rows = torch.as_tensor(drawn, device=actions.device)
-                generator = torch.Generator(actions.device).manual_seed(seed)
-                actions[rows] = mixture.sample(generator)[rows]
-            return self._executed(actions), self._executed(mixture.expert_modes())
+        return self.under(np.asarray(weights)[None], drawn).decide(0, observations, seed)
+
+    def under(self, weights: np.ndarray, drawn: np.ndarray | None = None) -> GivenGate:
+        """Return these experts under the gate weights of many decisions, ``(n_decisions, batch, K)``, for evaluation.
+
+        :raises ValueError: for weights that are none
+        """
+        return GivenGate(self.policy, weights, drawn)
 
     def save(self, path: str | Path, task: Mapping[str, Any] | None = None) -> None:
         """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.
@@ -240,12 +235,6 @@ class MoEAgent:
         )
         agent.policy.load_state_dict(content.tensors, strict=True)
         return agent
-
-    def _executed(self, actions: torch.Tensor) -> np.ndarray:
-        """Return actions as an environment gets them: SB3's Gaussians are unbounded, and clipped to the space."""
-        array: np.ndarray = actions.cpu().numpy()
-        space = self.policy.action_space
-        return np.clip(array, space.low, space.high) if isinstance(space, spaces.Box) else array
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self.algorithm.device)

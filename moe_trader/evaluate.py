@@ -74,7 +74,7 @@ def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
         say(f"Note: the prices of {task.market.name} are not those that the agent was trained on.")
     alone = run / "single_policy" / "bundle"
     single = MoEAgent.load(alone, device=settings.device, plugins=settings.plugins) if alone.is_dir() else None
-    tables = evaluate(task, agent, single, settings.seed)
+    tables = evaluate(task, agent, single, settings.seed, shapley=settings.shapley)
     console().print(performance_view(tables.experts, split, console().width))
     if caveat := agent.gating.caveat():
         say(caveat)

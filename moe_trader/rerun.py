@@ -17,6 +17,10 @@ COMPARED = {
     "comparisons": "evaluation/comparisons.csv",
     "competence": "evaluation/competence.csv",
     "specialisation": "evaluation/specialisation.csv",
+    "disagreement": "evaluation/disagreement.csv",
+    "Shapley values": "evaluation/shapley.csv",
+    "coalitions": "evaluation/coalitions.csv",
+    "attribution": "evaluation/attribution.csv",
     "equity": "evaluation/equity.parquet",
 }
 

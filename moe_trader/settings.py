@@ -26,6 +26,7 @@ class RunSettings:
     threads: PositiveInt
     device: str
     single_policy: bool
+    shapley: bool
     plugins: list[str]
     rerun_of: str | None
 

@@ -54,7 +54,7 @@ def run(settings: RunSettings, directory: Path) -> None:
         single = MoEAgent(env, family, Uniform(losses={}), seed=seed, device=settings.device)  # one has all the weight
         trainer.fit(single, directory / "single_policy", title="single policy", task=task.summary())
 
-    tables = evaluate(task, agent, single, seed)
+    tables = evaluate(task, agent, single, seed, shapley=settings.shapley)
     write_tables(tables, directory)
     _report(settings, task, agent, single, tables, directory)
 
@@ -81,6 +81,8 @@ def _report(
     if caveat := settings.gating.caveat():
         notes.append(caveat)
         log.warning("%s", caveat)
+    if "oracle_routing" in tables.equity and not settings.env.regimes.causal:
+        notes.append("Oracle routing is told the market's true regimes: a reference, not tradable.")
     broke = tables.comparisons.query("bankrupt != ''")
     for split, who in broke[["split", "bankrupt"]].drop_duplicates().itertuples(index=False):
         notes.append(f"On the {split} split {who} went bankrupt: the account was closed and earned nothing after.")

@@ -120,6 +120,26 @@ def test_draws_follow_the_mixture_density(make_agent):
     np.testing.assert_array_less(np.abs(share - expected), 5 * np.sqrt(expected * (1 - expected) / 20_000))
 
 
+def test_many_decisions_under_given_weights_are_one_after_the_other(agent):
+    """What a row draws does not depend on the rows behind it, so that strategies can be added to a walk."""
+    observations = observations_for(agent, 60).reshape(3, 20, -1)
+    weights = np.random.default_rng(0).dirichlet(np.ones(3), size=(3, 20))
+    drawn = np.arange(20) == 4
+    given = agent.under(weights, drawn)
+    for at in range(3):
+        for found, expected in zip(
+            given.decide(at, observations[at], seed=at),
+            agent.decide(observations[at], weights[at], drawn, seed=at),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(found, expected)
+    if agent.policy.action_space.shape == ():
+        fewer = agent.decide(observations[0, :7], weights[0, :7], drawn[:7], seed=0)[0]
+        np.testing.assert_array_equal(fewer, given.decide(0, observations[0], seed=0)[0][:7])
+    with pytest.raises(ValueError, match=r"^observations: expected as many rows as weights, 20, got 7$"):
+        given.decide(0, observations[0, :7])
+
+
 def test_seeded_draws_repeat_and_disturb_nobody(agent):
     observations = observations_for(agent)
     weights = agent.gate_weights(observations)

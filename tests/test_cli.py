@@ -40,6 +40,7 @@ STRATEGIES = [
     *EXPERTS,
     "uniform_gate",
     "shuffled_gate",
+    "oracle_routing",
     "single_policy",
     "random",
     "flat",
@@ -96,6 +97,10 @@ def test_a_run_directory_is_complete(first):
         "evaluation/comparisons.csv",
         "evaluation/competence.csv",
         "evaluation/specialisation.csv",
+        "evaluation/disagreement.csv",
+        "evaluation/shapley.csv",
+        "evaluation/coalitions.csv",
+        "evaluation/attribution.csv",
         "evaluation/equity.parquet",
         "report.html",
         "figures/equity.png",
@@ -133,7 +138,7 @@ def test_the_activation_table_has_a_row_for_each_evaluated_bar(first):
     run, _ = first
     steps = pd.read_parquet(run / "activations" / "steps.parquet")
     gates, own = [f"gate_{name}" for name in EXPERTS], [f"own_{name}" for name in EXPERTS]
-    columns = ["split", "time", "instrument", "regime", "close", *gates, "position", "reward", *own]
+    columns = ["split", "time", "instrument", "regime", "close", *gates, "position", "reward", "traded", "cost", *own]
     assert list(steps.columns) == columns
     assert steps[gates].sum(axis=1).sub(1).abs().max() < 1e-6
     assert set(steps["position"]) <= {-1.0, 0.0, 1.0}
@@ -182,6 +187,7 @@ def test_the_report_is_one_self_contained_page(first):
     assert "http://" not in page
     assert "https://" not in page
     assert all(name.replace("_", " ") in page for name in STRATEGIES)
+    assert "Oracle routing is told the market&#39;s true regimes: a reference, not tradable." in page
 
 
 def test_the_manifest_says_what_the_agent_needs(first):

@@ -8,7 +8,8 @@ import pytest
 
 from moe_trader.evaluation.metrics import METRICS, performance
 from moe_trader.evaluation.statistics import intervals
-from moe_trader.evaluation.walk import drop_expert, shuffle_in_time, walk
+from moe_trader.evaluation.strategies import restrict, shuffle_in_time
+from moe_trader.evaluation.walk import walk
 
 PER_YEAR = 252
 
@@ -167,8 +168,8 @@ def test_bankruptcy_is_said_and_nothing_is_concluded_from_it(make_settings, smal
 
 def test_dropping_an_expert_leaves_the_others_in_proportion():
     gate = np.array([[[0.5, 0.3, 0.2]], [[1.0, 0.0, 0.0]]])
-    np.testing.assert_allclose(drop_expert(gate, 0), [[[0.0, 0.6, 0.4]], [[0.0, 0.5, 0.5]]])
-    np.testing.assert_allclose(drop_expert(gate, 2), [[[0.625, 0.375, 0.0]], [[1.0, 0.0, 0.0]]])
+    np.testing.assert_allclose(restrict(gate, (1, 2)), [[[0.0, 0.6, 0.4]], [[0.0, 0.5, 0.5]]])
+    np.testing.assert_allclose(restrict(gate, (0, 1)), [[[0.625, 0.375, 0.0]], [[1.0, 0.0, 0.0]]])
 
 
 def test_each_expert_is_dropped_once_of_three_or_more(trace, prepared, make_agent):

@@ -145,6 +145,17 @@ def test_an_expert_is_a_view_of_the_stack_both_ways(make_agent):
     assert not any(parameter.any() for parameter in policy.experts.parameters())
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_actors_alone_say_what_they_say_beside_their_critics(count, make_agent):
+    policy = make_agent(count=count).policy
+    stack, n_seen = policy.stack, policy.actor_critics[0].observation_space.shape[0]
+    for batch in (1, 7, 64):
+        observations = torch.randn(batch, n_seen)
+        scores = stack.actor()(observations)
+        assert torch.equal(scores, stack(observations)[0])
+        assert not scores.requires_grad
+
+
 def test_a_copy_of_a_policy_trains_by_itself(make_agent):
     original = make_agent(count=2)
     policy = copy.deepcopy(original.policy)

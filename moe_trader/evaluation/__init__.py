@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
+class GivenGate(Protocol):
+    """An agent's experts under gate weights that are given; see :class:`moe_trader.expert.given_gate.GivenGate`."""
+
+    def decide(self, at: int, observations: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the actions of decision ``at``, ``(batch, ...)``, and each expert's own, ``(batch, K, ...)``."""
+
+
 class Decider(Protocol):
     """What evaluation asks of an agent; :class:`~moe_trader.agent.MoEAgent` answers it."""
 
@@ -25,17 +32,18 @@ class Decider(Protocol):
     def gate_weights(self, observations: np.ndarray) -> np.ndarray:
         """Return ``(batch, K)`` weights."""
 
-    def decide(
-        self, observations: np.ndarray, weights: np.ndarray, drawn: np.ndarray, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the most likely action under the given weights, ``(batch,)``, and each expert's own, ``(batch, K)``.
+    def under(self, weights: np.ndarray, drawn: np.ndarray) -> GivenGate:
+        """Return the experts under the weights of many decisions, ``(n_decisions, batch, K)``.
 
-        :param drawn: rows whose action is drawn instead, shape ``(batch,)``
+        :param drawn: rows whose action is drawn instead of being the most likely, shape ``(batch,)``
         """
 
 
 class Lanes(Protocol):
-    """Accounts that walk the bars of a split together; see :class:`moe_trader.env.lanes.Lanes`."""
+    """Accounts that walk the bars of a split together; see :class:`moe_trader.env.lanes.Lanes`.
+
+    ``log_returns`` and the properties are views of what every step writes anew.
+    """
 
     n: int
     log_returns: Floats

@@ -11,7 +11,12 @@ import pandas as pd
 
 from moe_trader.evaluation import Decider, Walkable
 from moe_trader.evaluation import tables as make
+from moe_trader.evaluation.attribution import attribution_table
+from moe_trader.evaluation.disagreement import disagreement_measure, disagreement_table
+from moe_trader.evaluation.routing import best_experts, routing_table
+from moe_trader.evaluation.shapley import coalition_table, shapley_table
 from moe_trader.evaluation.specialisation import specialisation_table
+from moe_trader.evaluation.strategies import worth_coalitions
 from moe_trader.evaluation.walk import walk
 
 log = logging.getLogger(__name__)
@@ -27,6 +32,10 @@ class Tables:
     comparisons: pd.DataFrame
     competence: pd.DataFrame
     specialisation: pd.DataFrame
+    disagreement: pd.DataFrame
+    shapley: pd.DataFrame
+    coalitions: pd.DataFrame
+    attribution: pd.DataFrame
     equity: pd.DataFrame
 
 
@@ -37,30 +46,47 @@ FILES = {
     "comparisons": "evaluation/comparisons.csv",
     "competence": "evaluation/competence.csv",
     "specialisation": "evaluation/specialisation.csv",
+    "disagreement": "evaluation/disagreement.csv",
+    "shapley": "evaluation/shapley.csv",
+    "coalitions": "evaluation/coalitions.csv",
+    "attribution": "evaluation/attribution.csv",
     "equity": "evaluation/equity.parquet",
 }
 
 
 def evaluate(
-    task: Walkable, agent: Decider, single: Decider | None, seed: int, splits: tuple[str, ...] = ("validation", "test")
+    task: Walkable,
+    agent: Decider,
+    single: Decider | None,
+    seed: int,
+    splits: tuple[str, ...] = ("validation", "test"),
+    shapley: bool = True,
 ) -> Tables:
     """Walk the splits with the mixture, its experts, ablations, the single policy and the baselines.
 
     :param seed: of the shuffled gate, the sampled mixture and the bootstrap
+    :param shapley: walk the experts' coalitions for their Shapley values too, where there are few enough experts
     """
     names, regimes = agent.expert_names, task.labels.names
     per_year = task.market.bars_per_year
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FILES}
+    coalitions = shapley and worth_coalitions(len(names))
+    routing = best_experts(task, agent) if len(names) > 1 else None
     for split in splits:
         log.info("Evaluating on the %s split", split)
-        trace = walk(task, split, agent, single, seed)
-        steps = make.steps_table(trace, regimes, names)
-        parts["steps"].append(steps)
-        parts["by_regime"].append(make.by_regime_table(steps, regimes, names))
+        trace = walk(task, split, agent, single, seed, routing, coalitions)
+        parts["steps"].append(make.steps_table(trace, regimes, names))
+        parts["by_regime"].append(make.by_regime_table(trace, regimes, names, seed))
         parts["experts"].append(make.performance_table(trace, task.task.initial_equity, per_year, seed))
         parts["comparisons"].append(make.comparison_table(trace, seed))
         parts["competence"].append(make.competence_table(trace, regimes, names))
         parts["specialisation"].append(specialisation_table(trace, seed))
+        parts["specialisation"].append(routing_table(trace, routing, len(regimes), seed))
+        parts["specialisation"].append(disagreement_measure(trace, seed))
+        parts["disagreement"].append(disagreement_table(trace, names))
+        parts["shapley"].append(shapley_table(trace, names, seed))
+        parts["coalitions"].append(coalition_table(trace, names))
+        parts["attribution"].append(attribution_table(trace, regimes, names, per_year))
         parts["equity"].append(make.equity_table(trace))
     return Tables(**{name: pd.concat(found, ignore_index=True) for name, found in parts.items()})
 

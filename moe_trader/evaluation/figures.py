@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
 
 from moe_trader.evaluation.price import INK, PALETTE, draw_price
 
 _MIXTURE, _SINGLE, _HOLD, _REFERENCE = INK, "#7B3294", "#8C8C8C", "#B8860B"
 _DPI = 130
+_MOST_WITH_INTERVALS = 6  # experts whose columns are wide enough for one
 
 
 def expert_colours(experts: Sequence[str]) -> dict[str, str]:
@@ -28,6 +31,7 @@ def save_figures(
     equity: pd.DataFrame,
     by_regime: pd.DataFrame,
     competence: pd.DataFrame,
+    attribution: pd.DataFrame,
     curves: dict[str, pd.DataFrame],
 ) -> dict[str, Path]:
     """Draw every figure into ``directory`` as PNG and return their paths by name.
@@ -37,7 +41,7 @@ def save_figures(
     directory.mkdir(parents=True, exist_ok=True)
     experts = [name.removeprefix("gate_") for name in steps if name.startswith("gate_")]
     drawn = {"equity": _equity(equity, experts), "gate": _gate(steps, experts)}
-    drawn["regimes"] = _heat_maps(by_regime, competence, experts)
+    drawn["regimes"] = _heat_maps(by_regime, competence, attribution, experts)
     if curves:
         drawn["learning"] = _learning(curves, experts)
     paths = {}
@@ -104,22 +108,37 @@ def _gate(steps: pd.DataFrame, experts: Sequence[str]) -> Figure:
     return figure
 
 
-def _heat_maps(by_regime: pd.DataFrame, competence: pd.DataFrame, experts: Sequence[str]) -> Figure:
+def _heat_maps(
+    by_regime: pd.DataFrame, competence: pd.DataFrame, attribution: pd.DataFrame, experts: Sequence[str]
+) -> Figure:
     split = by_regime["split"].iloc[-1]
     part = by_regime[by_regime["split"] == split]
-    use = part.pivot_table(index="regime", columns="expert", values="importance", sort=False, dropna=False)
-    use = use.reindex(columns=list(experts)).dropna(how="all")
+    use, low, high = (
+        _by_expert(part, column, experts) for column in ("importance", "importance_low", "importance_high")
+    )
+    use = use.dropna(how="all")
     bars = part.drop_duplicates("regime").set_index("regime")["bars"]
     earned = competence[competence["split"] == split].set_index("regime")[list(experts)].reindex(use.index)
+    shared = _by_expert(attribution[attribution["split"] == split], "log_return", experts).reindex(use.index)
     figure = Figure(figsize=(11, 1.6 + 0.42 * len(use)), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    labels = [f"{_words(name)} ({bars[name]:,} bars)" for name in use.index]
-    _heat(left, use.to_numpy(), experts, labels, "Blues", 0.0, 1.0, "{:.2f}")
-    left.set_title(f"{split}: importance (mean gate weight)", fontsize=10)
-    bound = float(np.nanquantile(np.abs(earned.to_numpy()), 0.9)) or 1.0
-    _heat(right, earned.to_numpy(), experts, None, "RdBu", -bound, bound, "{:+.1f}")
-    right.set_title(f"{split}: competence (bp per bar when forced)", fontsize=10)
+    left, middle, right = figure.subplots(1, 3)
+    labels = [f"{_words(name)}\n{bars[name]:,} bars" for name in use.index]
+    pairs = zip(low.reindex(use.index).to_numpy().ravel(), high.reindex(use.index).to_numpy().ravel(), strict=True)
+    ends = np.array([f"{a:.2f} to {b:.2f}" for a, b in pairs]).reshape(use.shape)
+    few = len(experts) <= _MOST_WITH_INTERVALS
+    _heat(left, use.to_numpy(), experts, labels, "Blues", (0.0, 1.0), "{:.2f}", ends if few else None)
+    left.set_title(f"{split}: importance, 95 % interval", fontsize=10)
+    for ax, values, pattern in ((middle, earned, "{:+.1f}"), (right, 100 * shared, "{:+.1f}")):
+        bound = float(np.nanquantile(np.abs(values.to_numpy()), 0.9)) or 1.0
+        _heat(ax, values.to_numpy(), experts, None, "RdBu", (-bound, bound), pattern)
+    middle.set_title(f"{split}: competence (bp per bar, forced)", fontsize=10)
+    right.set_title(f"{split}: attributed log return (%)", fontsize=10)
     return figure
+
+
+def _by_expert(table: pd.DataFrame, column: str, experts: Sequence[str]) -> pd.DataFrame:
+    found = table.pivot_table(index="regime", columns="expert", values=column, sort=False, dropna=False)
+    return found.reindex(columns=list(experts))
 
 
 def _heat(
@@ -128,19 +147,23 @@ def _heat(
     experts: Sequence[str],
     rows: Sequence[str] | None,
     colours: str,
-    low: float,
-    high: float,
+    bounds: tuple[float, float],
     pattern: str,
+    below: NDArray[np.str_] | None = None,
 ) -> None:
-    image = ax.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    """Draw a matrix with its numbers; ``below`` is a smaller line of text in each cell."""
+    image = ax.imshow(values, cmap=colours, vmin=bounds[0], vmax=bounds[1], aspect="auto")
     ax.set_xticks(range(len(experts)), [_words(name) for name in experts], fontsize=8)
     ax.set_yticks(range(len(values)), rows if rows is not None else [""] * len(values), fontsize=8)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = sum(image.cmap(image.norm(value))[:3]) < 1.5
-            ax.text(
-                column, row, pattern.format(value), ha="center", va="center", fontsize=8, color="w" if dark else "k"
-            )
+            look: dict[str, Any] = {"ha": "center", "color": "w" if dark else "k"}
+            if below is None:
+                ax.text(column, row, pattern.format(value), va="center", fontsize=8, **look)
+            else:
+                ax.text(column, row, pattern.format(value), va="bottom", fontsize=8, **look)
+                ax.text(column, row, str(below[row, column]), va="top", fontsize=5.5, **look)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 

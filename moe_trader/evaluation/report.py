@@ -10,15 +10,16 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from moe_trader.evaluation import disagreement, routing, specialisation
 from moe_trader.evaluation.console import number, verdict
 from moe_trader.evaluation.evaluate import Tables
 from moe_trader.evaluation.figures import save_figures
 from moe_trader.evaluation.metrics import METRICS
-from moe_trader.evaluation.specialisation import MEASURES
 from moe_trader.evaluation.tables import ALL
 
 _PERCENT = {"annual_return", "volatility", "max_drawdown", "hit_rate", "exposure", "cost"}
 _COUNTS = {"trades", "turnover"}
+_ATTRIBUTED = {"log_return": "{:+.3f}", "trades": "{:,.0f}", "turnover": "{:,.1f}", "cost": "{:.2%}"}
 _RIVALS = ("single_policy", "uniform_gate", "shuffled_gate", "buy_and_hold", "flat")
 
 
@@ -31,9 +32,8 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], note
     """
     logs = {"mixture": directory / "progress.csv", "single policy": directory / "single_policy" / "progress.csv"}
     curves = {title: pd.read_csv(file) for title, file in logs.items() if file.is_file()}
-    figures = save_figures(
-        directory / "figures", tables.steps, tables.equity, tables.by_regime, tables.competence, curves
-    )
+    drawn = (tables.steps, tables.equity, tables.by_regime, tables.competence, tables.attribution)
+    figures = save_figures(directory / "figures", *drawn, curves)
     page = Environment(
         loader=PackageLoader("moe_trader.evaluation", "."), autoescape=True, undefined=StrictUndefined
     ).get_template("report.html.j2")
@@ -48,6 +48,9 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], note
         performance={split: _performance_rows(tables.experts, split) for split in splits},
         metrics=METRICS,
         specialisation=None if alone else _specialisation_rows(tables.specialisation, splits),
+        split=splits[0],
+        worth=None if alone else _worth_rows(tables, splits[0]),
+        disagreement=None if alone else _disagreement_rows(tables, splits[0]),
     )
     path = directory / "report.html"
     path.write_text(text, encoding="utf-8")
@@ -61,14 +64,49 @@ def _inline(path: Path) -> str:
 def _specialisation_rows(table: pd.DataFrame, splits: list[str]) -> list[dict[str, Any]]:
     """Return one row a measure: its name, what it says, and its value on each split."""
     rows = []
-    for name, text in MEASURES.items():
+    for name, text in {**specialisation.MEASURES, **routing.MEASURES, **disagreement.MEASURES}.items():
         values = {}
         for split in splits:
             (found,) = table[(table["split"] == split) & (table["measure"] == name)].to_dict("records")
             shown = number(found["value"], "{:.3f}")
-            values[split] = f"{shown} (p = {found['p_value']:.3f})" if pd.notna(found["p_value"]) else shown
+            if pd.notna(found["p_value"]):
+                shown += f" (p = {found['p_value']:.3f})"
+            if pd.notna(found["low"]):
+                shown += f" [{found['low']:.2f}, {found['high']:.2f}]"
+            values[split] = shown
         rows.append({"measure": name.replace("_", " "), "text": text, "values": values})
     return rows
+
+
+def _worth_rows(tables: Tables, split: str) -> list[dict[str, str]]:
+    """Return one row an expert, and the mixture's: return alone, Shapley value, and what was attributed."""
+    attributed = tables.attribution[(tables.attribution["split"] == split) & (tables.attribution["regime"] == ALL)]
+    whole = tables.experts[(tables.experts["split"] == split) & (tables.experts["instrument"] == ALL)]
+    alone = whole.set_index("strategy")["log_return"]
+    shapley = tables.shapley[tables.shapley["split"] == split].set_index("expert")
+    rows = []
+    for share in attributed.to_dict("records"):
+        row = {"expert": str(share["expert"]).replace("_", " "), "alone": f"{alone[share['expert']]:+.3f}"}
+        if len(shapley):
+            value, low, high = shapley.loc[share["expert"], ["shapley", "low", "high"]]
+            row["shapley"], row["interval"] = f"{value:+.3f}", f"[{low:+.2f}, {high:+.2f}]"
+        rows.append(row | {name: pattern.format(share[name]) for name, pattern in _ATTRIBUTED.items()})
+    total = {"expert": "mixture", "alone": f"{alone['mixture']:+.3f}"}
+    if len(shapley):
+        total |= {"shapley": f"{shapley['shapley'].sum():+.3f}", "interval": ""}
+    return [*rows, total | {name: pattern.format(attributed[name].sum()) for name, pattern in _ATTRIBUTED.items()}]
+
+
+def _disagreement_rows(tables: Tables, split: str) -> dict[str, dict[str, float | None]]:
+    """Return expert x expert: the share of bars on which they would take different targets; None of itself."""
+    pairs = tables.disagreement[tables.disagreement["split"] == split]
+    share = {}
+    for one, other, value in pairs[["expert", "other", "disagreement"]].itertuples(index=False):
+        share[one, other] = share[other, one] = float(value)
+    names = list(dict.fromkeys([*pairs["expert"], *pairs["other"]]))
+    return {
+        one.replace("_", " "): {other.replace("_", " "): share.get((one, other)) for other in names} for one in names
+    }
 
 
 def _performance_rows(experts: pd.DataFrame, split: str) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from moe_trader.evaluation import Floats
 
 REPETITIONS = 500
 LEVEL = 0.95
+_DRAWS_AT_ONCE = 20  # divides the repetitions
 
 
 def intervals(values: Floats, statistic: Callable[[Floats], Floats], seed: int) -> Floats:
@@ -23,6 +24,32 @@ def intervals(values: Floats, statistic: Callable[[Floats], Floats], seed: int) 
 
     sampler = StationaryBootstrap(max(1.0, len(values) ** 0.5), values, seed=np.random.default_rng(seed))
     draws = np.stack([statistic(data[0]) for data, _ in sampler.bootstrap(REPETITIONS)])
+    return _bounds(draws)
+
+
+def intervals_of_sums(values: Floats, statistic: Callable[[Floats], Floats], seed: int) -> Floats:
+    """Return what :func:`intervals` returns, for a statistic that needs no more of the bars than their sums.
+
+    Means, shares and what is made of them: a bar drawn twice counts twice, and no bar has to be copied.
+
+    :param values: shape ``(n_bars, n_sums)``; 0 where a bar adds nothing
+    :param statistic: sums, shape ``(n_sums,)`` -> vector
+    """
+    from arch.bootstrap import StationaryBootstrap
+
+    n = len(values)
+    sampler = StationaryBootstrap(max(1.0, n**0.5), np.arange(n), seed=np.random.default_rng(seed))
+    times = np.empty((_DRAWS_AT_ONCE, n))
+    draws = []
+    for number, (data, _) in enumerate(sampler.bootstrap(REPETITIONS), start=1):
+        times[(number - 1) % _DRAWS_AT_ONCE] = np.bincount(data[0], minlength=n)
+        if number % _DRAWS_AT_ONCE == 0:
+            draws += [statistic(sums) for sums in times @ values]
+    return _bounds(np.stack(draws))
+
+
+def _bounds(draws: Floats) -> Floats:
+    """Return the ends of each column, of the draws in which it exists."""
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     bounds = np.full((2, draws.shape[1]), np.nan)
     for column, drawn in enumerate(draws.T):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from moe_trader.evaluation import Floats
 from moe_trader.evaluation.metrics import performance, sharpe
-from moe_trader.evaluation.statistics import intervals
+from moe_trader.evaluation.statistics import intervals, intervals_of_sums
 from moe_trader.evaluation.walk import Trace
 
 ALL = "all"
@@ -28,24 +28,43 @@ def steps_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str]) ->
             "close": one.close[:-1],
         }
         columns |= {f"gate_{name}": trace.gate[:n, i, k] for k, name in enumerate(experts)}
-        columns |= {"position": trace.position[:n, 0, i], "reward": trace.reward[:n, 0, i]}
+        done = {"position": trace.position, "reward": trace.reward, "traded": trace.traded, "cost": trace.cost}
+        columns |= {name: values[:n, 0, i] for name, values in done.items()}
         columns |= {f"own_{name}": trace.own_target[:n, i, k] for k, name in enumerate(experts)}
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
 
 
-def by_regime_table(steps: pd.DataFrame, regimes: Sequence[str], experts: Sequence[str]) -> pd.DataFrame:
-    """Return split x regime x expert: importance (mean weight), load (share of bars in the lead) and bars."""
-    weights = steps[[f"gate_{name}" for name in experts]].to_numpy()
-    lead = weights.argmax(1)
-    rows = []
-    for split in steps["split"].unique():
-        for regime in regimes:
-            mask = ((steps["split"] == split) & (steps["regime"] == regime)).to_numpy()
-            for k, name in enumerate(experts):
-                found = {"importance": weights[mask, k].mean(), "load": (lead[mask] == k).mean()} if mask.any() else {}
-                rows.append({"split": split, "regime": regime, "expert": name, "bars": int(mask.sum()), **found})
-    return pd.DataFrame(rows, columns=["split", "regime", "expert", "importance", "load", "bars"])
+def by_regime_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str], seed: int) -> pd.DataFrame:
+    """Return regime x expert: importance (mean weight) with a 95 % interval, load (share of bars in the lead), bars."""
+    inside = (trace.regime[..., None] == np.arange(len(regimes))).astype(np.float64)  # (n_decisions, n_instruments, Z)
+    weights, lead = trace.gate, np.eye(len(experts))[trace.gate.argmax(-1)]
+    parts = [np.einsum("tiz,tik->tzk", inside, of) for of in (weights, lead, np.ones((*weights.shape[:2], 1)))]
+    sums = np.concatenate(parts, axis=2)  # (n_decisions, Z, 2K + 1): weights, leads, bars
+
+    def shares(totals: Floats) -> Floats:
+        found = totals.reshape(len(regimes), -1)
+        return found[:, :-1] / np.where(found[:, -1:] > 0, found[:, -1:], np.nan)
+
+    sums = sums.reshape(len(sums), -1)
+    whole, k = shares(sums.sum(0)), len(experts)
+    low, high = intervals_of_sums(sums, lambda totals: shares(totals)[:, :k].ravel(), seed).reshape(2, -1, k)
+    bars = inside.sum((0, 1)).astype(int)
+    rows = [
+        {
+            "split": trace.split,
+            "regime": regime,
+            "expert": name,
+            "importance": whole[z, j],
+            "importance_low": low[z, j],
+            "importance_high": high[z, j],
+            "load": whole[z, k + j],
+            "bars": bars[z],
+        }
+        for z, regime in enumerate(regimes)
+        for j, name in enumerate(experts)
+    ]
+    return pd.DataFrame(rows)
 
 
 def competence_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str]) -> pd.DataFrame:

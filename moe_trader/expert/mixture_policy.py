@@ -148,10 +148,6 @@ class MixturePolicy(ActorCriticPolicy):
         mixture, expert_values = self._act(observations, weights)
         return MixtureOutput(mixture, logits, expert_values, before)
 
-    def mixture(self, observations: Tensor, weights: Tensor) -> Mixture:
-        """Run the experts alone, and mix them under other weights than the gate's, ``(batch, K)``."""
-        return self._act(self.whole_observations(observations), weights)[0]
-
     def gate_weights(self, observations: Tensor) -> Tensor:
         """Run the gate alone, ``(batch, K)``."""
         seen = self.whole_observations(observations).index_select(-1, self.gate_columns)

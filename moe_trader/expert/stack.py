@@ -69,6 +69,32 @@ class Stack:
         evaluated: tuple[Tensor, Tensor, Tensor | None] = _Evaluate.apply(self.rows, self, observations)
         return evaluated
 
+    def actor(self) -> Callable[[Tensor], Tensor]:
+        """Return a function from observations to action scores, what calling gives to the last bit, but no gradient.
+
+        No critic is run, and the weights are looked up once, here, for whoever asks about one bar after the other.
+        """
+        rows, activate = self.rows.detach(), self.activation.forward
+        first, first_bias = self.block(rows, 0, 2).mT, self.block(rows, 2, 2).unsqueeze(1)
+        layers = [self.deeper(rows, layer, 0) for layer in range(1, self.n_layers + 1)]
+        hidden_layers = [(bias.unsqueeze(1), weight.mT) for weight, bias in layers[:-1]]
+        head, head_bias = layers[-1][0], layers[-1][1].unsqueeze(2)
+        width = first.shape[-1] // 2
+
+        def scores(observations: Tensor) -> Tensor:
+            inputs = observations.expand(len(rows), *observations.shape)
+            hidden = activate(torch.baddbmm(first_bias, inputs, first))[..., :width]  # halves would round otherwise
+            for bias, weight in hidden_layers:
+                hidden = activate(torch.baddbmm(bias, hidden, weight))
+            return torch.baddbmm(head_bias, head, hidden.mT).permute(2, 0, 1)
+
+        return scores
+
+    @property
+    def log_std(self) -> Tensor | None:
+        """Log standard deviations of the experts' Gaussians, ``(K, n)``, where they have any, without gradient."""
+        return self.rows.detach()[:, self._offsets[-2] :] if self.has_log_std else None
+
     def block(self, rows: Tensor, first: int, n: int = 1) -> Tensor:
         """Return ``n`` neighbouring parameters of every row as one, joined along their first axis."""
         height, *inner = self._shapes[first]

@@ -1,0 +1,73 @@
+"""Experts under gate weights that are given: what evaluation asks of a mixture, bar after bar."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from moe_trader.expert.mixture import GaussianMixture
+from moe_trader.expert.mixture_policy import MixturePolicy
+
+
+class GivenGate:
+    """The experts of a policy under other gate weights, which are checked and moved to the policy's device once.
+
+    Neither gate nor critics are run, and no densities but those that an action needs: a decision for one bar is all
+    overhead, and evaluation takes one after the other, because each depends on the account that the last one left.
+
+    :param weights: at each decision, shape ``(n_decisions, batch, K)``
+    :param drawn: rows whose action is drawn instead of being the most likely, shape ``(batch,)``; ``None``: no row
+    :raises ValueError: for weights that are none
+    """
+
+    def __init__(self, policy: MixturePolicy, weights: np.ndarray, drawn: np.ndarray | None = None) -> None:
+        weights, n_experts = np.asarray(weights), len(policy.actor_critics)
+        sums = np.sum(weights, axis=-1)
+        good = weights.ndim == 3 and weights.shape[-1] == n_experts and weights.min() >= 0
+        if not (good and np.allclose(sums, 1.0, atol=1e-4)):
+            raise ValueError(
+                f"weights: expected rows of shape (batch, {n_experts}) that are not negative and sum to 1, got shape "
+                f"{weights.shape[1:]} and sums from {np.min(sums):g} to {np.max(sums):g}"
+            )
+        (self._n_seen,) = policy.actor_critics[0].observation_space.shape or ()
+        self._space, self._device = policy.action_space, policy.device
+        self._scores, self._log_std = policy.stack.actor(), policy.stack.log_std
+        self._weights = torch.as_tensor(weights.astype(np.float32), device=self._device)
+        rows = [] if drawn is None else np.flatnonzero(drawn).tolist()
+        self._drawn = torch.tensor(rows, dtype=torch.long, device=self._device)
+        self._first = slice(0, rows[-1] + 1 if rows else 0)  # what a row draws does not depend on the rows behind it
+
+    @torch.inference_mode()
+    def decide(self, at: int, observations: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Return the actions of decision ``at``, ``(batch, ...)``, and each expert's own, ``(batch, K, ...)``.
+
+        :param observations: shape ``(batch, size)``
+        :param seed: of the draws, which do not disturb those of training
+        :raises ValueError: for another number of rows than there are weights
+        """
+        weights = self._weights[at]
+        if len(observations) != len(weights):
+            raise ValueError(f"observations: expected as many rows as weights, {len(weights)}, got {len(observations)}")
+        seen = torch.as_tensor(observations[:, : self._n_seen], dtype=torch.float32, device=self._device)
+        scores, log_std = self._scores(seen), self._log_std
+        if log_std is None:
+            chances = (torch.softmax(scores, -1) * weights.unsqueeze(-1)).sum(1)  # m(a|s), (batch, n_actions)
+            actions, own = chances.argmax(-1), scores.argmax(-1)
+        else:
+            mixture = GaussianMixture(weights, scores, log_std)
+            actions, own = mixture.mode(), scores
+        if self._first.stop:
+            generator = torch.Generator(self._device).manual_seed(seed)
+            if log_std is None:
+                draws = torch.multinomial(chances[self._first], 1, generator=generator, replacement=True).squeeze(-1)
+            else:
+                draws = GaussianMixture(weights[self._first], scores[self._first], log_std).sample(generator)
+            actions[self._drawn] = draws[self._drawn]
+        return self._executed(actions), self._executed(own)
+
+    def _executed(self, actions: Tensor) -> np.ndarray:
+        """Return actions as an environment gets them: SB3's Gaussians are unbounded, and clipped to the space."""
+        array: np.ndarray = actions.cpu().numpy()
+        return np.clip(array, self._space.low, self._space.high) if isinstance(self._space, spaces.Box) else array
