@@ -131,8 +131,8 @@ def experts(rounds: int) -> Figures:
     found = speeds({str(k): learner(mixture(1024, k), LANES * STEPS * 2) for k in counts}, rounds)
     for k in counts:
         policy = mixture(1024, k).policy
-        weights = policy.stack.rows.numel()
-        first = policy.stack.block(policy.stack.rows, 0, 2).numel()  # its input needs no gradient
+        weights = policy.stack.weights.numel()
+        first = policy.stack.block(policy.stack.weights, 0, 2).numel()  # its input needs no gradient
         needed = 2 * weights + SETTINGS.expert.n_epochs * (6 * weights - 2 * first)  # per step: rollout, then epochs
         share = float(np.median(found[str(k)])) * needed / flops
         figures |= {f"{k} experts over one": float(np.median(found[str(k)] / found["1"]))}

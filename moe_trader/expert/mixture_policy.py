@@ -100,7 +100,7 @@ class MixturePolicy(ActorCriticPolicy):
             _check_gate(self.gate, len(self._gate_columns), self._n_experts)
         self.stack = Stack(self.actor_critics)
         groups = [
-            {"params": [self.stack.rows], "rate_factor": 1.0},
+            {"params": [self.stack.weights], "rate_factor": 1.0},
             {"params": list(self.gate.parameters()), "rate_factor": self._gate_rate_factor},
         ]
         self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), fused=True, **self.optimizer_kwargs)  # type: ignore[call-arg]
@@ -110,12 +110,18 @@ class MixturePolicy(ActorCriticPolicy):
 
         :return: L2 norms of the gradient of gate and experts before clipping, under the experts' names
         """
-        assert self.stack.rows.grad is not None
+        assert self.stack.weights.grad is not None
         of_gate = [parameter.grad for parameter in self.gate.parameters() if parameter.grad is not None]
-        norms = torch.linalg.vector_norm(self.stack.rows.grad, dim=1)  # (K,)
+        norms = (
+            torch.stack(
+                [b.view(len(self.experts), -1).square().sum(1) for b in self.stack.blocks(self.stack.weights.grad)]
+            )
+            .sum(0)
+            .sqrt()
+        )
         gate_norm = torch.stack([norms.new_zeros(()), *(torch._foreach_norm(of_gate) if of_gate else ())]).norm()
         factor = max_norm / (torch.linalg.vector_norm(torch.cat([norms, gate_norm.view(1)])) + 1e-6)
-        torch._foreach_mul_([self.stack.rows.grad, *of_gate], factor.clamp_max_(1.0))
+        torch._foreach_mul_([self.stack.weights.grad, *of_gate], factor.clamp_max_(1.0))
         named = zip(names, norms, strict=True)
         return {"gradient_norm/gate": gate_norm} | {f"gradient_norm/{name}": norm for name, norm in named}
 
