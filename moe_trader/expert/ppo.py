@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.metrics import mixture_metrics
 from moe_trader.expert.mixture_policy import MixturePolicy
-from moe_trader.expert.objective import STATED, Coefficients, Objective
+from moe_trader.expert.objective import STATED, Coefficients, mixture_objective
 from moe_trader.expert.rollout import TorchRolloutBuffer
 from moe_trader.gating import Gate, GateBatch
 from moe_trader.option import ConfigError, option
@@ -220,26 +220,15 @@ class MixturePPO(PPO):
 
     def _loss(self, batch: RolloutBufferSamples, clip_range: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a minibatch, and its terms."""
-        actions = batch.actions
         output = self.policy.mix(batch.observations)
-        mixture = output.mixture
-
         advantages = batch.advantages  # (batch,)
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        loss, *stated = Objective.apply(
-            mixture.log_prob(actions),
-            mixture.entropy(),
-            output.expert_values,
-            mixture.weights.detach(),
-            mixture.responsibilities(actions),
-            advantages,
-            batch.old_log_prob,
-            batch.returns,
-            self._coefficients(clip_range),
+        loss, posterior_entropy, stated = mixture_objective(
+            output.mixture, output.expert_values, batch, advantages, self._coefficients(clip_range)
         )
-        terms = dict(zip(STATED, stated, strict=True))
-        gate_batch = GateBatch(output.gate_logits, mixture.weights, mixture.posterior_entropy(actions))
+        terms = dict(zip(STATED, stated.unbind(), strict=True))
+        gate_batch = GateBatch(output.gate_logits, output.mixture.weights, posterior_entropy)
         for name, gate_loss in self.policy._gate_settings.losses.items():
             value = gate_loss(gate_batch)
             loss = loss + gate_loss.weight_at(self._progress) * value
