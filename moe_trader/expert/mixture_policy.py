@@ -13,6 +13,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from moe_trader.expert.adam import ClippingAdam, squared_norms
 from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture, Mixture
 from moe_trader.expert.stack import Stack
 from moe_trader.gating import Gate, GatingNetwork
@@ -77,6 +78,7 @@ class MixturePolicy(ActorCriticPolicy):
 
     feature_rows: Tensor
     gate_columns: Tensor
+    optimizer: ClippingAdam
     experts: nn.ModuleList
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -103,27 +105,21 @@ class MixturePolicy(ActorCriticPolicy):
             {"params": [self.stack.weights], "rate_factor": 1.0},
             {"params": list(self.gate.parameters()), "rate_factor": self._gate_rate_factor},
         ]
-        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), fused=True, **self.optimizer_kwargs)  # type: ignore[call-arg]
+        self.optimizer = ClippingAdam(groups, lr=lr_schedule(1), fused=True, **self.optimizer_kwargs)
 
-    def clip_gradients(self, max_norm: float, names: Sequence[str]) -> dict[str, Tensor]:
-        """Clip the gradient over all parameters together, as SB3 does.
+    def clipped_step(self, max_norm: float, names: Sequence[str]) -> dict[str, Tensor]:
+        """Step on the gradient clipped over all parameters together, as SB3 does.
 
         :return: L2 norms of the gradient of gate and experts before clipping, under the experts' names
         """
-        assert self.stack.weights.grad is not None
-        of_gate = [parameter.grad for parameter in self.gate.parameters() if parameter.grad is not None]
-        norms = (
-            torch.stack(
-                [b.view(len(self.experts), -1).square().sum(1) for b in self.stack.blocks(self.stack.weights.grad)]
-            )
-            .sum(0)
-            .sqrt()
-        )
-        gate_norm = torch.stack([norms.new_zeros(()), *(torch._foreach_norm(of_gate) if of_gate else ())]).norm()
-        factor = max_norm / (torch.linalg.vector_norm(torch.cat([norms, gate_norm.view(1)])) + 1e-6)
-        torch._foreach_mul_([self.stack.weights.grad, *of_gate], factor.clamp_max_(1.0))
-        named = zip(names, norms, strict=True)
-        return {"gradient_norm/gate": gate_norm} | {f"gradient_norm/{name}": norm for name, norm in named}
+        of_experts = self.stack.squared_norms()
+        of_gate = [squared_norms(p.grad, [p.numel()], 1) for p in self.gate.parameters() if p.grad is not None]
+        gate = torch.cat(of_gate).sum(0, keepdim=True) if of_gate else of_experts.new_zeros(1)
+        norms = torch.cat([gate, of_experts]).sqrt_()
+        factor = max_norm / (torch.linalg.vector_norm(norms) + 1e-6)
+        self.optimizer.scaled_step(factor.clamp_max_(1.0))
+        owners = ["gate", *names]
+        return {f"gradient_norm/{name}": norm for name, norm in zip(owners, norms.unbind(), strict=True)}
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # moving to a device gives every parameter a storage of its own

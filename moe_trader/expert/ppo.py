@@ -211,8 +211,7 @@ class MixturePPO(PPO):
                     break
                 self.policy.optimizer.zero_grad()
                 loss.backward()
-                terms |= self.policy.clip_gradients(self.max_grad_norm, self.names)
-                self.policy.optimizer.step()
+                terms |= self.policy.clipped_step(self.max_grad_norm, self.names)
             self._n_updates += 1
             if stopped:
                 break

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from moe_trader.expert.activation import ACTIVATIONS
+from moe_trader.expert.adam import squared_norms
 from moe_trader.expert.products import product, products
 
 
@@ -72,6 +73,11 @@ class Stack:
             for group, block in zip(groups, blocks, strict=True):
                 for parameter, view in zip(group, block[k * len(group) :], strict=False):
                     yield f"{k}.{names[id(parameter)]}", view
+
+    def squared_norms(self) -> Tensor:
+        """Return the squared L2 norm of each expert's gradient, shape ``(K,)``."""
+        assert self.weights.grad is not None
+        return squared_norms(self.weights.grad, self.sizes, len(self._experts))
 
     def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return action scores ``(batch, K, n)``, values ``(batch, K)`` and log_std ``(K, n)`` if experts have one.
