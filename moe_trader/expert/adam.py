@@ -5,7 +5,8 @@ Paper: https://arxiv.org/abs/1412.6980. In float32 on a CPU both are compiled; e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,51 +17,91 @@ from torch import Tensor
 Array = np.ndarray[Any, Any]
 
 
+@dataclass(frozen=True)
+class _Leaf:
+    """A parameter as the kernels take it: views of its memory and of its state."""
+
+    parameter: Tensor
+    address: int
+    group: dict[str, Any]
+    owners: slice
+    blocks: Array
+    state: dict[str, Any]
+    arrays: tuple[Array, Array, Array]  # parameter, mean, square
+
+
 class ClippingAdam(torch.optim.Adam):
-    """:class:`torch.optim.Adam` with a step on scaled gradients; its state is Adam's own."""
+    """:class:`torch.optim.Adam` with :meth:`clipped_step`; its state is Adam's own.
+
+    A group's parameters may have several owners, whose norms are told apart: ``owners``, how many, and ``blocks``, the
+    sizes of the stretches of a parameter, one after the other, in each of which every owner has an equal part.
+    """
+
+    _leaves: list[_Leaf] | None = None  # made at the first step; not copied, and not saved
 
     @torch.no_grad()
-    def scaled_step(self, factor: Tensor) -> None:
-        """Step on the gradients times ``factor``, a scalar."""
-        trained = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if not all(_compiled_for(p) for _, p in trained):
-            torch._foreach_mul_([p.grad for _, p in trained], factor)
-            self.step()
-            return
-        scale = float(factor)
-        for group, parameter in trained:
-            state = self.state[parameter]
-            if not state:
-                state["step"] = torch.zeros(())
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            state["step"] += 1
-            (first, second), n = group["betas"], float(state["step"])
-            _step(
-                *(_flat(one) for one in (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])),
-                scale,
-                first,
-                second,
-                group["lr"] / (1 - first**n),
-                group["eps"],
-                (1 - second**n) ** -0.5,
-            )
+    def clipped_step(self, max_norm: float) -> Tensor:
+        """Step on the gradients scaled so that their joint L2 norm is at most ``max_norm``, as SB3 does.
+
+        :return: the L2 norm of every owner's gradient before, group by group
+        """
+        if not all(_is_compiled_for(p) for group in self.param_groups for p in group["params"]):
+            return self._clip_and_step(max_norm)
+        if self._leaves is None or any(leaf.parameter.data_ptr() != leaf.address for leaf in self._leaves):
+            self._leaves = self._made_leaves()
+        trained = [(leaf, _flat(leaf.parameter.grad)) for leaf in self._leaves if leaf.parameter.grad is not None]
+        squares = np.zeros(sum(group["owners"] for group in self.param_groups))
+        for leaf, gradient in trained:
+            _add_squares(gradient, leaf.blocks, squares[leaf.owners])
+        factor = max_norm / (squares.sum() ** 0.5 + 1e-6)
+        factor = 1.0 if factor > 1 else factor  # NaN stays NaN
+        for leaf, gradient in trained:
+            leaf.state["step"] += 1
+            (first, second), n = leaf.group["betas"], float(leaf.state["step"])
+            rate, root = leaf.group["lr"] / (1 - first**n), (1 - second**n) ** -0.5
+            _step(gradient, *leaf.arrays, factor, first, second, rate, root, leaf.group["eps"])
+        return torch.from_numpy(np.sqrt(squares, dtype=np.float32, casting="same_kind"))
+
+    def _clip_and_step(self, max_norm: float) -> Tensor:
+        norms = []
+        for group in self.param_groups:
+            gradients = [p.grad.flatten() for p in group["params"] if p.grad is not None]
+            if "blocks" in group:
+                gradients = [block for gradient in gradients for block in gradient.split(group["blocks"])]
+            stretches = torch.cat([block.view(group["owners"], -1) for block in gradients], dim=1)
+            norms.append(torch.linalg.vector_norm(stretches, dim=1))
+        joint = torch.cat(norms)
+        factor = max_norm / (torch.linalg.vector_norm(joint) + 1e-6)
+        torch._foreach_mul_(
+            [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None],
+            factor.clamp_max_(1.0),
+        )
+        self.step()
+        return joint
+
+    def _made_leaves(self) -> list[_Leaf]:
+        leaves, first = [], 0
+        for group in self.param_groups:
+            owners = slice(first, first := first + group["owners"])
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state |= {"step": torch.zeros(()), **{name: torch.zeros_like(parameter) for name in _MOMENTS}}
+                blocks = np.array(group.get("blocks", [parameter.numel()]))
+                arrays = tuple(_flat(one) for one in (parameter, *(state[name] for name in _MOMENTS)))
+                leaves.append(_Leaf(parameter, parameter.data_ptr(), group, owners, blocks, state, arrays))
+        return leaves
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._leaves = None  # they would go on with what was there before
+        super().__setstate__(state)
 
 
-def squared_norms(gradient: Tensor, sizes: Sequence[int], n_owners: int) -> Tensor:
-    """Return each owner's share of a gradient's squared L2 norm, shape ``(n_owners,)``.
-
-    :param gradient: blocks of ``sizes`` numbers, one after the other, in each of which every owner has an equal stretch
-    """
-    if _compiled_for(gradient):
-        squares = np.zeros(n_owners, np.float32)
-        _add_squares(_flat(gradient), np.array(sizes), squares)
-        return torch.from_numpy(squares)
-    blocks = gradient.flatten().split(list(sizes))
-    return torch.stack([block.view(n_owners, -1).square().sum(1) for block in blocks]).sum(0)
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def _compiled_for(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous()
+def _is_compiled_for(parameter: Tensor) -> bool:
+    return parameter.device.type == "cpu" and parameter.dtype == torch.float32
 
 
 def _flat(tensor: Tensor) -> Array:
@@ -70,36 +111,39 @@ def _flat(tensor: Tensor) -> Array:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _step(
-    parameter: Array,
     gradient: Array,
+    parameter: Array,
     mean: Array,
     square: Array,
-    scale: float,
+    factor: float,
     first: float,
     second: float,
     rate: float,
+    root: float,
     eps: float,
-    correction: float,
 ) -> None:
-    """Take Adam's step; ``rate`` is corrected for the mean's bias, ``correction`` for that of the root of the square."""
-    kept, gained, scale32 = np.float32(second), np.float32(1 - second), np.float32(scale)
-    towards, rate32 = np.float32(1 - first), np.float32(rate)
-    eps32, correction32 = np.float32(eps), np.float32(correction)
+    """Take Adam's step on the gradient times ``factor``.
+
+    :param rate: learning rate, corrected for the bias of the mean
+    :param root: corrects the root of the mean square for its bias
+    """
+    factor_, kept, gained = np.float32(factor), np.float32(second), np.float32(1 - second)
+    towards, rate_, root_, eps_ = np.float32(1 - first), np.float32(rate), np.float32(root), np.float32(eps)
     for at in range(parameter.size):
-        g = gradient[at] * scale32
+        g = gradient[at] * factor_
         mean[at] += (g - mean[at]) * towards
         square[at] = square[at] * kept + gained * g * g
-        parameter[at] -= rate32 * mean[at] / (np.sqrt(square[at]) * correction32 + eps32)
+        parameter[at] -= rate_ * mean[at] / (np.sqrt(square[at]) * root_ + eps_)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})  # else it would add one by one
-def _add_squares(gradient: Array, sizes: Array, squares: Array) -> None:
+def _add_squares(gradient: Array, blocks: Array, squares: Array) -> None:
     start = 0
-    for size in sizes:
-        stretch = size // len(squares)
+    for block in blocks:
+        size = block // len(squares)
         for owner in range(len(squares)):
-            total = np.float32(0)
-            for at in range(start, start + stretch):
-                total += gradient[at] * gradient[at]
+            stretch, total = gradient[start : start + size], np.float32(0)
+            for at in range(len(stretch)):
+                total += stretch[at] * stretch[at]
             squares[owner] += total
-            start += stretch
+            start += size

@@ -13,7 +13,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from moe_trader.expert.adam import ClippingAdam, squared_norms
+from moe_trader.expert.adam import ClippingAdam
 from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture, Mixture
 from moe_trader.expert.stack import Stack
 from moe_trader.gating import Gate, GatingNetwork
@@ -102,24 +102,15 @@ class MixturePolicy(ActorCriticPolicy):
             _check_gate(self.gate, len(self._gate_columns), self._n_experts)
         self.stack = Stack(self.actor_critics)
         groups = [
-            {"params": [self.stack.weights], "rate_factor": 1.0},
-            {"params": list(self.gate.parameters()), "rate_factor": self._gate_rate_factor},
+            {
+                "params": [self.stack.weights],
+                "rate_factor": 1.0,
+                "owners": self._n_experts,
+                "blocks": self.stack.sizes,
+            },
+            {"params": list(self.gate.parameters()), "rate_factor": self._gate_rate_factor, "owners": 1},
         ]
         self.optimizer = ClippingAdam(groups, lr=lr_schedule(1), fused=True, **self.optimizer_kwargs)
-
-    def clipped_step(self, max_norm: float, names: Sequence[str]) -> dict[str, Tensor]:
-        """Step on the gradient clipped over all parameters together, as SB3 does.
-
-        :return: L2 norms of the gradient of gate and experts before clipping, under the experts' names
-        """
-        of_experts = self.stack.squared_norms()
-        of_gate = [squared_norms(p.grad, [p.numel()], 1) for p in self.gate.parameters() if p.grad is not None]
-        gate = torch.cat(of_gate).sum(0, keepdim=True) if of_gate else of_experts.new_zeros(1)
-        norms = torch.cat([gate, of_experts]).sqrt_()
-        factor = max_norm / (torch.linalg.vector_norm(norms) + 1e-6)
-        self.optimizer.scaled_step(factor.clamp_max_(1.0))
-        owners = ["gate", *names]
-        return {f"gradient_norm/{name}": norm for name, norm in zip(owners, norms.unbind(), strict=True)}
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # moving to a device gives every parameter a storage of its own

@@ -182,6 +182,7 @@ class MixturePPO(PPO):
     def __init__(self, *args: Any, expert_value_share: float, names: Sequence[str], **kwargs: Any) -> None:
         self.expert_value_share = expert_value_share
         self.names = list(names)
+        self._norm_names = [f"gradient_norm/{name}" for name in (*names, "gate")]
         self.metrics: dict[str, float] = {}
         self._gate_weights: Tensor | None = None
         super().__init__(*args, **kwargs)
@@ -211,7 +212,8 @@ class MixturePPO(PPO):
                     break
                 self.policy.optimizer.zero_grad()
                 loss.backward()
-                terms |= self.policy.clipped_step(self.max_grad_norm, self.names)
+                norms = self.policy.optimizer.clipped_step(self.max_grad_norm)
+                terms |= dict(zip(self._norm_names, norms.unbind(), strict=True))
             self._n_updates += 1
             if stopped:
                 break

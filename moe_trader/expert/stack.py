@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from moe_trader.expert.activation import ACTIVATIONS
-from moe_trader.expert.adam import squared_norms
 from moe_trader.expert.products import product, products
 
 
@@ -74,17 +73,12 @@ class Stack:
                 for parameter, view in zip(group, block[k * len(group) :], strict=False):
                     yield f"{k}.{names[id(parameter)]}", view
 
-    def squared_norms(self) -> Tensor:
-        """Return the squared L2 norm of each expert's gradient, shape ``(K,)``."""
-        assert self.weights.grad is not None
-        return squared_norms(self.weights.grad, self.sizes, len(self._experts))
-
     def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return action scores ``(batch, K, n)``, values ``(batch, K)`` and log_std ``(K, n)`` if experts have one.
 
         In memory the batch runs fastest: what follows then works on long stretches instead of on K x n numbers.
         """
-        evaluated: tuple[Tensor, Tensor, Tensor | None] = _Evaluate.apply(self.weights, self, observations)
+        evaluated: tuple[Tensor, Tensor, Tensor | None] = Evaluation.apply(self.weights, self, observations)
         return evaluated
 
     def hidden(self, weights: Tensor, observations: Tensor) -> list[Tensor]:
@@ -114,7 +108,7 @@ def _grouped(expert: ActorCriticPolicy) -> list[list[nn.Parameter]]:
     return [*hidden, *heads, *([[expert.log_std]] if hasattr(expert, "log_std") else [])]  # type: ignore[list-item]
 
 
-class _Evaluate(torch.autograd.Function):
+class Evaluation(torch.autograd.Function):
     """Forward and backward through every tower of every expert."""
 
     @staticmethod
