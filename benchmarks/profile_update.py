@@ -14,6 +14,7 @@ import torch
 
 from moe_trader.agent import MoEAgent
 from moe_trader.expert import ppo
+from moe_trader.expert.adam import ClippingAdam
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.objective import CategoricalObjective
 from moe_trader.expert.rollout import TorchRolloutBuffer
@@ -72,10 +73,9 @@ def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
         ("loss, forward", ppo, "mixture_objective"),
         *(("gate's losses, forward", loss, "__call__") for loss in losses),
         ("gate and its losses, backward", torch.Tensor, "backward"),
-        ("clipping and Adam", MixturePolicy, "clipped_step"),
         ("rest", ppo.MixturePPO, "train"),
     ]
-    get, end = TorchRolloutBuffer.get, MixturePolicy.clipped_step
+    get, end = TorchRolloutBuffer.get, ClippingAdam.clipped_step
 
     def minibatches(*args: Any) -> Iterator[Any]:
         made = get(*args)
@@ -99,7 +99,7 @@ def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
         for name, owner in (("loss, backward", CategoricalObjective), ("stack, backward", Evaluation)):
             measured = staticmethod(clock.around(name, owner.backward))
             changes.enter_context(patch.object(owner, "backward", measured))
-        changes.enter_context(patch.object(MixturePolicy, "clipped_step", stepped))
+        changes.enter_context(patch.object(ClippingAdam, "clipped_step", stepped))
         changes.enter_context(patch.object(TorchRolloutBuffer, "get", minibatches))
         agent.learn(steps)
     names = {name for sample in clock.samples for name in sample}

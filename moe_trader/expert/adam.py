@@ -5,7 +5,6 @@ Paper: https://arxiv.org/abs/1412.6980. In float32 on a CPU both are compiled; e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +26,9 @@ class _Leaf:
     owners: slice
     blocks: Array
     state: dict[str, Any]
-    arrays: tuple[Array, Array, Array]  # parameter, mean, square
+    values: Array
+    mean: Array
+    square: Array
 
 
 class ClippingAdam(torch.optim.Adam):
@@ -59,25 +60,30 @@ class ClippingAdam(torch.optim.Adam):
             leaf.state["step"] += 1
             (first, second), n = leaf.group["betas"], float(leaf.state["step"])
             rate, root = leaf.group["lr"] / (1 - first**n), (1 - second**n) ** -0.5
-            _step(gradient, *leaf.arrays, factor, first, second, rate, root, leaf.group["eps"])
+            _step(gradient, leaf.values, leaf.mean, leaf.square, factor, first, second, rate, root, leaf.group["eps"])
         return torch.from_numpy(np.sqrt(squares, dtype=np.float32, casting="same_kind"))
 
-    def _clip_and_step(self, max_norm: float) -> Tensor:
-        norms = []
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients; PyTorch's own also opens and closes a record for its profiler, for every minibatch."""
+        assert set_to_none, "gradients are made anew, not added to"
         for group in self.param_groups:
-            gradients = [p.grad.flatten() for p in group["params"] if p.grad is not None]
-            if "blocks" in group:
-                gradients = [block for gradient in gradients for block in gradient.split(group["blocks"])]
-            stretches = torch.cat([block.view(group["owners"], -1) for block in gradients], dim=1)
-            norms.append(torch.linalg.vector_norm(stretches, dim=1))
-        joint = torch.cat(norms)
-        factor = max_norm / (torch.linalg.vector_norm(joint) + 1e-6)
-        torch._foreach_mul_(
-            [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None],
-            factor.clamp_max_(1.0),
-        )
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def _clip_and_step(self, max_norm: float) -> Tensor:
+        """Do the same in PyTorch's steps."""
+        trained = [(group, p.grad) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        squares = {
+            id(group): self.param_groups[0]["params"][0].new_zeros(group["owners"]) for group in self.param_groups
+        }
+        for group, gradient in trained:
+            for block in gradient.flatten().split(group.get("blocks", gradient.numel())):
+                squares[id(group)] += block.view(group["owners"], -1).square().sum(1)
+        norms = torch.cat(list(squares.values())).sqrt_()
+        factor = max_norm / (torch.linalg.vector_norm(norms) + 1e-6)
+        torch._foreach_mul_([gradient for _, gradient in trained], factor.clamp_max_(1.0))
         self.step()
-        return joint
+        return norms
 
     def _made_leaves(self) -> list[_Leaf]:
         leaves, first = [], 0
@@ -88,8 +94,8 @@ class ClippingAdam(torch.optim.Adam):
                 if not state:
                     state |= {"step": torch.zeros(()), **{name: torch.zeros_like(parameter) for name in _MOMENTS}}
                 blocks = np.array(group.get("blocks", [parameter.numel()]))
-                arrays = tuple(_flat(one) for one in (parameter, *(state[name] for name in _MOMENTS)))
-                leaves.append(_Leaf(parameter, parameter.data_ptr(), group, owners, blocks, state, arrays))
+                arrays = (_flat(one) for one in (parameter, *(state[name] for name in _MOMENTS)))
+                leaves.append(_Leaf(parameter, parameter.data_ptr(), group, owners, blocks, state, *arrays))
         return leaves
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -101,7 +107,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def _is_compiled_for(parameter: Tensor) -> bool:
-    return parameter.device.type == "cpu" and parameter.dtype == torch.float32
+    return parameter.device.type == "cpu" and parameter.dtype == torch.float32 and parameter.is_contiguous()
 
 
 def _flat(tensor: Tensor) -> Array:

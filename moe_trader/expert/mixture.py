@@ -134,12 +134,12 @@ class CategoricalMixture(Mixture):
 
     @property
     def log_probs(self) -> Tensor:
-        """log m of every action, shape ``(batch, n_actions)``."""
+        """Log m of every action, shape ``(batch, n_actions)``."""
         return self._density[0]
 
     @property
     def expert_log_probs(self) -> Tensor:
-        """log p_k of every action, shape ``(batch, K, n_actions)``."""
+        """Log p_k of every action, shape ``(batch, K, n_actions)``."""
         return self._density[3]
 
     def expert_log_prob(self, actions: Tensor) -> Tensor:

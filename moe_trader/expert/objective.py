@@ -103,23 +103,30 @@ class CategoricalObjective(torch.autograd.Function):
         """Return the loss, the posterior entropy ``(batch,)`` and :data:`STATED`."""
         weights, scores, values = weights.contiguous(), scores.permute(1, 2, 0).contiguous(), values.T.contiguous()
         log_p, log_r, log_m = torch.empty_like(scores), torch.empty_like(scores), torch.empty_like(scores[0])
-        arrays = weights.numpy(), log_r.numpy(), log_m.numpy()
-        kernels.densities(arrays[0], scores.numpy(), log_p.numpy(), *arrays[1:])
+        kernels.densities(weights.numpy(), scores.numpy(), log_p.numpy(), log_r.numpy(), log_m.numpy())
         posterior_entropy, d_log_prob = torch.empty_like(log_m[0]), torch.empty_like(log_m[0])
-        d_values, stated = torch.empty_like(values), values.new_empty(len(STATED) + 1, dtype=torch.float64)
+        d_values, stated = torch.empty_like(values), np.empty(len(STATED) + 1)
         kernels.objective(
-            *arrays,
-            *(one.numpy() for one in (values, actions, advantages, old_log_prob, returns)),
+            weights.numpy(),
+            log_r.numpy(),
+            log_m.numpy(),
+            values.numpy(),
+            actions.numpy(),
+            advantages.numpy(),
+            old_log_prob.numpy(),
+            returns.numpy(),
             np.array(given),
-            *(one.numpy() for one in (posterior_entropy, d_log_prob, d_values, stated)),
+            posterior_entropy.numpy(),
+            d_log_prob.numpy(),
+            d_values.numpy(),
+            stated,
         )
         ctx.save_for_backward(weights, log_p, log_r, log_m, actions, d_log_prob, d_values)
         ctx.d_entropy = -given.entropy / len(weights)
         ctx.set_materialize_grads(False)
-        stated = stated.to(values.dtype)
-        loss, stated = stated[0].clone(), stated[1:]
-        ctx.mark_non_differentiable(stated)
-        return loss, posterior_entropy, stated
+        loss, parts = values.new_tensor(stated[0]), torch.from_numpy(stated[1:]).to(values.dtype)
+        ctx.mark_non_differentiable(parts)
+        return loss, posterior_entropy, parts
 
     @staticmethod
     @once_differentiable
@@ -130,9 +137,16 @@ class CategoricalObjective(torch.autograd.Function):
         d_posterior = torch.zeros_like(d_log_prob) if d_posterior is None else d_posterior.contiguous()
         d_weights, d_scores = torch.empty_like(weights), torch.empty_like(log_p)
         kernels.gradients(
-            *(one.numpy() for one in (weights, log_p, log_r, log_m, actions, d_log_prob * scale)),
+            weights.numpy(),
+            log_p.numpy(),
+            log_r.numpy(),
+            log_m.numpy(),
+            actions.numpy(),
+            (d_log_prob * scale).numpy(),
             ctx.d_entropy * scale,
-            *(one.numpy() for one in (d_posterior, d_weights, d_scores)),
+            d_posterior.numpy(),
+            d_weights.numpy(),
+            d_scores.numpy(),
         )
         return d_weights, d_scores.permute(2, 0, 1), d_values.T * scale, None, None, None, None, None
 

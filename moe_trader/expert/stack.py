@@ -49,8 +49,8 @@ class Stack:
         with torch.no_grad():
             alike = [[p for group in groups for p in group] for groups in zip(*self._grouped, strict=True)]
             self.weights.data = torch.cat([torch.stack(block).flatten() for block in alike])
-            blocks = self.blocks(self.weights.data)
-            for parameters, block in zip(alike, blocks, strict=True):
+            self._blocks = self.blocks(self.weights.data)
+            for parameters, block in zip(alike, self._blocks, strict=True):
                 for parameter, view in zip(parameters, block, strict=True):
                     parameter.data = view
 
@@ -61,7 +61,7 @@ class Stack:
 
     def blocks(self, vector: Tensor) -> list[Tensor]:
         """Return the blocks of :attr:`weights` or of its gradient, shapes ``(K x alike in an expert, ...)``."""
-        return [part.view(shape) for part, shape in zip(vector.split(self.sizes), self._shapes, strict=True)]
+        return [part.view(shape) for part, shape in zip(vector.split_with_sizes(self.sizes), self._shapes, strict=True)]
 
     def gradients(self) -> Iterator[tuple[str, Tensor]]:
         """Yield each expert's gradients under the names of its own parameters, ``0.action_net.weight``."""
@@ -81,9 +81,9 @@ class Stack:
         evaluated: tuple[Tensor, Tensor, Tensor | None] = Evaluation.apply(self.weights, self, observations)
         return evaluated
 
-    def hidden(self, weights: Tensor, observations: Tensor) -> list[Tensor]:
+    def hidden(self, observations: Tensor) -> list[Tensor]:
         """Return the hidden layers, each ``(2 K, width, batch)``, every expert's actor before its critic."""
-        blocks = self.blocks(weights)
+        blocks = self._blocks
         layers = [product(blocks[0].flatten(0, 1), observations).view(*blocks[1].shape, -1)]
         for at in range(0, 2 * self.n_layers, 2):
             if at:
@@ -105,7 +105,7 @@ def _grouped(expert: ActorCriticPolicy) -> list[list[nn.Parameter]]:
         list(pair) for actor, critic in towers for pair in ((actor.weight, critic.weight), (actor.bias, critic.bias))
     ]
     heads = [[parameter] for head in (expert.action_net, expert.value_net) for parameter in (head.weight, head.bias)]
-    return [*hidden, *heads, *([[expert.log_std]] if hasattr(expert, "log_std") else [])]  # type: ignore[list-item]
+    return [*hidden, *heads, *([[expert.log_std]] if hasattr(expert, "log_std") else [])]
 
 
 class Evaluation(torch.autograd.Function):
@@ -113,23 +113,25 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, stack: Stack, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        hidden = stack.hidden(weights, observations)
-        blocks, at = stack.blocks(weights), 2 * stack.n_layers
+        """Return scores, values and log_std, as :meth:`Stack.__call__` says."""
+        hidden = stack.hidden(observations)
+        blocks, at = stack._blocks, 2 * stack.n_layers
         scores, values = (
             torch.baddbmm(blocks[at + 2 * number + 1].unsqueeze(2), blocks[at + 2 * number], hidden[-1][number::2])
             for number in range(2)
         )  # (K, n, batch)
         ctx.stack, ctx.hidden = stack, hidden
         ctx.save_for_backward(weights, observations)
-        log_std = stack.blocks(weights)[-1].clone() if stack.has_log_std else None
+        log_std = blocks[-1].clone() if stack.has_log_std else None
         return scores.permute(2, 0, 1), values.squeeze(1).T, log_std
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_scores: Tensor, d_values: Tensor, d_log_std: Tensor | None) -> tuple[Tensor, None, None]:
+        """Return the gradient of the weights, written block by block."""
         stack: Stack = ctx.stack
         weights, observations = ctx.saved_tensors
-        blocks, gradient = stack.blocks(weights), torch.empty_like(weights)
+        blocks, gradient = stack._blocks, torch.empty_like(weights)
         d_blocks = stack.blocks(gradient)
         d = torch.empty_like(ctx.hidden[-1])
         outputs = (d_scores.permute(1, 2, 0), d_values.T.unsqueeze(1))  # (K, n, batch)
