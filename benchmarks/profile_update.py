@@ -55,7 +55,7 @@ class Clock:
         return measured
 
     def next_minibatch(self) -> None:
-        """Close one minibatch's sample."""
+        """Close the sample of a minibatch."""
         self._turn()
         self.samples.append(dict(self._spent))
         self._spent.clear()
@@ -71,9 +71,9 @@ def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
         ("gate, forward", type(agent.policy.gate), "weights"),
         ("stack, forward", Stack, "__call__"),
         ("loss, forward", ppo, "mixture_objective"),
-        *(("gate's losses, forward", loss, "__call__") for loss in losses),
-        ("gate and its losses, backward", torch.Tensor, "backward"),
-        ("rest", ppo.MixturePPO, "train"),
+        *(("losses of the gate, forward", loss, "__call__") for loss in losses),
+        ("gate and losses of the gate, backward", torch.Tensor, "backward"),
+        ("advantages, sums, logs", ppo.MixturePPO, "train"),
     ]
     get, end = TorchRolloutBuffer.get, ClippingAdam.clipped_step
 
@@ -103,4 +103,4 @@ def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
         changes.enter_context(patch.object(TorchRolloutBuffer, "get", minibatches))
         agent.learn(steps)
     names = {name for sample in clock.samples for name in sample}
-    return {name: 1e3 * float(np.quantile([sample.get(name, 0.0) for sample in clock.samples], 0.05)) for name in names}
+    return {name: 1e3 * float(np.median([sample.get(name, 0.0) for sample in clock.samples])) for name in names}
