@@ -32,6 +32,7 @@ from moe_trader.option import ConfigError, option
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 
+LARGE_BLOCK = 31 * 2**20  # bytes; glibc learns from blocks below 32 MiB alone
 STATES_MEASURED = 1_024  # of a rollout, evenly spread, for the mixture's metrics
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
@@ -199,6 +200,9 @@ class MixturePPO(PPO):
     def train(self) -> None:
         """Update gate and experts on the rollout, and record what the update did."""
         self.policy.set_training_mode(True)
+        # Until glibc has seen a block of this size freed, it gives a large minibatch's memory back to the system every
+        # time, and the next one fetches it anew, page by page.
+        torch.empty(LARGE_BLOCK, dtype=torch.uint8)
         self._update_learning_rate(self.policy.optimizer)
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
         trace: list[dict[str, Tensor]] = []
