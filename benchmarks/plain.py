@@ -122,7 +122,9 @@ class PlainPPO(MixturePPO):
                 share = self.expert_value_share
                 value_loss = share * expert_value_loss + (1 - share) * joint_value_loss
                 loss = policy_loss - self.ent_coef * mixture.entropy().mean() + self.vf_coef * value_loss
-                gate_batch = GateBatch(output.gate_logits, mixture, actions, advantages)
+                gate_batch = GateBatch(
+                    output.gate_logits, mixture, mixture.posterior_entropy(actions), actions, advantages
+                )
                 for gate_loss in self.policy._gate_settings.losses.values():
                     progress = min(1 - self._current_progress_remaining, 1.0)
                     loss = loss + gate_loss.weight_at(progress) * gate_loss(gate_batch)

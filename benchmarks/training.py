@@ -8,7 +8,8 @@
 update      K = 4 joint PPO, experts [64, 64], window 32 x 8, 64 lanes, 10 epochs, at three sizes of minibatch, against
             SB3's PPO with one policy of an expert's size, with one of the mixture's number of parameters, and against
             the mixture written as a Python loop (`plain.py`)
-experts     what K experts cost, and the share reached of what their arithmetic needs at the speed of a matrix product
+parts       where the time of a minibatch goes
+experts     what K experts cost, and the share reached of what their arithmetic needs at the fastest product there is
 run         the default mixture against SB3's PPO at its defaults on eight copies of each public environment
 memory      a rollout of a million steps
 evaluation  every strategy and coalition of an evaluation over 100,000 bars, in one long series and in eight
@@ -35,6 +36,7 @@ import numpy as np
 import torch
 from environment import FEATURES, PEERS, WINDOW
 from plain import plain_mixture
+from profile_update import profile_update
 from scipy import stats
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -46,6 +48,7 @@ from moe_trader.env.lanes import Lanes
 from moe_trader.env.task import PreparedTask
 from moe_trader.evaluation.routing import best_experts
 from moe_trader.evaluation.walk import walk
+from moe_trader.expert.products import product
 
 LANES, STEPS = 64, 64
 SETTINGS = run_settings(compose([*FEATURES, f"env.window={WINDOW}"]))
@@ -122,18 +125,38 @@ def update(rounds: int) -> Figures:
     return figures
 
 
+def parts(rounds: int) -> Figures:
+    """Show where the time of a minibatch goes, at three sizes of it."""
+    spent = {}
+    for batch in (64, 256, 1024):
+        agent = mixture(batch)
+        agent.learn(LANES * STEPS)  # warms up
+        spent[batch] = profile_update(agent, LANES * STEPS * max(1, batch // 128) * rounds)
+    print(f"{'minibatch of':44s}" + "".join(f"{batch:10d}" for batch in spent))
+    figures = {}
+    for name in sorted(spent[64], key=lambda name: -spent[64][name]):
+        shares = {batch: found[name] / sum(found.values()) for batch, found in spent.items()}
+        print(f"{name:44s}" + "".join(f"{share:10.0%}" for share in shares.values()))
+        figures |= {f"minibatch {batch}, share of {name}": share for batch, share in shares.items()}
+    print(f"{'milliseconds':44s}" + "".join(f"{sum(found.values()):10.2f}" for found in spent.values()))
+    return figures
+
+
 def experts(rounds: int) -> Figures:
     """Measure what K experts cost at minibatch 1024, and how near that comes to the arithmetic they need."""
     a = torch.randn(1024, 1024)
-    flops = float(np.median(speeds({"": lambda: multiplied(a)}, rounds)[""]))
-    print(f"{'matrix product 1024 x 1024':44s}{flops / 1e9:14,.0f} GFLOP/s")
+    ways = {"PyTorch's product": torch.mm, "oneDNN's product": lambda a, b: product(a, b.T)}
+    found = speeds({name: lambda way=way: multiplied(way, a) for name, way in ways.items()}, rounds)
+    for name, values in found.items():
+        print(f"{name + ', 1024 x 1024':44s}{np.median(values) / 1e9:14,.0f} GFLOP/s")
+    flops = max(float(np.median(values)) for values in found.values())  # the limit is that of the fastest
     figures = {}
     counts = (1, 2, 4, 8, 16)
     found = speeds({str(k): learner(mixture(1024, k), LANES * STEPS * 2) for k in counts}, rounds)
     for k in counts:
         policy = mixture(1024, k).policy
-        weights = policy.stack.rows.numel()
-        first = policy.stack.block(policy.stack.rows, 0, 2).numel()  # its input needs no gradient
+        weights = policy.stack.weights.numel()
+        first = policy.stack.sizes[0]  # its input needs no gradient
         needed = 2 * weights + SETTINGS.expert.n_epochs * (6 * weights - 2 * first)  # per step: rollout, then epochs
         share = float(np.median(found[str(k)])) * needed / flops
         figures |= {f"{k} experts over one": float(np.median(found[str(k)] / found["1"]))}
@@ -142,10 +165,10 @@ def experts(rounds: int) -> Figures:
     return figures
 
 
-def multiplied(a: torch.Tensor) -> int:
+def multiplied(way: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], a: torch.Tensor) -> int:
     """Multiply a square matrix with itself and return the floating point operations of that."""
     for _ in range(20):
-        torch.mm(a, a)
+        way(a, a)
     return 20 * 2 * len(a) ** 3
 
 
@@ -308,6 +331,7 @@ class Reached(BaseCallback):
 
 PARTS = {
     "update": update,
+    "parts": parts,
     "experts": experts,
     "run": run,
     "memory": memory,

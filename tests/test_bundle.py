@@ -151,8 +151,8 @@ def test_learning_on_starts_where_the_saved_agent_was(saved, prepared, trained):
     agent = MoEAgent.load(saved, env=prepared.training_env(4, 3))
     assert_same_agent(trained, agent)
     (optimised,) = agent.policy.optimizer.param_groups[0]["params"]
-    loaded = [parameter.flatten() for parameter in agent.policy.experts[0].parameters()]
-    assert torch.equal(optimised[0].sort()[0], torch.cat(loaded).sort()[0])
+    loaded = [parameter.flatten() for parameter in agent.policy.experts.parameters()]
+    assert torch.equal(optimised.sort()[0], torch.cat(loaded).sort()[0])
 
 
 def test_saving_again_replaces_the_bundle(trained, make_agent, tmp_path):

@@ -201,7 +201,7 @@ def test_the_default_losses_pull_a_collapsed_gate_back(make_agent, settings):
     agent = collapse(make_agent())
     observations = torch.randn(256, agent.sizes[0])
     output = agent.policy.mix(observations)
-    batch = GateBatch(output.gate_logits, output.mixture, torch.zeros(256, dtype=torch.long), torch.zeros(256))
+    batch = GateBatch(output.gate_logits, output.mixture, torch.zeros(256), torch.zeros(256).long(), torch.zeros(256))
     loss = sum(loss.weight_at(1.0) * loss(batch) for loss in settings.gating.losses.values())
     (downhill,) = torch.autograd.grad(-loss, agent.policy.gate.net[-1].bias)
     assert downhill[0] < 0 < downhill[1:].min()

@@ -141,7 +141,7 @@ def test_an_expert_is_a_view_of_the_stack_both_ways(make_agent):
     after = policy.mix(observations).mixture.expert_log_probs
     torch.testing.assert_close(after[:, 0], before[:, 1])
     with torch.no_grad():
-        policy.stack.rows.zero_()
+        policy.stack.weights.zero_()
     assert not any(parameter.any() for parameter in policy.experts.parameters())
 
 

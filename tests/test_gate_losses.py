@@ -30,17 +30,21 @@ LOSSES = sorted(
 STEADY = {"weight": 1.0, "ramp_start": 0.0, "ramp_end": 0.0, "final_weight": None}
 
 
+def observed(logits, mixture, actions, advantages, before=None):
+    return GateBatch(logits, mixture, mixture.posterior_entropy(actions), actions, advantages, before)
+
+
 def gate_batch(weights, logits=None, experts=None, actions=None, advantages=None):
     """A minibatch of experts that act alike, unless their action probabilities ``(batch, K, n_actions)`` are given."""
     weights = torch.as_tensor(weights, dtype=torch.float64)
     n, n_experts = weights.shape
     experts = torch.full((n, n_experts, 3), 1 / 3) if experts is None else experts
-    return GateBatch(
+    return observed(
         logits=torch.log(weights) if logits is None else torch.as_tensor(logits, dtype=torch.float64),
         mixture=CategoricalMixture(weights, torch.log(torch.as_tensor(experts, dtype=torch.float64))),
         actions=torch.zeros(n, dtype=torch.long) if actions is None else torch.as_tensor(actions),
         advantages=torch.zeros(n, dtype=torch.float64) if advantages is None else torch.as_tensor(advantages).double(),
-        previous_weights=weights.roll(1, dims=0),
+        before=weights.roll(1, dims=0),
     )
 
 
@@ -158,7 +162,7 @@ def test_diversity_is_the_hinge_on_the_jensen_shannon_divergence():
 def test_diversity_trains_the_experts_and_never_softens_the_gate():
     weights = torch.tensor([[0.9, 0.1]] * 4, dtype=torch.float64, requires_grad=True)
     logits = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
-    batch = GateBatch(torch.log(weights), CategoricalMixture(weights, logits), torch.zeros(4), torch.zeros(4))
+    batch = observed(torch.log(weights), CategoricalMixture(weights, logits), torch.zeros(4), torch.zeros(4))
     value = Diversity(delta=1.0, **STEADY)(batch)
     to_gate, to_experts = torch.autograd.grad(value, [weights, logits])
     assert not to_gate.any()
@@ -171,7 +175,7 @@ def test_diversity_of_gaussians_parts_their_means():
     weights = torch.full((2_000, 2), 0.5)
     mixture = GaussianMixture(weights, means, torch.zeros(2, 1))
     torch.manual_seed(0)
-    Diversity(delta=0.5, **STEADY)(GateBatch(weights, mixture, torch.zeros(2_000, 1), torch.zeros(2_000))).backward()
+    Diversity(delta=0.5, **STEADY)(observed(weights, mixture, torch.zeros(2_000, 1), torch.zeros(2_000))).backward()
     assert means.grad[:, 0].sum() < 0 < means.grad[:, 1].sum()  # downhill is apart
 
 
@@ -221,7 +225,7 @@ def test_sinkhorn_is_the_cross_entropy_to_the_plan_and_leaves_the_experts_alone(
     weights = torch.tensor(rng.dirichlet(np.ones(3), 8), requires_grad=True)
     logits = torch.tensor(rng.normal(size=(8, 3, 4)), requires_grad=True)
     mixture = CategoricalMixture(weights, logits)
-    batch = GateBatch(torch.log(weights), mixture, torch.arange(8) % 4, torch.tensor(rng.normal(size=8)))
+    batch = observed(torch.log(weights), mixture, torch.arange(8) % 4, torch.tensor(rng.normal(size=8)))
     loss = Sinkhorn(epsilon=0.5, iterations=3, **STEADY)
     plan = transport(loss.scores(batch) / 0.5, 3)
     value = loss(batch)
@@ -245,7 +249,7 @@ def test_sinkhorn_learns_which_expert_earns_where():
         mixture = CategoricalMixture(weights, torch.log(policy))
         actions = mixture.sample()
         advantages = (actions == condition).double() - 0.5 + 0.5 * torch.randn(n)
-        value = loss(GateBatch(gate[condition], mixture, actions, advantages))
+        value = loss(observed(gate[condition], mixture, actions, advantages))
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
@@ -274,7 +278,7 @@ def test_gradients_agree_with_finite_differences(name):
         weights = torch.softmax(scores, dim=-1)
         held = weights.detach() if name == "diversity" else weights
         mixture = CategoricalMixture(held, experts)
-        return loss(GateBatch(scores, mixture, torch.arange(6) % 4, advantages, held.roll(1, dims=0)))
+        return loss(observed(scores, mixture, torch.arange(6) % 4, advantages, held.roll(1, dims=0)))
 
     given = scores.requires_grad_(name != "diversity"), experts.requires_grad_(loss.trains_experts)
     assert value(*given).item() != 0
@@ -287,7 +291,7 @@ def test_a_loss_says_whether_it_trains_the_experts(name):
     experts = torch.randn(6, 3, 4, requires_grad=True)
     weights = torch.softmax(torch.randn(6, 3), dim=-1)
     mixture = CategoricalMixture(weights, experts)
-    value = loss(GateBatch(torch.log(weights), mixture, torch.arange(6) % 4, torch.ones(6), weights.roll(1, dims=0)))
+    value = loss(observed(torch.log(weights), mixture, torch.arange(6) % 4, torch.ones(6), weights.roll(1, dims=0)))
     assert value.requires_grad == loss.trains_experts
 
 
@@ -296,7 +300,7 @@ def test_every_balance_raises_the_weight_of_a_starving_expert(name):
     torch.manual_seed(0)
     scores = torch.tensor([[2.0, 2.0, -3.0]] * 60, requires_grad=True)
     weights = torch.softmax(scores, dim=-1)
-    batch = GateBatch(scores, CategoricalMixture(weights, torch.zeros(60, 3, 4)), torch.arange(60) % 4, torch.randn(60))
+    batch = observed(scores, CategoricalMixture(weights, torch.zeros(60, 3, 4)), torch.arange(60) % 4, torch.randn(60))
     of_config(name)(batch).backward()
     assert (scores.grad[:, 2] < 0).all()
 
@@ -305,7 +309,7 @@ def test_nothing_is_computed_that_no_loss_asks_for():
     class Silent:
         weights = torch.full((4, 2), 0.5)
 
-    batch = GateBatch(torch.zeros(4, 2), Silent(), None, None)
+    batch = GateBatch(torch.zeros(4, 2), Silent(), None, None, None)
     for name in ("router_z", "minimum_importance", "importance", "load_balance"):
         assert of_config(name)(batch).item() == pytest.approx(0, abs=1e-6)
 

@@ -161,8 +161,8 @@ def test_every_parameter_of_gate_and_experts_is_trained(four):
 def test_every_parameter_is_in_the_optimiser_once(four):
     policy = four().policy
     experts, gate = (group["params"] for group in policy.optimizer.param_groups)
-    assert [id(parameter) for parameter in experts] == [id(policy.stack.rows)]
-    assert policy.stack.rows.numel() == sum(parameter.numel() for parameter in policy.experts.parameters())
+    assert [id(parameter) for parameter in experts] == [id(policy.stack.weights)]
+    assert policy.stack.weights.numel() == sum(parameter.numel() for parameter in policy.experts.parameters())
     assert [id(parameter) for parameter in gate] == [id(parameter) for parameter in policy.gate.parameters()]
 
 

@@ -327,7 +327,7 @@ def test_switching_is_the_mean_total_variation():
     before = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.2, 0.3, 0.5]], requires_grad=True)
     now = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.3, 0.4, 0.3]], requires_grad=True)
     loss = Switching(weight=0.5, ramp_start=0.0, ramp_end=0.0, final_weight=None)
-    batch = GateBatch(now, SimpleNamespace(weights=now), torch.zeros(3), torch.zeros(3), before)
+    batch = GateBatch(now, SimpleNamespace(weights=now), torch.zeros(3), torch.zeros(3), torch.zeros(3), before)
     value = loss(batch)
     assert value.item() == pytest.approx((0 + 1 + 0.2) / 3)
     value.backward()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -124,9 +125,22 @@ class CategoricalMixture(Mixture):
 
     def __init__(self, weights: Tensor, logits: Tensor) -> None:
         super().__init__(weights)
-        self.log_probs, self._entropy, self._posterior_entropy, self.expert_log_probs, self._log_responsibilities = (
-            _CategoricalDensity.apply(weights, logits)
-        )
+        self.logits = logits
+
+    @cached_property
+    def _density(self) -> tuple[Tensor, ...]:  # when first asked for: the compiled objective needs the logits alone
+        density: tuple[Tensor, ...] = _CategoricalDensity.apply(self.weights, self.logits)
+        return density
+
+    @property
+    def log_probs(self) -> Tensor:
+        """Log m of every action, shape ``(batch, n_actions)``."""
+        return self._density[0]
+
+    @property
+    def expert_log_probs(self) -> Tensor:
+        """Log p_k of every action, shape ``(batch, K, n_actions)``."""
+        return self._density[3]
 
     def expert_log_prob(self, actions: Tensor) -> Tensor:
         """Gather log p_k of each row's action, ``actions`` of shape ``(batch,)``."""
@@ -138,11 +152,11 @@ class CategoricalMixture(Mixture):
 
     def responsibilities(self, actions: Tensor) -> Tensor:
         """Return r, by Bayes' rule."""
-        return _at(self._log_responsibilities, actions).exp()
+        return _at(self._density[4], actions).exp()
 
     def entropy(self) -> Tensor:
         """Return the exact entropy."""
-        return self._entropy
+        return self._density[1]
 
     def disagreement(self) -> Tensor:
         """Return the exact divergence."""
@@ -151,7 +165,7 @@ class CategoricalMixture(Mixture):
 
     def posterior_entropy(self, actions: Tensor) -> Tensor:
         """Return sum_a m(a) H(r(.|a)); ``actions`` play no part."""
-        return self._posterior_entropy
+        return self._density[2]
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw from m, shape ``(batch,)``."""

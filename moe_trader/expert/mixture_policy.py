@@ -13,6 +13,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from moe_trader.expert.adam import ClippingAdam
 from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture, Mixture
 from moe_trader.expert.stack import Stack
 from moe_trader.gating import Gate, GatingNetwork
@@ -80,6 +81,7 @@ class MixturePolicy(ActorCriticPolicy):
         super().__init__(whole, action_space, lr_schedule, **kwargs)
 
     gate_columns: Tensor
+    optimizer: ClippingAdam
     experts: nn.ModuleList
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -106,24 +108,15 @@ class MixturePolicy(ActorCriticPolicy):
             _check_gate(self.gate, probe, self._n_experts)
         self.stack = Stack(self.actor_critics)
         groups = [
-            {"params": [self.stack.rows], "rate_factor": 1.0},
-            {"params": list(self.gate.parameters()), "rate_factor": self._gate_rate_factor},
+            {
+                "params": [self.stack.weights],
+                "rate_factor": 1.0,
+                "owners": self._n_experts,
+                "blocks": self.stack.sizes,
+            },
+            {"params": list(self.gate.parameters()), "rate_factor": self._gate_rate_factor, "owners": 1},
         ]
-        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), fused=True, **self.optimizer_kwargs)  # type: ignore[call-arg]
-
-    def clip_gradients(self, max_norm: float, names: Sequence[str]) -> dict[str, Tensor]:
-        """Clip the gradient over all parameters together, as SB3 does.
-
-        :return: L2 norms of the gradient of gate and experts before clipping, under the experts' names
-        """
-        assert self.stack.rows.grad is not None
-        of_gate = [parameter.grad for parameter in self.gate.parameters() if parameter.grad is not None]
-        norms = torch.linalg.vector_norm(self.stack.rows.grad, dim=1)  # (K,)
-        gate_norm = torch.stack([norms.new_zeros(()), *(torch._foreach_norm(of_gate) if of_gate else ())]).norm()
-        factor = max_norm / (torch.linalg.vector_norm(torch.cat([norms, gate_norm.view(1)])) + 1e-6)
-        torch._foreach_mul_([self.stack.rows.grad, *of_gate], factor.clamp_max_(1.0))
-        named = zip(names, norms, strict=True)
-        return {"gradient_norm/gate": gate_norm} | {f"gradient_norm/{name}": norm for name, norm in named}
+        self.optimizer = ClippingAdam(groups, lr=lr_schedule(1), fused=True, **self.optimizer_kwargs)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # moving to a device gives every parameter a storage of its own

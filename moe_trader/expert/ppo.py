@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.metrics import mixture_metrics
 from moe_trader.expert.mixture_policy import MixturePolicy
-from moe_trader.expert.objective import STATED, Coefficients, Objective
+from moe_trader.expert.objective import STATED, Coefficients, mixture_objective
 from moe_trader.expert.rollout import TorchRolloutBuffer
 from moe_trader.gating import Gate, GateBatch
 from moe_trader.option import ConfigError, option
@@ -33,6 +33,7 @@ from moe_trader.sight import GateView
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 
+LARGE_BLOCK = 31 * 2**20  # bytes; glibc learns from blocks below 32 MiB alone
 STATES_MEASURED = 1_024  # of a rollout, evenly spread, for the mixture's metrics
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
@@ -183,6 +184,7 @@ class MixturePPO(PPO):
     def __init__(self, *args: Any, expert_value_share: float, names: Sequence[str], **kwargs: Any) -> None:
         self.expert_value_share = expert_value_share
         self.names = list(names)
+        self._norm_names = [f"gradient_norm/{name}" for name in (*names, "gate")]
         self.metrics: dict[str, float] = {}
         self._gate_weights: Tensor | None = None
         super().__init__(*args, **kwargs)
@@ -199,6 +201,9 @@ class MixturePPO(PPO):
     def train(self) -> None:
         """Update gate and experts on the rollout, and record what the update did."""
         self.policy.set_training_mode(True)
+        # Until glibc has seen a block of this size freed, it gives a large minibatch's memory back to the system every
+        # time, and the next one fetches it anew, page by page.
+        torch.empty(LARGE_BLOCK, dtype=torch.uint8)
         self._update_learning_rate(self.policy.optimizer)
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
         trace: list[dict[str, Tensor]] = []
@@ -212,8 +217,8 @@ class MixturePPO(PPO):
                     break
                 self.policy.optimizer.zero_grad()
                 loss.backward()
-                terms |= self.policy.clip_gradients(self.max_grad_norm, self.names)
-                self.policy.optimizer.step()
+                norms = self.policy.optimizer.clipped_step(self.max_grad_norm)
+                terms |= dict(zip(self._norm_names, norms.unbind(), strict=True))
             self._n_updates += 1
             if stopped:
                 break
@@ -221,27 +226,23 @@ class MixturePPO(PPO):
 
     def _loss(self, batch: RolloutBufferSamples, clip_range: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a minibatch, and its terms."""
-        actions = batch.actions
         gate = self.policy._gate_settings
         output = self.policy.mix(batch.observations, compare=gate.compares_bars())
-        mixture = output.mixture
-
         advantages = batch.advantages  # (batch,)
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        loss, *stated = Objective.apply(
-            mixture.log_prob(actions),
-            mixture.entropy(),
-            output.expert_values,
-            mixture.weights.detach(),
-            mixture.responsibilities(actions),
-            advantages,
-            batch.old_log_prob,
-            batch.returns,
-            self._coefficients(clip_range),
+        loss, posterior_entropy, stated = mixture_objective(
+            output.mixture, output.expert_values, batch, advantages, self._coefficients(clip_range)
         )
-        terms = dict(zip(STATED, stated, strict=True))
-        gate_batch = GateBatch(output.gate_logits, mixture, actions, advantages, output.previous_weights)
+        terms = dict(zip(STATED, stated.unbind(), strict=True))
+        gate_batch = GateBatch(
+            output.gate_logits,
+            output.mixture,
+            posterior_entropy,
+            batch.actions,
+            advantages,
+            output.previous_weights,
+        )
         for name, gate_loss in gate.losses.items():
             value = gate_loss(gate_batch)
             loss = loss + gate_loss.weight_at(self._progress) * value

@@ -57,9 +57,6 @@ class ActionDensity(Protocol):
     def log_prob(self, actions: Tensor) -> Tensor:
         """Return log m(a|s), shape ``(batch,)``."""
 
-    def posterior_entropy(self, actions: Tensor) -> Tensor:
-        """Return E_a H(r(.|s, a)), nats, shape ``(batch,)``."""
-
     def disagreement(self) -> Tensor:
         """Return the Jensen-Shannon divergence of the experts under g, nats, shape ``(batch,)``."""
 
@@ -69,10 +66,12 @@ class ActionDensity(Protocol):
 
 @dataclass(frozen=True)
 class GateBatch:
-    """What a gate loss may look at, for one minibatch; nothing is computed before a loss asks.
+    """What a gate loss may look at, for one minibatch; nothing else is computed before a loss asks.
 
     :param logits: the gate's scores, shape ``(batch, n_experts)``
     :param mixture: the experts' action densities under the gate weights
+    :param posterior_entropy: E_a H(r(.|s, a)) in nats, where r_k = g_k p_k(a|s) / m(a|s): how much doubt an action
+        leaves about who chose it; shape ``(batch,)``
     :param actions: as taken in the rollout, shape ``(batch,)`` or ``(batch, dim)``
     :param advantages: of these actions, as the policy loss uses them, shape ``(batch,)``
     :param previous_weights: g at the bar before, shape ``(batch, n_experts)``; ``None`` unless a loss compares bars
@@ -80,6 +79,7 @@ class GateBatch:
 
     logits: Tensor
     mixture: ActionDensity
+    posterior_entropy: Tensor
     actions: Tensor
     advantages: Tensor
     previous_weights: Tensor | None = None
@@ -88,14 +88,6 @@ class GateBatch:
     def weights(self) -> Tensor:
         """g, the gate weights, shape ``(batch, n_experts)``."""
         return self.mixture.weights
-
-    @property
-    def posterior_entropy(self) -> Tensor:
-        """E_a H(r(.|s, a)) in nats, r_k = g_k p_k(a|s) / m(a|s): how much doubt an action leaves about who chose it.
-
-        Shape ``(batch,)``.
-        """
-        return self.mixture.posterior_entropy(self.actions)
 
 
 class GateLoss(ABC):

@@ -1,0 +1,106 @@
+"""Where the time of a minibatch goes: the parts of a joint PPO update, each without the parts within it."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from moe_trader.agent import MoEAgent
+from moe_trader.expert import ppo
+from moe_trader.expert.adam import ClippingAdam
+from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.expert.objective import CategoricalObjective
+from moe_trader.expert.rollout import TorchRolloutBuffer
+from moe_trader.expert.stack import Evaluation, Stack
+
+
+class Clock:
+    """Processor time of nested parts; a part's own time leaves out what runs within it."""
+
+    def __init__(self) -> None:
+        self.samples: list[dict[str, float]] = []
+        self._spent: dict[str, float] = defaultdict(float)
+        self._open: list[str] = []
+        self._since = 0.0
+
+    def _turn(self) -> None:
+        now = time.process_time()
+        if self._open:
+            self._spent[self._open[-1]] += now - self._since
+        self._since = now
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure what runs within."""
+        self._turn()
+        self._open.append(name)
+        yield
+        self._turn()
+        self._open.pop()
+
+    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, measured."""
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                return function(*args, **kwargs)
+
+        return measured
+
+    def next_minibatch(self) -> None:
+        """Close the sample of a minibatch."""
+        self._turn()
+        self.samples.append(dict(self._spent))
+        self._spent.clear()
+
+
+def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
+    """Return the median milliseconds of each part of a minibatch of the update, while the agent learns ``steps``."""
+    clock = Clock()
+    losses = {type(loss) for loss in agent.gating.losses.values()}
+    functions = [
+        ("minibatch out of the rollout", MixturePolicy, "whole_observations"),
+        ("gate, forward", type(agent.policy.gate), "logits"),
+        ("gate, forward", type(agent.policy.gate), "weights"),
+        ("stack, forward", Stack, "__call__"),
+        ("loss, forward", ppo, "mixture_objective"),
+        *(("losses of the gate, forward", loss, "__call__") for loss in losses),
+        ("gate and losses of the gate, backward", torch.Tensor, "backward"),
+        ("advantages, sums, logs", ppo.MixturePPO, "train"),
+    ]
+    get, end = TorchRolloutBuffer.get, ClippingAdam.clipped_step
+
+    def minibatches(*args: Any) -> Iterator[Any]:
+        made = get(*args)
+        while True:
+            with clock.part("minibatch out of the rollout"):
+                batch = next(made, None)
+            if batch is None:
+                return
+            yield batch
+
+    def stepped(*args: Any) -> Any:
+        with clock.part("clipping and Adam"):
+            terms = end(*args)
+        clock.next_minibatch()
+        return terms
+
+    with ExitStack() as changes:
+        for name, owner, attribute in functions:
+            measured = clock.around(name, getattr(owner, attribute))
+            changes.enter_context(patch.object(owner, attribute, measured))
+        for name, owner in (("loss, backward", CategoricalObjective), ("stack, backward", Evaluation)):
+            measured = staticmethod(clock.around(name, owner.backward))
+            changes.enter_context(patch.object(owner, "backward", measured))
+        changes.enter_context(patch.object(ClippingAdam, "clipped_step", stepped))
+        changes.enter_context(patch.object(TorchRolloutBuffer, "get", minibatches))
+        agent.learn(steps)
+    names = {name for sample in clock.samples for name in sample}
+    return {name: 1e3 * float(np.median([sample.get(name, 0.0) for sample in clock.samples])) for name in names}
