@@ -30,14 +30,12 @@ def run(task: TradingTask, look_ahead: LookAhead, panels: int, directory: Path) 
 
     :raises LookAheadError: naming every feature that looks ahead
     """
-    from moe_trader.env.features import learned
     from moe_trader.env.lookahead import LookAheadError, explain, unscaled
     from moe_trader.terminal import console
 
     market = task.market.load()
     console().print(market_view(market))  # before anything else can be refused: it shows what there is
-    if learned(task.features):
-        task = task.prepare(market=market).task  # what is fitted is fitted first: it is the fitted feature that trades
+    task = task.fitted(market)  # it is the fitted features that trade
     leaks = look_ahead.leaks(task.features, market)
     console().print(features_view(task, market, leaks, unscaled(task.features, market)))
     if leaks:
@@ -115,7 +113,7 @@ def features_view(task: TradingTask, market: Market, leaks: list[Leak], unscaled
             for column, values in zip(feature.columns(), known.T, strict=True)
         ]
         verdict = f"[red]YES: {leaking[name].column}[/]" if name in leaking else "no"
-        gate = "yes" if name in task.gate_features else ""
+        gate = "yes" if name in task.seen_by_gate else ""
         scale_free = f"[red]NO: {unscaled[name]}[/]" if name in unscaled else "yes"
         table.add_row(name, ", ".join(marked), f"{feature.warmup()}", gate, scale_free, verdict)
     return table

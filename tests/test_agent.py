@@ -161,7 +161,7 @@ def test_the_gate_sees_its_columns_and_never_the_account(make_agent, prepared):
     assert not {size - 2, size - 1} & set(agent.gate_columns)
     names = [prepared.feature_names[column] for column in agent.gate_columns]
     assert len(names) == 14
-    assert all(name.startswith(("trend", "volatility", "autocorrelation")) for name in names), names
+    assert all(name.startswith(("trend", "volatility", "autocorrelation", "regime")) for name in names), names
     observations = observations_for(agent, 20)
     before = agent.gate_weights(observations)
     for column in range(size):

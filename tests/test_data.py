@@ -135,13 +135,14 @@ def test_a_feature_that_looks_ahead_is_caught_by_name(market, own):
     assert "look for centred windows, shift(-1)" in done.stderr
     assert "Traceback" not in done.stderr
     assert "│ YES: smooth_5 │" in done.stdout
-    assert done.stdout.count("│          no │") + done.stdout.count("│            no │") == 4
+    honest = [line for line in done.stdout.splitlines() if line.endswith(" no │")]
+    assert len(honest) == (5 if market is MARKET else 4)
 
 
 def test_the_same_feature_over_trailing_bars_passes_and_trains(own):
     done = moe_data(*MARKET, *smooth("false"), cwd=own, PYTHONPATH=str(own))
     assert done.returncode == 0, done.stderr
-    assert "│ smooth          │ smooth_5" in done.stdout
+    assert "│ smooth               │ smooth_5" in done.stdout
     gate = "env.gate_features=[trend,smooth]"
     done = call(
         SCRIPTS / "moe-train", *SMALL, *smooth("false"), gate, "single_policy=false", cwd=own, PYTHONPATH=str(own)

@@ -281,7 +281,8 @@ def test_a_list_adds_single_features_to_a_preset(make_settings):
 def test_one_feature_can_be_added_by_path_and_another_taken_away(make_settings):
     added = "+env.features.fast={_target_: moe_trader.env.features.rsi.RSI, periods: [3]}"
     made = make_settings(added, "~env.features.returns").env
-    assert list(made.features) == ["trend", "volatility", "autocorrelation", "fast"]
+    assert list(made.features) == ["trend", "volatility", "autocorrelation", "regime_probabilities", "fast"]
+    assert made.seen_by_gate == ["trend", "volatility", "autocorrelation", "regime_probabilities"]
 
 
 def test_the_gate_sees_the_features_it_is_given(make_settings):
@@ -297,7 +298,7 @@ def test_the_gate_sees_the_features_it_is_given(make_settings):
     [
         (
             ["env/features=rsi"],
-            r"env: gate_features: 'trend' is none of env\.features \(rsi\); choose among these with ",
+            r"env: gate_features: none of env\.features \(rsi\) is slow, as a gate's should be; choose among",
         ),
         (
             ["+env.features.other={_target_: moe_trader.env.features.volatility.Volatility, spans: [9, 20]}"],

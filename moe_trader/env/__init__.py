@@ -79,6 +79,9 @@ class Feature(ABC):
         """
         return self
 
+    slow: ClassVar[bool] = False
+    """Whether it tells the market's condition, which lasts, not its last move: what a gate sees by default."""
+
     @abstractmethod
     def columns(self) -> list[str]:
         """Return one name for each column."""

@@ -46,7 +46,7 @@ class TradingTask:
     :param market: where prices come from
     :param split: how they are cut into training, validation and test bars
     :param features: name -> columns of the observation
-    :param gate_features: names of the features that the gate sees; never the account
+    :param gate_features: names of the features that the gate sees, never the account; ``None``: those that are slow
     :param gate_labels: names the regimes that a gate which reads labels sees; causal
     :param window: feature rows (bars) in an observation
     :param clip: bound of the standardised features
@@ -63,7 +63,7 @@ class TradingTask:
     market: MarketSource
     split: Split
     features: dict[str, Feature]
-    gate_features: Annotated[list[str], Field(min_length=1)]
+    gate_features: Annotated[list[str], Field(min_length=1)] | None
     gate_labels: RegimeLabeller
     window: PositiveInt
     clip: PositiveFloat
@@ -79,17 +79,25 @@ class TradingTask:
     def __post_init__(self) -> None:
         check_columns(self.features)
         total(self.costs.values())
-        for name in self.gate_features:
+        way_out = f"choose among these with env.gate_features=[{next(iter(self.features))}]"
+        names = ", ".join(self.features)
+        for name in self.seen_by_gate:
             if name not in self.features:
-                raise ValueError(
-                    f"gate_features: {name!r} is none of env.features ({', '.join(self.features)}); choose among these "
-                    f"with env.gate_features=[{next(iter(self.features))}]"
-                )
+                raise ValueError(f"gate_features: {name!r} is none of env.features ({names}); {way_out}")
+        if not self.seen_by_gate:
+            raise ValueError(f"gate_features: none of env.features ({names}) is slow, as a gate's should be; {way_out}")
         if not self.gate_labels.causal:
             raise ValueError(
                 f"gate_labels: {type(self.gate_labels).__name__} knows what nobody can at the time; choose a causal "
                 "labeller, env/regimes@env.gate_labels=trend_volatility, or let gating=oracle see the true regimes"
             )
+
+    @property
+    def seen_by_gate(self) -> list[str]:
+        """Names of the features that the gate sees."""
+        if self.gate_features is not None:
+            return self.gate_features
+        return [name for name, feature in self.features.items() if feature.slow]
 
     def prepare(
         self, scaler: Scaler | None = None, market: Market | None = None, sight: Sight = PLAIN_SIGHT
@@ -105,6 +113,21 @@ class TradingTask:
         if self.fill == "next_open" and not market.opens_are_real:
             raise MarketError(f"{market.name} has no true opens: set env.fill=next_close")
         return PreparedTask(self, market, scaler, sight)
+
+    def segments(self, market: Market, uses: int) -> tuple[dict[str, list[Segment]], list[Segment]]:
+        """Return the bars that each split observes, and those that features, scaler and labels are fitted on.
+
+        :param uses: bars that an observation uses
+        """
+        segments = self.split.segments(market, uses)
+        observed = playable(market, segments, uses, self.regimes.warmup())
+        trained = {part.instrument for part in observed["train"]}
+        return observed, [part for part in segments["train"] if part.instrument in trained]
+
+    def fitted(self, market: Market) -> TradingTask:
+        """Return the task with its features fitted on the training bars, before anything is computed from them."""
+        _, train = self.segments(market, lookback(self.features, self.window))
+        return dataclasses.replace(self, features=fitted(self.features, market, train))
 
 
 @dataclass(frozen=True)
@@ -143,12 +166,9 @@ class PreparedTask:
         labeller = gate_labeller(sight, task.gate_labels, market)
         if labeller is not None:
             uses = max(uses, labeller.warmup() + sight.rows)
-        segments = task.split.segments(market, uses)
-        self._observed = playable(market, segments, uses, task.regimes.warmup())
+        self._observed, train = task.segments(market, uses)
         self._stretches = {split: [self._stretch(part) for part in self._observed[split]] for split in SPLITS}
         check_volume(market, self._observed, costs)
-        trained = {part.instrument for part in self._observed["train"]}
-        train = [part for part in segments["train"] if part.instrument in trained]
         self.labels: Labels = task.regimes.label(market, train)
         if scaler is None:
             self.task = task = dataclasses.replace(task, features=fitted(task.features, market, train))
@@ -276,4 +296,4 @@ class PreparedTask:
     def _gate_features(self) -> list[int]:
         """Return the places of the gate's features within a row."""
         owners = [name for name, feature in self.task.features.items() for _ in feature.columns()]
-        return [at for at, name in enumerate(owners) if name in self.task.gate_features]
+        return [at for at, name in enumerate(owners) if name in self.task.seen_by_gate]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -32,6 +32,8 @@ class RegimeProbabilities(Feature):
     :param warmup_bars: bars after which the filter has forgotten how it began
     :param model: what was fitted; ``None``: nothing yet
     """
+
+    slow: ClassVar[bool] = True
 
     states: Annotated[int, Field(ge=2)]
     order: Literal[0, 1]

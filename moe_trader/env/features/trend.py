@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from moe_trader.env import Feature, Floats, Instrument
@@ -18,6 +20,8 @@ class Trend(Feature):
     :param spans: bars
     :param volatility_span: of the exponential volatility that divides
     """
+
+    slow: ClassVar[bool] = True
 
     spans: Spans
     volatility_span: Span

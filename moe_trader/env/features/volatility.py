@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from moe_trader.env import Feature, Floats, Instrument
@@ -15,6 +17,8 @@ class Volatility(Feature):
 
     :param spans: bars
     """
+
+    slow: ClassVar[bool] = True
 
     spans: Spans
 
