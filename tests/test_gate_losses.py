@@ -402,9 +402,9 @@ def test_the_numbers_of_the_default_are_what_they_were(settings):
     found = {name: [loss.weight_at(p) for p in (0.0, 0.1, 0.2, 0.3, 1.0)] for name, loss in losses.items()}
     assert list(found) == ["router_z", "minimum_importance", "information"]
     assert found["router_z"] == [0.001] * 5
-    assert found["minimum_importance"] == [0.1] * 5
+    assert found["minimum_importance"] == [0.3] * 5
     assert found["information"] == pytest.approx([0.0, 0.0, 0.025, 0.05, 0.05])
-    assert losses["minimum_importance"].share == 0.5
+    assert losses["minimum_importance"].share == 0.6
 
 
 def test_entropy_and_weights_of_a_batch_are_those_of_its_mixture():
