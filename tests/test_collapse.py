@@ -42,7 +42,7 @@ def test_a_dead_expert_is_told_once_with_the_way_out():
     dead = metrics([0.4, 0.3, 0.281, 0.019])
     assert told(watch(), metrics(EVEN), *[dead] * 12) == [
         "d is dead: its importance was below 0.02 for 5 updates; try a higher gating.losses.minimum_importance.weight "
-        "(now 0.1), a higher gating.floor (now 0.02) or fewer experts (expert.count)"
+        "(now 0.3), a higher gating.floor (now 0.02) or fewer experts (expert.count)"
     ]
 
 
@@ -75,13 +75,13 @@ def test_many_experts_with_equal_shares_are_not_dead():
         (
             ["gating=top_k", "gating.balance_rate=0"],
             "gating.balance_rate is 0",
-            "gating.balance_rate=0.01, a higher gating.losses.minimum_importance.weight (now 0.1), "
+            "gating.balance_rate=0.01, a higher gating.losses.minimum_importance.weight (now 0.3), "
             "a higher gating.floor (now 0.02)",
         ),
         (
             ["gating=entmax"],
             "no gradient reaches a score whose weight is zero",
-            "gating=softmax, a higher gating.losses.minimum_importance.weight (now 0.1), "
+            "gating=softmax, a higher gating.losses.minimum_importance.weight (now 0.3), "
             "a higher gating.floor (now 0.02)",
         ),
     ],
@@ -117,7 +117,7 @@ def test_another_loss_that_balances_keeps_experts_alive_too():
 def test_one_expert_for_all_is_told_instead_of_three_dead_ones():
     assert told(watch(), *[metrics([0.985, 0.005, 0.005, 0.005])] * 12) == [
         "the gate has collapsed: a had nearly all the weight for 5 updates, and the others learn nothing; try a higher "
-        "gating.losses.minimum_importance.weight (now 0.1), a higher gating.floor (now 0.02), 'gating/losses=balanced' "
+        "gating.losses.minimum_importance.weight (now 0.3), a higher gating.floor (now 0.02), 'gating/losses=balanced' "
         "or a slower gate (expert.gate_rate_factor=0.3)"
     ]
 
@@ -211,5 +211,5 @@ def test_the_default_losses_pull_a_collapsed_gate_back(make_agent, settings):
 def test_experts_recover_with_the_default_losses_and_not_without(make_agent, losses):
     gating = run_settings(compose([f"gating/losses={losses}"])).gating
     agent = collapse(make_agent(gating=gating, learning_rate=3e-3, n_epochs=10))
-    agent.learn(60 * 128)
+    agent.learn(100 * 128)
     assert (agent.metrics["mixture/effective_experts"] > 2.5) == (losses == "standard")

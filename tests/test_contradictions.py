@@ -68,8 +68,8 @@ def test_two_losses_that_balance():
 
 
 def test_a_minimum_that_the_floor_gives_anyway():
-    assert found("gating.floor=0.5") == [
-        "gating.losses.minimum_importance.share (0.5) is no more than gating.floor (0.5), which gives every expert "
+    assert found("gating.floor=0.6") == [
+        "gating.losses.minimum_importance.share (0.6) is no more than gating.floor (0.6), which gives every expert "
         "that much anyway: the loss is always 0; raise gating.losses.minimum_importance.share, or lower gating.floor"
     ]
     assert found("gating.floor=0.49") == []
