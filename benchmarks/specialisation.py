@@ -98,6 +98,7 @@ def claims(given: argparse.Namespace) -> dict[str, object]:
         ),
         "least importance": ("above 5 %", over_seeds(default, lambda a: a["least_importance"])),
         "regret share": ("below 25 %", over_seeds(default, lambda a: a["regret_share"])),
+        "regret share of the Bayes filter": ("", over_seeds(default, filter_regret_share)),
         "oracle gate - default": ("above 0", interval(np.array(gaps["oracle gate"]))),
         "default - uniform gate": ("above 0", interval(np.array(gaps["uniform gate"]))),
     }
@@ -105,6 +106,12 @@ def claims(given: argparse.Namespace) -> dict[str, object]:
     for name, (asked, (mean, half)) in rows.items():
         print(f"| {name} | {asked} | {mean:+.3f} ± {half:.3f} |")
     return {name: {"mean": mean, "half_width": half} for name, (_, (mean, half)) in rows.items()} | {"by_seed": default}
+
+
+def filter_regret_share(one: dict[str, float]) -> float:
+    """Return the regret share of the Bayes filter against the same oracle: nobody who must find the regime can do better."""
+    headroom = (one["oracle_routing"] - one["mixture"]) / one["regret_share"]
+    return (one["oracle_routing"] - one["bayes_filter"]) / headroom
 
 
 def recovered(seed: int, overrides: Sequence[str]) -> float:
