@@ -109,7 +109,7 @@ def claims(given: argparse.Namespace) -> dict[str, object]:
 
 
 def filter_regret_share(one: dict[str, float]) -> float:
-    """Return the regret share of the Bayes filter against the same oracle: nobody who must find the regime can do better."""
+    """Return the regret share of the Bayes filter against the same oracle: what finding the regime costs anybody."""
     headroom = (one["oracle_routing"] - one["mixture"]) / one["regret_share"]
     return (one["oracle_routing"] - one["bayes_filter"]) / headroom
 
