@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def trained(market: str, gate: str, seed: int, given: argparse.Namespace) -> Pat
     """Train and evaluate unless that was done before; return the run directory."""
     directory: Path = given.output / "_".join([market, *given.overrides]) / gate / str(seed)
     if not (directory / "report.html").exists():
+        shutil.rmtree(directory, ignore_errors=True)  # what an interrupted benchmark left
         chosen = [f"env={market}", f"gating={gate}", f"seed={seed}", f"single_policy={gate == DEFAULT}"]
         run(run_settings(compose([*chosen, *given.overrides])), directory)
     return directory
