@@ -145,7 +145,7 @@ def regimes_view(prepared: PreparedTask) -> Table:
     table = _table(
         f"Regimes ({type(prepared.task.regimes).__name__}): share of the decisions",
         ["regime", *SPLITS],
-        "For the tables only: no observation holds a regime.",
+        "For the tables: experts never see a regime, nor does a gate, unless it is gating=rule or gating=oracle.",
     )
     names = prepared.labels.names
     shares = {}

@@ -78,10 +78,10 @@ def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
     console().print(performance_view(tables.experts, split, console().width))
     if caveat := agent.gating.caveat():
         say(caveat)
+    different = differing(tables, run)
     if output is not None:
         write_tables(tables, output)
         say(f"Tables written to {os.path.relpath(output)}")
-    different = differing(tables, run)
     if different:
         say(f"Not the run's own tables: {', '.join(different)}.")
     else:

@@ -54,7 +54,8 @@ def rerun_report(original: Path, repeated: Path) -> str:
         if one is None and other is None:
             continue
         found["lost" if one is None else "gone" if other is None else "same" if one == other else "different"] += [what]
-    changed = "; the prices are not those of the original run" if _prices(original) != _prices(repeated) else ""
+    prices = {_prices(original), _prices(repeated)} - {None}
+    changed = "; the prices are not those of the original run" if len(prices) > 1 else ""
     if not (found["different"] or found["lost"] or found["gone"]):
         return f"Identical to {original}, to the last bit: {', '.join(found['same'])}{changed}"
     words = {

@@ -84,14 +84,16 @@ def _report(
     if "oracle_routing" in tables.equity and not settings.env.regimes.causal:
         notes.append("Oracle routing is told the market's true regimes: a reference, not tradable.")
     broke = tables.comparisons.query("bankrupt != ''")
-    for split, who in broke[["split", "bankrupt"]].drop_duplicates().itertuples(index=False):
-        notes.append(f"On the {split} split {who} went bankrupt: the account was closed and earned nothing after.")
+    for split, found in broke.groupby("split", sort=False)["bankrupt"]:
+        who = ", ".join(dict.fromkeys(name for names in found for name in names.split(" and ")))
+        notes.append(f"Bankrupt on the {split} split, closed and earning nothing after: {who}.")
         log.warning("%s", notes[-1])
     n = len(agent.expert_names)
     facts = {
         "market": task.market.name,
         "instruments": len(task.market.instruments),
         "experts": f"{n} {agent.expert.algorithm_name} expert{'s' if n > 1 else ''}",
+        "gate": f"{type(settings.gating).__name__}; losses: {', '.join(settings.gating.losses) or 'none'}",
         "parameters": f"{agent.policy.n_parameters():,}",
         "single policy": f"{single.policy.n_parameters():,} parameters" if single else "not trained",
         "training steps": f"{settings.trainer.total_timesteps:,}",

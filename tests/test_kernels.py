@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from moe_trader.expert import products as products_module
 from moe_trader.expert.activation import Tanh
 from moe_trader.expert.adam import ClippingAdam
 from moe_trader.expert.mixture import CategoricalMixture
@@ -108,6 +109,20 @@ def test_a_product_is_the_product_whatever_multiplies(n):
     assert products(many, others, out=given) is given
     for found in (given, products(many, others)):
         torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-5)
+
+
+def test_views_with_gaps_are_closed_before_onednn_sees_them(monkeypatch):
+    """It multiplies them right, and takes a hundred times as long."""
+    seen = []
+
+    def recording(a, b, *rest):
+        seen.extend(matrix.stride() for matrix in (a, b))
+        return a @ b.T
+
+    monkeypatch.setattr(products_module, "_ONEDNN", recording)
+    a, b = torch.randn(600, 80)[:, :70], torch.randn(70, 600).T
+    torch.testing.assert_close(product(a, b), a.contiguous() @ b.T.contiguous())
+    assert seen == [(70, 1), (1, 600)]
 
 
 def test_the_compiled_tanh_is_tanh():

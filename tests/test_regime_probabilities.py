@@ -208,7 +208,11 @@ def test_the_same_bars_give_the_same_model(task, fitted_task):
             r"^a regime died: from each of 2 starting points, one of 2 regimes is left with fewer than 20 of the 899 "
             r"training returns; leave it out$",
         ),
-        ([np.where(np.arange(900) == 500, -0.5, drawn(TRUE, 900)[0] / 10)], 3, r"; set its states=2$"),
+        (
+            [np.where(np.arange(900) == 500, -0.5, drawn(TRUE, 900)[0] / 10)],
+            3,
+            r"; use fewer, env.features.regime_probabilities.states=2$",
+        ),
     ],
 )
 def test_returns_that_have_no_such_regimes_are_refused(returns, states, message):

@@ -141,6 +141,7 @@ class Evaluation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights: Tensor, stack: Stack, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return scores, values and log_std, as :meth:`Stack.__call__` says."""
+        observations = observations.contiguous()  # here and for the backward pass
         hidden = stack.hidden(observations)
         blocks, at = stack._blocks, 2 * stack.n_layers
         scores, values = (

@@ -52,7 +52,7 @@ def assignment(experts: Sequence[int] | None, n_regimes: int, n_experts: int) ->
         if n_regimes < n_experts:
             raise ConfigError(
                 f"expert.count: {n_experts} experts for {n_regimes} regimes leave some without any; use "
-                f"expert.count={n_regimes}, or say in gating.experts whose regime each is"
+                f"expert.count={n_regimes}"
             )
         return [regime * n_experts // n_regimes for regime in range(n_regimes)]
     if len(experts) != n_regimes or max(experts) > n_experts:

@@ -70,7 +70,7 @@ class MarkovSwitching:
         """Say in words what each regime is like."""
         return [
             f"{number}: mean {1e4 * intercept / (1 - ar1):+.1f} bp, autocorrelation {ar1:+.2f}, volatility "
-            f"{1e4 * volatility:.0f} bp, {1 / max(1 - self.transition[number - 1][number - 1], 1e-9):,.0f} bars"
+            f"{1e4 * volatility:.0f} bp, {1 / max(1 - self.transition[number - 1][number - 1], 1e-9):,.0f} bars at a time"
             for number, (intercept, ar1, volatility) in enumerate(
                 zip(self.intercept, self.ar1, self.volatility, strict=True), start=1
             )
@@ -113,7 +113,7 @@ def fit(series: Sequence[Floats], states: int, order: int, starts: int) -> Marko
             if len(path) == _ROUNDS:
                 log.warning("The regimes have not settled after %d iterations; used as they are.", _ROUNDS)
             return _sorted(model, scale)
-    fewer = f"set its states={states - 1}" if states > 2 else "leave it out"
+    fewer = f"use fewer, env.features.regime_probabilities.states={states - 1}" if states > 2 else "leave it out"
     raise MarketError(
         f"a regime died: from each of {starts} starting points, one of {states} regimes is left with fewer than "
         f"{_FEWEST} of the {len(sample.returns):,} training returns; {fewer}"
