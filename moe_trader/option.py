@@ -142,7 +142,7 @@ def _explain(error: ValidationError, path: str) -> str:
             lines.append(f"{place}: missing; this setting has no default")
         elif location:
             lines.append(f"{place}: {problem['msg']}, got {problem['input']!r}")
-            if problem["type"] == "is_instance_of" and isinstance(problem["input"], str):
+            if problem["type"] in ("is_instance_of", "dict_type") and isinstance(problem["input"], str):
                 lines[-1] += (
                     f"; an option of a group is chosen with a slash: {place.replace('.', '/')}={problem['input']}"
                 )

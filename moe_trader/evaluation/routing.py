@@ -65,6 +65,7 @@ def routing_table(trace: Trace, routing: Routing | None, n_regimes: int, seed: i
             return _measures(totals, n_regimes)
 
         values, bounds = measures(sums.sum(0)), intervals_of_sums(sums, measures, seed)
+        bounds[:, np.isnan(values)] = np.nan
     return pd.DataFrame({"split": trace.split, "measure": names, "value": values, "low": bounds[0], "high": bounds[1]})
 
 

@@ -70,7 +70,7 @@ class MarkovSwitching:
         """Say in words what each regime is like."""
         return [
             f"{number}: mean {1e4 * intercept / (1 - ar1):+.1f} bp, autocorrelation {ar1:+.2f}, volatility "
-            f"{1e4 * volatility:.0f} bp, {1 / max(1 - self.transition[number - 1][number - 1], 1e-9):,.0f} bars at a time"
+            f"{1e4 * volatility:.0f} bp, lasts {1 / max(1 - self.transition[number - 1][number - 1], 1e-9):,.0f} bars"
             for number, (intercept, ar1, volatility) in enumerate(
                 zip(self.intercept, self.ar1, self.volatility, strict=True), start=1
             )
