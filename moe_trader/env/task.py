@@ -156,7 +156,7 @@ class PreparedTask:
     """A :class:`TradingTask` with its bars loaded: makes the environments and says what evaluation walks through."""
 
     def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None, sight: Sight = PLAIN_SIGHT) -> None:
-        self.task, self.market = task, market
+        self.task, self.market, self.sight = task, market, sight
         if any(one.symbol == "all" for one in market.instruments):
             raise MarketError(f"{market.name}: no instrument can be called 'all', as the tables call their means")
         lengths = [len(one) for one in market.instruments]
@@ -278,6 +278,9 @@ class PreparedTask:
             "features": self.feature_names,
             "window": self.task.window,
             "positions": describe(self.task.positions),
+            "gate_features": self.task.seen_by_gate,
+            "gate_sight": dataclasses.asdict(self.sight),
+            "gate_labels": describe(self.task.gate_labels) if self.sight.of == "causal_regime" else None,
             "fitted": describe(learned(self.task.features)),
             "scaler": dataclasses.asdict(self.scaler),
         }
