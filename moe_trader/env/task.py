@@ -174,8 +174,7 @@ class PreparedTask:
             self.task = task = dataclasses.replace(task, features=fitted(task.features, market, train))
         raw = np.concatenate([rows(task.features, one) for one in market.instruments])
         if scaler is None:
-            seen = [raw[part.first : part.last + 1] for part in self._stretches["train"]]
-            scaler = Scaler.fit(np.concatenate(seen))
+            scaler = Scaler.fit(np.concatenate([raw[part.first : part.last + 1] for part in self._stretches["train"]]))
         self.scaler = scaler
         self._times = np.concatenate([one.time for one in market.instruments])
         features, gate = scaler.apply(raw, task.clip).astype(np.float32), None
@@ -224,9 +223,7 @@ class PreparedTask:
         if not (self.task.unit_rewards and self.task.reward.has_unit()):
             return env
         if self._bar_volatility == 0:
-            raise MarketError(
-                f"{self.market.name}: the price never moves in the training split; there is nothing to learn"
-            )
+            raise MarketError(f"{self.market.name}: the price never moves in the training split: nothing to learn")
         return UnitRewards(env, 1.0 / self._bar_volatility)
 
     def walk(self, split: str, copies: int) -> Lanes:

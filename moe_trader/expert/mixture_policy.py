@@ -60,8 +60,8 @@ class MixturePolicy(ActorCriticPolicy):
     :param whole: space of a whole observation, where ``observation_space`` may be that of what stands for it
     :param tables: what a reference, an observation that names its bar, is read out of
         (:attr:`~moe_trader.env.trading_vec_env.ReferringVecEnv.tables`); empty: observations are always whole. With
-        tables, the environment learned in shows references: :meth:`forward` takes them, :meth:`predict_values` takes
-        them too, and :meth:`whole_observations` reads them; everything else takes whole observations
+        tables, the environment learned in shows references, which SB3's methods for a rollout take (:meth:`forward`,
+        :meth:`evaluate_actions`, :meth:`predict_values`); everything else takes whole observations
     """
 
     def __init__(
@@ -195,9 +195,12 @@ class MixturePolicy(ActorCriticPolicy):
         return actions, output.values.unsqueeze(-1), output.mixture.log_prob(actions)
 
     def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return values ``(batch, 1)``, log m(a|s) and H(m), both ``(batch,)``, of whole observations."""
+        """Return values ``(batch, 1)``, log m(a|s) and H(m), both ``(batch,)``.
+
+        :param obs: of a rollout, as for :meth:`forward`
+        """
         assert isinstance(obs, Tensor)
-        output = self.mix(obs)
+        output = self.mix(self.whole_observations(obs))
         return output.values.unsqueeze(-1), output.mixture.log_prob(actions), output.mixture.entropy()
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
