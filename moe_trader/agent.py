@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
@@ -144,11 +145,14 @@ class MoEAgent:
     def gate_weights(self, observations: np.ndarray) -> Weights:
         """Return the weight of each expert, ``(batch, K)`` for ``(batch, size)`` observations, rows summing to 1.
 
-        A single observation, ``(size,)``, gets a single row.
+        A single observation, ``(size,)``, gets a single row, ``(K,)``.
+
+        :raises ValueError: for observations of another shape
         """
+        given = self._tensor(observations)
         with torch.no_grad():
-            weights: Weights = self.policy.gate_weights(self._tensor(observations)).cpu().numpy()
-        return weights
+            weights: Weights = self.policy.gate_weights(given[None] if given.ndim == 1 else given).cpu().numpy()
+        return weights[0] if given.ndim == 1 else weights
 
     def expert_actions(self, observations: np.ndarray) -> np.ndarray:
         """Return what each expert would do by itself, its most likely action: ``(batch, K, ...)``."""
@@ -217,11 +221,18 @@ class MoEAgent:
         """
         content = bundle.read(Path(path), plugins)
         manifest = content.manifest
+        view = GateView(tuple(manifest["gate_columns"]), manifest["gate_rows"], manifest["gate_tail"])
         observation_space = bundle.space_from_json(manifest["observation_space"])
         action_space = bundle.space_from_json(manifest["action_space"])
         if env is not None:
             check_for_correct_spaces(env, observation_space, action_space)
-            gate_view(env, content.gating)
+            shown = gate_view(env, content.gating)
+            if shown != view:
+                raise ValueError(
+                    f"env: expected one that shows the gate {_in_words(view)}, as in training, got one that shows it "
+                    f"{_in_words(shown)}; make it as moe_trader's own, with the env.gate_features, env.features and "
+                    "env.window of the training"
+                )
         agent = cls.__new__(cls)
         agent._assemble(
             env,
@@ -229,15 +240,28 @@ class MoEAgent:
             action_space,
             content.expert,
             content.gating,
-            GateView(tuple(manifest["gate_columns"]), manifest["gate_rows"], manifest["gate_tail"]),
+            view,
             manifest["seed"],
             device,
         )
-        agent.policy.load_state_dict(content.tensors, strict=True)
+        try:
+            agent.policy.load_state_dict(content.tensors, strict=True)
+        except RuntimeError as error:
+            raise bundle.BundleError(
+                f"{path}: the weights in {bundle.WEIGHTS} do not fit the spaces and gate_columns, gate_rows and "
+                f"gate_tail of {bundle.MANIFEST} ({error}); copy the bundle again"
+            ) from None
         return agent
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self.algorithm.device)
+
+
+def _in_words(view: GateView) -> str:
+    """Say which columns a gate reads, as ranges: "columns 4 to 17 as 1 bar, with a tail of 0"."""
+    runs = [list(run) for _, run in groupby(enumerate(view.columns), key=lambda one: one[1] - one[0])]
+    columns = ", ".join(f"{run[0][1]} to {run[-1][1]}" if len(run) > 1 else str(run[0][1]) for run in runs)
+    return f"columns {columns} as {view.rows} bar{'s' if view.rows > 1 else ''}, with a tail of {view.tail}"
 
 
 def gate_view(env: VecEnv, gating: Gate) -> GateView:
@@ -249,10 +273,14 @@ def gate_view(env: VecEnv, gating: Gate) -> GateView:
     n_columns = (env.observation_space.shape or ())[0]
     if not hasattr(env, "gate_columns"):  # not ours: everything is the gate's to see, but it is of one bar
         if gating.compares_bars() or sight.of != "features":
-            wants = "compares neighbouring bars (gating.losses)" if sight.of == "features" else f"reads {sight}"
+            wants, way_out = f"reads {sight}", "choose another gate, such as gating=softmax,"
+            if sight.of == "features":
+                comparing = ",".join(f"~gating.losses.{key}" for key, one in gating.losses.items() if one.compares_bars)
+                wants = "compares neighbouring bars (gating.losses)"
+                way_out = f"take the loss away, '{comparing}',"
             raise ConfigError(
-                f"gating: {name} {wants}, and this environment shows it one bar of features; choose another gate, such "
-                "as gating=softmax, or use moe_trader's own environment"
+                f"gating: {name} {wants}, and this environment shows it one bar of features; {way_out} or use "
+                "moe_trader's own environment"
             )
         return GateView(tuple(range(n_columns)), rows=1, tail=0)
     shown, tail = getattr(env, "sight", PLAIN_SIGHT), getattr(env, "gate_tail", 0)

@@ -6,7 +6,8 @@
     policy.safetensors     every weight of gate and experts
     experts/NN_name.zip    each expert as a plain SB3 archive: `PPO.load` opens it without moe_trader
 
-The zips are for others: SB3 unpickles what it loads, so this module only checks their hashes.
+The zips are for others: SB3 unpickles what it loads, so this module only checks their hashes. The manifest itself is
+not signed: its hashes tell damage, not a forger, and what loading reads of it is checked value by value.
 """
 
 from __future__ import annotations
@@ -111,12 +112,19 @@ def read(path: Path, plugins: Sequence[str] = ()) -> Bundle:
         tensors = load_file(path / WEIGHTS)
     except (YAMLError, OmegaConfBaseException, SafetensorError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: {CONFIG} or {WEIGHTS} is not what a bundle holds ({error!r})") from None
-    return Bundle(
-        manifest,
-        build_option(expert, "expert", ExpertFamily, plugins),
-        build_option(gating, "gating", Gate, plugins),
-        tensors,
-    )
+    family = build_option(expert, "expert", ExpertFamily, plugins)
+    if manifest["experts"] != family.names():
+        raise BundleError(
+            f"{path / MANIFEST}: experts: expected those of {CONFIG}, {', '.join(family.names())}, got "
+            f"{', '.join(manifest['experts'])}; copy the bundle again"
+        )
+    gate = build_option(gating, "gating", Gate, plugins)
+    if manifest["gate_rows"] not in (1, rows := gate.sight().rows):  # 1: an environment that is not ours
+        raise BundleError(
+            f"{path / MANIFEST}: gate_rows: expected the {rows} that the gating of {CONFIG} reads, got "
+            f"{manifest['gate_rows']}; copy the bundle again"
+        )
+    return Bundle(manifest, family, gate, tensors)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -141,7 +149,37 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     if missing:
         raise BundleError(f"{file}: has no {' and no '.join(missing)}; the bundle is incomplete, copy it again")
+    _check_values(file, manifest)
     return manifest
+
+
+def _check_values(file: Path, manifest: Mapping[str, Any]) -> None:
+    """Hold every value that loading reads to what it may be. :raises BundleError: naming the key."""
+
+    def check(key: str, expected: str, good: bool) -> None:
+        if not good:
+            got = repr(manifest[key])
+            got = got if len(got) <= 80 else f"{got[:77]}..."
+            raise BundleError(f"{file}: {key}: expected {expected}, got {got}; copy the bundle again")
+
+    for key in ("observation_space", "action_space"):
+        try:
+            space = space_from_json(manifest[key])
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            check(key, f"a space as it was saved ({error!r})", good=False)
+        if key == "observation_space":
+            check(key, "a flat Box", isinstance(space, spaces.Box) and len(space.shape) == 1)
+            (size,) = space.shape or ()
+    columns, rows, tail, names = (manifest[key] for key in ("gate_columns", "gate_rows", "gate_tail", "experts"))
+    is_columns = isinstance(columns, list) and all(type(one) is int and 0 <= one < size for one in columns)
+    check("gate_columns", f"one or more numbers from 0 to {size - 1}", is_columns and len(columns) > 0)
+    is_rows = type(rows) is int and rows >= 1 and len(columns) % rows == 0
+    check("gate_rows", f"a number of bars that {len(columns)} gate_columns are made of, 1 or more", is_rows)
+    check("gate_tail", f"a number of columns from 0 to {size - 1}", type(tail) is int and 0 <= tail < size)
+    is_names = isinstance(names, list) and len(names) > 0 and all(isinstance(one, str) for one in names)
+    check("experts", "one or more names", is_names)
+    check("seed", "a whole number, 0 or more", type(manifest["seed"]) is int and manifest["seed"] >= 0)
+    check("task", "a mapping", isinstance(manifest["task"], dict))
 
 
 def sha256(file: Path) -> str:

@@ -140,11 +140,12 @@ def check_task(now: dict[str, Any], saved: dict[str, Any], run: Path) -> None:
     """
     from moe_trader.option import ConfigError
 
-    for what in ("features", "window", "positions"):
+    places = {what: f"env.{what}" for what in ("features", "window", "positions", "gate_features", "gate_labels")}
+    for what, where in (places | {"gate_sight": "gating.rows and what else makes the gate's sight"}).items():
         if now[what] != saved.get(what):
             raise ConfigError(
-                f"env.{what}: {run / '.hydra' / 'config.yaml'} says {now[what]}, and the agent was trained with "
-                f"{saved.get(what)}; restore the config of the run, or train again"
+                f"{where}: {run / '.hydra' / 'config.yaml'} says {now[what]}, and the agent was trained with "
+                f"{saved.get(what, 'what its bundle does not tell')}; restore the config of the run, or train again"
             )
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from moe_trader.agent import MoEAgent
@@ -43,6 +45,46 @@ def test_gate_weights_are_one_row_a_state(agent):
     assert weights.min() >= agent.gating.floor / 3 - 1e-7
     assert weights.std(axis=0).min() > 0.01
     np.testing.assert_allclose(agent.gate_weights(observations[7:8])[0], weights[7], atol=1e-6)
+
+
+def test_a_single_observation_gets_a_single_row(agent):
+    observations = observations_for(agent)
+    np.testing.assert_allclose(agent.gate_weights(observations[7]), agent.gate_weights(observations)[7], atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [3, 7, 40, 132])
+def test_observations_of_another_shape_are_refused(width, make_agent):
+    """Three numbers above all, which stand for an observation while it learns."""
+    agent = make_agent()
+    size, odd = agent.policy.observation_space.shape[0], np.zeros((5, width), dtype=np.float32)
+    expected = rf"^observations: expected shape \(n, {size}\), got \(5, {width}\)$"
+    with pytest.raises(ValueError, match=expected):
+        agent.gate_weights(odd)
+    with pytest.raises(ValueError, match=expected):
+        agent.expert_actions(odd)
+    with pytest.raises(ValueError, match=expected):
+        agent.decide(odd, np.full((5, 3), 1 / 3))
+    with pytest.raises(ValueError, match=rf"\(5, {width}\)"):
+        agent.predict(odd)
+    if width != 3:
+        read = (
+            agent.policy,
+            agent.policy.predict_values,
+            lambda seen: agent.policy.evaluate_actions(seen, torch.zeros(5)),
+        )
+        for ask in read:
+            with pytest.raises(ValueError, match=rf"^references: expected shape \(n, 3\), got \(5, {width}\)$"):
+                ask(torch.from_numpy(odd))
+
+
+def test_stable_baselines3_evaluates_on_the_training_environment(make_agent, prepared):
+    env = prepared.training_env(4, 0)
+    agent = make_agent(env=env).learn(128)
+    rewards, lengths = evaluate_policy(agent.algorithm, env, n_eval_episodes=2, return_episode_rewards=True, warn=False)
+    assert len(rewards) == len(lengths) == 2
+    callback = EvalCallback(prepared.training_env(4, 1), n_eval_episodes=1, eval_freq=16, verbose=0, warn=False)
+    agent.learn(128, callback)
+    assert np.isfinite(callback.last_mean_reward)
 
 
 def test_one_hot_weights_are_one_expert_alone(agent):
@@ -185,8 +227,8 @@ def test_metrics_describe_the_last_rollout(make_agent):
     assert agent.metrics == {}
     assert agent.learn(128) is agent
     rollout = agent.algorithm.rollout_buffer.observations
-    observations = rollout.reshape(-1, rollout.shape[-1])
-    weights = agent.gate_weights(observations)
+    references = torch.from_numpy(rollout.reshape(-1, rollout.shape[-1]))
+    weights = agent.gate_weights(agent.policy.whole_observations(references).numpy())
     for k, name in enumerate(agent.expert_names):
         assert agent.metrics[f"importance/{name}"] == pytest.approx(weights[:, k].mean(), abs=1e-5)
         assert agent.metrics[f"load/{name}"] == pytest.approx((weights.argmax(-1) == k).mean(), abs=1e-5)

@@ -367,6 +367,47 @@ def test_a_manifest_without_what_rebuilds_the_agent_is_refused(key, copied):
         MoEAgent.load(copied)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("gate_rows", 0, "a number of bars"),
+        ("gate_rows", "64", "a number of bars"),
+        ("gate_rows", 1000, "a number of bars"),
+        ("gate_rows", 2, "the 1 that the gating of config.yaml reads"),
+        ("gate_tail", -3, "a number of columns from 0 to "),
+        ("gate_tail", True, "a number of columns from 0 to "),
+        ("gate_tail", 10**6, "a number of columns from 0 to "),
+        ("gate_columns", "abc", "one or more numbers from 0 to "),
+        ("gate_columns", [], "one or more numbers from 0 to "),
+        ("gate_columns", [0, 10**6], "one or more numbers from 0 to "),
+        ("gate_columns", [0, -1], "one or more numbers from 0 to "),
+        ("observation_space", {"type": "Box"}, "a space as it was saved"),
+        ("observation_space", "Box", "a space as it was saved"),
+        ("observation_space", {"type": "Discrete", "n": 3, "start": 0}, "a flat Box"),
+        ("action_space", {"type": "Discrete", "n": 0, "start": 0}, "a space as it was saved"),
+        ("action_space", {"type": "Tuple"}, "a space as it was saved"),
+        ("action_space", None, "a space as it was saved"),
+        ("experts", ["a"], "those of config.yaml, expert_1, expert_2, expert_3"),
+        ("experts", 3, "one or more names"),
+        ("seed", "abc", "a whole number, 0 or more"),
+        ("task", None, "a mapping"),
+    ],
+)
+def test_nonsense_in_a_manifest_is_refused(key, value, expected, copied):
+    edit_manifest(copied, **{key: value})
+    with pytest.raises(BundleError, match=rf"manifest\.json: {key}: expected {expected}.*, got .*; copy the bundle ag"):
+        MoEAgent.load(copied)
+
+
+def test_a_manifest_that_does_not_fit_the_weights_is_refused(copied):
+    manifest = json.loads((copied / "manifest.json").read_text())
+    edit_manifest(copied, gate_columns=manifest["gate_columns"][:-1])
+    with pytest.raises(
+        BundleError, match=r"policy\.safetensors do not fit the spaces and gate_columns, .*manifest\.js"
+    ):
+        MoEAgent.load(copied)
+
+
 def test_an_environment_of_other_observations_is_refused(saved, pendulum):
     with pytest.raises(ValueError, match="Observation spaces do not match"):
         MoEAgent.load(saved, env=pendulum(0)).learn(128)

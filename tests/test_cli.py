@@ -17,6 +17,8 @@ import pandas as pd
 import pytest
 
 from moe_trader.agent import MoEAgent
+from moe_trader.evaluate import check_task
+from moe_trader.option import ConfigError
 from moe_trader.rerun import rerun_report
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -378,6 +380,35 @@ def test_a_config_that_is_not_the_agents_is_refused(first, tmp_path):
     assert done.returncode == 1
     assert "ConfigError: env.window: " in done.stderr
     assert "the agent was trained with 1; restore the config of the run, or train again" in done.stderr
+
+
+def test_a_gate_that_would_see_something_else_is_refused(first):
+    run, _ = first
+    saved = json.loads((run / "bundle" / "manifest.json").read_text())["task"]
+    assert saved["gate_features"] == ["trend", "volatility", "autocorrelation", "regime_probabilities"]
+    assert saved["gate_sight"] == {"rows": 1, "of": "features"}
+    config = re.escape(str(run / ".hydra" / "config.yaml"))
+    for key, other, where in (
+        ("gate_features", ["trend"], r"env\.gate_features"),
+        ("gate_sight", {"rows": 32, "of": "features"}, r"gating\.rows and what else makes the gate's sight"),
+        ("gate_labels", {"_target_": "other"}, r"env\.gate_labels"),
+    ):
+        said = rf"^{where}: {config} says {re.escape(str(other))}, and the agent was trained with "
+        with pytest.raises(ConfigError, match=said + rf"{re.escape(str(saved[key]))}; restore the config of the run"):
+            check_task(saved | {key: other}, saved, run)
+
+
+def test_a_run_whose_gate_reads_fewer_bars_than_it_did_is_refused(tmp_path):
+    done = moe_train(*SMALL, "gating=sticky", "gating.rows=64", "trainer.total_timesteps=128", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    config = run / ".hydra" / "config.yaml"
+    assert config.read_text().count("rows: 64") == 1
+    config.write_text(config.read_text().replace("rows: 64", "rows: 32"))
+    done = call(SCRIPTS / "moe-evaluate", run, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "ConfigError: gating.rows and what else makes the gate's sight: " in done.stderr
+    assert "says {'rows': 32, 'of': 'features'}, and the agent was trained with {'rows': 64, 'of'" in done.stderr
 
 
 @pytest.mark.parametrize("command", [("moe-evaluate", "nowhere"), ("moe-train", "rerun", "nowhere")])

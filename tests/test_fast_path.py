@@ -199,11 +199,35 @@ def test_training_does_not_notice_that_bars_are_named(prepared, settings, small_
     assert largest_difference(*trained) == 0.0
 
 
+def test_an_observation_as_narrow_as_its_reference_is_not_mistaken_for_one(make_settings, small_experts):
+    """One column and the account: three numbers, as in a reference."""
+    made = make_settings("env/features=[autocorrelation]", "env.features.autocorrelation.spans=[20]")
+    prepared, trained = made.env.prepare(), []
+    for env in (prepared.training_env(4, 0), Whole(prepared.training_env(4, 0))):
+        assert env.observation_space.shape == (3,)
+        agent = MoEAgent(env, small_experts(), made.gating, seed=0)
+        agent.learn(384)
+        trained.append(parameters(agent.policy))
+        assert np.abs(agent.algorithm.rollout_buffer.observations).max() <= made.env.clip
+    assert largest_difference(*trained) == 0.0
+
+
 @pytest.mark.parametrize("wrapper", [VecNormalize, VecMonitor, lambda env: UnitRewards(VecNormalize(env), 2.0)])
 def test_a_wrapper_is_never_bypassed(wrapper, prepared, settings, small_experts):
     agent = MoEAgent(wrapper(prepared.vec_env("train", 4, 0)), small_experts(), settings.gating, seed=0)
     agent.learn(128)
     assert agent.algorithm.rollout_buffer.observations.shape[-1] == agent.sizes[0]
+
+
+def test_values_are_of_references_and_of_whole_last_observations(prepared, make_agent):
+    """SB3's rollout asks for the value of both."""
+    policy = make_agent(env=prepared.training_env(4, 7)).policy
+    whole, named = prepared.training_env(4, 7), prepared.training_env(4, 7).referring()
+    seen, read = torch.from_numpy(whole.reset()), torch.from_numpy(named.reset())
+    torch.manual_seed(0)
+    policy.experts.apply(lambda part: [torch.nn.init.normal_(p) for p in part.parameters(recurse=False)])
+    assert torch.equal(policy.predict_values(seen), policy.predict_values(read))
+    assert policy.predict_values(seen).std() > 0
 
 
 def test_a_rollout_takes_less_than_a_hundred_bytes_a_step(make_agent):

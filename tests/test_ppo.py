@@ -129,9 +129,10 @@ def four(request, make_agent, pendulum):
 def test_the_ratio_is_one_before_the_first_update(four):
     agent = four()
     scatter(agent.policy)
-    batch = collect(agent)
+    collect(agent)
+    batch = next(agent.algorithm.rollout_buffer.get(None))
     values, log_prob, entropy = agent.policy.evaluate_actions(batch.observations, batch.actions)
-    weights = agent.gate_weights(batch.observations.numpy())
+    weights = agent.gate_weights(agent.policy.whole_observations(batch.observations).numpy())
     assert weights.std(axis=0).min() > 0.01  # a gate with something to say
     assert (log_prob - batch.old_log_prob).abs().max() <= 1e-6
     torch.testing.assert_close(values.flatten(), batch.old_values, rtol=0, atol=1e-6)

@@ -36,6 +36,9 @@ class Whole(VecEnvWrapper):
         return self.venv.step_wait()
 
 
+PLAIN = SimpleNamespace(sight=lambda: PLAIN_SIGHT)
+
+
 @functools.cache
 def gating(name, *overrides):
     return run_settings(compose(["env=synthetic", f"gating={name}", *overrides])).gating
@@ -187,6 +190,18 @@ def test_training_does_not_notice_that_bars_are_named(name, prepared_for, small_
 
 
 @pytest.mark.parametrize("name", gates())
+def test_a_single_observation_gets_a_single_row(name, prepared_for, make_agent):
+    """Also one whose bars are as many as a bar's columns."""
+    n_features = len(prepared_for(PLAIN).rules.gate_columns)
+    for gate in (gates()[name], *([gating(name, f"gating.rows={n_features}")] if name in ("sticky", "gru") else [])):
+        agent = scatter(make_agent(count=4, gating=gate))
+        observations = walked(prepared_for(gate), 40)[1]
+        alone = np.stack([agent.gate_weights(one) for one in observations])
+        assert alone.shape == (40, 4)
+        np.testing.assert_allclose(alone, agent.gate_weights(observations), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", gates())
 def test_experts_never_see_the_gates_part(name, make_agent, prepared, prepared_for, tmp_path):
     agent = scatter(make_agent(count=4, gating=gates()[name]))
     observations = walked(prepared_for(gates()[name]), 400)[1][::10]
@@ -221,6 +236,20 @@ def test_a_saved_agent_reads_as_before(name, prepared_for, make_agent, tmp_path)
     one, _ = agent.predict(observations[0])
     assert one == agent.predict(observations)[0][0]
     loaded.learn(128)
+
+
+def test_an_environment_that_shows_the_gate_something_else_is_refused(make_settings, make_agent, tmp_path):
+    task = {
+        name: make_settings("env/features=[volatility,trend]", f"env.gate_features=[{seen}]").env
+        for name, seen in (("trained", "volatility"), ("other", "trend"), ("both", "trend,volatility"))
+    }
+    env = {name: one.prepare().training_env(4, 0) for name, one in task.items()}
+    make_agent(env=env["trained"]).save(tmp_path / "agent")
+    MoEAgent.load(tmp_path / "agent", env=env["trained"]).learn(128)
+    expected = r"^env: expected one that shows the gate columns 0 to 2 as 1 bar, with a tail of 0, as in training, got "
+    for name, columns in (("other", "3 to 6"), ("both", "0 to 6")):
+        with pytest.raises(ValueError, match=rf"{expected}.* columns {columns} as 1 bar.*env\.gate_features"):
+            MoEAgent.load(tmp_path / "agent", env=env[name])
 
 
 def test_a_gate_without_need_of_it_reads_the_newest_bar_as_ever(prepared, prepared_for, small_experts):
@@ -298,7 +327,9 @@ def test_a_foreign_environment_shows_a_memory_one_bar_and_knows_no_regimes(make_
         ):
             make_agent(env=pendulum(0), gating=gating(name))
     with pytest.raises(
-        ConfigError, match=r"^gating: Softmax compares neighbouring bars \(gating\.losses\), and this env"
+        ConfigError,
+        match=r"^gating: Softmax compares neighbouring bars \(gating\.losses\), and this env.*; take the "
+        r"loss away, '~gating\.losses\.switching', or use moe_trader's own environment$",
     ):
         make_agent(env=pendulum(0), gating=gating("softmax", "gating/losses=switching"))
 
@@ -366,5 +397,6 @@ def test_it_is_off_by_default_and_calms_a_gate_when_on(make_agent, prepared_for)
 def test_every_combination_trains(prepared_for, small_experts):
     for name, losses in product(("sticky", "gru", "rule", "oracle"), ("none", "switching")):
         gate = gating(name, f"gating/losses={losses}")
-        agent = MoEAgent(prepared_for(gate).training_env(4, 0), small_experts(count=4), gate, seed=0)
-        assert np.isfinite(agent.learn(128).gate_weights(agent.algorithm.env.reset())).all()
+        env = prepared_for(gate).training_env(4, 0)
+        agent = MoEAgent(env, small_experts(count=4), gate, seed=0)
+        assert np.isfinite(agent.learn(128).gate_weights(env.reset())).all()

@@ -156,7 +156,7 @@ class PreparedTask:
     """A :class:`TradingTask` with its bars loaded: makes the environments and says what evaluation walks through."""
 
     def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None, sight: Sight = PLAIN_SIGHT) -> None:
-        self.task, self.market = task, market
+        self.task, self.market, self.sight = task, market, sight
         if any(one.symbol == "all" for one in market.instruments):
             raise MarketError(f"{market.name}: no instrument can be called 'all', as the tables call their means")
         lengths = [len(one) for one in market.instruments]
@@ -174,8 +174,7 @@ class PreparedTask:
             self.task = task = dataclasses.replace(task, features=fitted(task.features, market, train))
         raw = np.concatenate([rows(task.features, one) for one in market.instruments])
         if scaler is None:
-            seen = [raw[part.first : part.last + 1] for part in self._stretches["train"]]
-            scaler = Scaler.fit(np.concatenate(seen))
+            scaler = Scaler.fit(np.concatenate([raw[part.first : part.last + 1] for part in self._stretches["train"]]))
         self.scaler = scaler
         self._times = np.concatenate([one.time for one in market.instruments])
         features, gate = scaler.apply(raw, task.clip).astype(np.float32), None
@@ -224,9 +223,7 @@ class PreparedTask:
         if not (self.task.unit_rewards and self.task.reward.has_unit()):
             return env
         if self._bar_volatility == 0:
-            raise MarketError(
-                f"{self.market.name}: the price never moves in the training split; there is nothing to learn"
-            )
+            raise MarketError(f"{self.market.name}: the price never moves in the training split: nothing to learn")
         return UnitRewards(env, 1.0 / self._bar_volatility)
 
     def walk(self, split: str, copies: int) -> Lanes:
@@ -278,6 +275,9 @@ class PreparedTask:
             "features": self.feature_names,
             "window": self.task.window,
             "positions": describe(self.task.positions),
+            "gate_features": self.task.seen_by_gate,
+            "gate_sight": dataclasses.asdict(self.sight),
+            "gate_labels": describe(self.task.gate_labels) if self.sight.of == "causal_regime" else None,
             "fitted": describe(learned(self.task.features)),
             "scaler": dataclasses.asdict(self.scaler),
         }

@@ -31,7 +31,7 @@ class GivenGate:
                 f"weights: expected rows of shape (batch, {n_experts}) that are not negative and sum to 1, got shape "
                 f"{weights.shape[1:]} and sums from {np.min(sums):g} to {np.max(sums):g}"
             )
-        (self._n_seen,) = policy.actor_critics[0].observation_space.shape or ()
+        (self._size,), (self._n_seen,) = policy.observation_space.shape or (), policy.expert_space.shape or ()
         self._space, self._device = policy.action_space, policy.device
         self._scores, self._log_std = policy.stack.actor(), policy.stack.log_std
         self._weights = torch.as_tensor(weights.astype(np.float32), device=self._device)
@@ -45,9 +45,11 @@ class GivenGate:
 
         :param observations: shape ``(batch, size)``
         :param seed: of the draws, which do not disturb those of training
-        :raises ValueError: for another number of rows than there are weights
+        :raises ValueError: for another shape, or another number of rows than there are weights
         """
         weights = self._weights[at]
+        if observations.ndim != 2 or observations.shape[1] != self._size:
+            raise ValueError(f"observations: expected shape (n, {self._size}), got {observations.shape}")
         if len(observations) != len(weights):
             raise ValueError(f"observations: expected as many rows as weights, {len(weights)}, got {len(observations)}")
         seen = torch.as_tensor(observations[:, : self._n_seen], dtype=torch.float32, device=self._device)

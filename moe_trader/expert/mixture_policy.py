@@ -20,6 +20,8 @@ from moe_trader.gating import Gate, GatingNetwork
 from moe_trader.option import ConfigError
 from moe_trader.sight import GateView
 
+N_REFERENCE = 3  # numbers in a reference: that of the bar, and the account's two
+
 
 @dataclass(frozen=True)
 class MixtureOutput:
@@ -56,8 +58,10 @@ class MixturePolicy(ActorCriticPolicy):
     :param view: where in a flat observation the gate's part stands; experts see all but its tail
     :param gate_rate_factor: the gate's learning rate over the experts'
     :param whole: space of a whole observation, where ``observation_space`` may be that of what stands for it
-    :param tables: what an observation that names its bar is read out of
-        (:attr:`~moe_trader.env.trading_vec_env.ReferringVecEnv.tables`); empty: observations are always whole
+    :param tables: what a reference, an observation that names its bar, is read out of
+        (:attr:`~moe_trader.env.trading_vec_env.ReferringVecEnv.tables`); empty: observations are always whole. With
+        tables, the environment learned in shows references, which SB3's methods for a rollout take (:meth:`forward`,
+        :meth:`evaluate_actions`, :meth:`predict_values`); everything else takes whole observations
     """
 
     def __init__(
@@ -75,8 +79,9 @@ class MixturePolicy(ActorCriticPolicy):
         **kwargs: Any,
     ) -> None:
         self._gate_settings, self._n_experts, self._gate_rate_factor = gate, n_experts, gate_rate_factor
-        self._view, self._tables = view, tables
-        seen_by_experts = slice(len(whole.low) - view.tail)
+        self._view, self._tables, self._size = view, tables, len(whole.low)
+        assert not (tables and self._size <= N_REFERENCE), "a reference must be narrower than what it stands for"
+        seen_by_experts = slice(self._size - view.tail)
         self.expert_space = spaces.Box(whole.low[seen_by_experts], whole.high[seen_by_experts], dtype=whole.dtype)
         super().__init__(whole, action_space, lr_schedule, **kwargs)
 
@@ -129,11 +134,12 @@ class MixturePolicy(ActorCriticPolicy):
         return cast("list[ActorCriticPolicy]", list(self.experts))
 
     def mix(self, observations: Tensor, compare: bool = False) -> MixtureOutput:
-        """Run the gate and every expert on observations of shape ``(batch, size)``, or on what stands for them.
+        """Run the gate and every expert on whole observations of shape ``(batch, size)``.
 
         :param compare: also run the gate on the bar before, for losses that compare bars
+        :raises ValueError: for another shape
         """
-        observations = self.whole_observations(observations)
+        observations = _of_width(observations, self._size, "observations").float()
         seen = observations.index_select(-1, self.gate_columns)
         logits = self.gate.logits(seen[..., -self._seen_at_once :])
         weights = self.gate.weights(logits)
@@ -142,17 +148,25 @@ class MixturePolicy(ActorCriticPolicy):
         return MixtureOutput(mixture, logits, expert_values, before)
 
     def gate_weights(self, observations: Tensor) -> Tensor:
-        """Run the gate alone, ``(batch, K)``."""
-        seen = self.whole_observations(observations).index_select(-1, self.gate_columns)
+        """Run the gate alone on whole observations, shape ``(batch, size)``; return ``(batch, K)``.
+
+        :raises ValueError: for another shape
+        """
+        observations = _of_width(observations, self._size, "observations").float()
+        seen = observations.index_select(-1, self.gate_columns)
         weights: Tensor = self.gate(seen[..., -self._seen_at_once :])
         return weights
 
-    def whole_observations(self, observations: Tensor) -> Tensor:
-        """Read observations that name their bar, ``(batch, 3)``, out of the tables: what experts see, then the tail."""
-        assert self.observation_space.shape is not None
-        if observations.shape[-1] == self.observation_space.shape[0]:
-            return observations.float()
-        bars, account = observations[:, 0].long(), observations[:, 1:]
+    def whole_observations(self, shown: Tensor) -> Tensor:
+        """Return what the environment learned in shows as whole observations: what experts see, then the gate's tail.
+
+        :param shown: with tables references, shape ``(batch, 3)``; without them the whole observations themselves
+        :raises ValueError: for another shape
+        """
+        if not self._tables:
+            return shown
+        shown = _of_width(shown, N_REFERENCE, "references")
+        bars, account = shown[:, 0].long(), shown[:, 1:]
         market, *tail = (
             _newest(getattr(self, f"table_{number}"), n, bars) for number, (_, n) in enumerate(self._tables)
         )
@@ -171,22 +185,33 @@ class MixturePolicy(ActorCriticPolicy):
         return mixture, expert_values
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Return actions, values ``(batch, 1)`` and log m(a|s) ``(batch,)``."""
+        """Return actions, values ``(batch, 1)`` and log m(a|s) ``(batch,)``.
+
+        :param obs: what the environment learned in shows; see :meth:`whole_observations`
+        """
         assert isinstance(obs, Tensor)
-        output = self.mix(obs)
+        output = self.mix(self.whole_observations(obs))
         actions = output.mixture.mode() if deterministic else output.mixture.sample()
         return actions, output.values.unsqueeze(-1), output.mixture.log_prob(actions)
 
     def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return values ``(batch, 1)``, log m(a|s) and H(m), both ``(batch,)``."""
+        """Return values ``(batch, 1)``, log m(a|s) and H(m), both ``(batch,)``.
+
+        :param obs: of a rollout, as for :meth:`forward`
+        """
         assert isinstance(obs, Tensor)
-        output = self.mix(obs)
+        output = self.mix(self.whole_observations(obs))
         return output.values.unsqueeze(-1), output.mixture.log_prob(actions), output.mixture.entropy()
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
-        """Return V, shape ``(batch, 1)``."""
+        """Return V, shape ``(batch, 1)``.
+
+        :param obs: SB3's rollout asks this of what the environment shows and of a ``terminal_observation``, which is
+            whole; the two are never equally wide
+        """
         assert isinstance(obs, Tensor)
-        return self.mix(obs).values.unsqueeze(-1)
+        whole = obs if obs.shape[-1] == self._size else self.whole_observations(obs)
+        return self.mix(whole).values.unsqueeze(-1)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         assert isinstance(observation, Tensor)
@@ -202,6 +227,13 @@ class MixturePolicy(ActorCriticPolicy):
         """Return how many numbers are trained; over one expert the gate has nothing to learn, and does not count."""
         parts = [self.experts] if self._n_experts == 1 else [self.experts, self.gate]
         return sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+
+def _of_width(observations: Tensor, width: int, what: str) -> Tensor:
+    """Return them as they are. :raises ValueError: unless their shape is ``(n, width)``."""
+    if observations.ndim != 2 or observations.shape[1] != width:
+        raise ValueError(f"{what}: expected shape (n, {width}), got {tuple(observations.shape)}")
+    return observations
 
 
 def _newest(table: Tensor, n: int, bars: Tensor) -> Tensor:

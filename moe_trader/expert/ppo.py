@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.metrics import mixture_metrics
-from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.expert.mixture_policy import N_REFERENCE, MixturePolicy
 from moe_trader.expert.objective import STATED, Coefficients, mixture_objective
 from moe_trader.expert.rollout import TorchRolloutBuffer
 from moe_trader.gating import Gate, GateBatch
@@ -92,7 +92,8 @@ class PPOExperts(ExpertFamily):
         n_envs = 1 if env is None else env.num_envs
         # Bars by number: rollouts of a few bytes a step. Asked of the class: SB3's wrappers pass on what they wrap.
         refer = getattr(type(env), "referring", None)
-        named = None if refer is None else refer(env)
+        # An observation as narrow as its reference stays whole: nothing to gain, and the two could not be told apart.
+        named = None if refer is None or observation_space.shape[0] <= N_REFERENCE else refer(env)
         env = named or env
         if self.batch_size > self.n_steps * n_envs and env is not None:
             raise ConfigError(
@@ -210,7 +211,8 @@ class MixturePPO(PPO):
         stopped = False
         for _ in range(self.n_epochs):
             for batch in self.rollout_buffer.get(self.batch_size):
-                loss, terms = self._loss(batch, clip_range)
+                whole = self.policy.whole_observations(batch.observations)
+                loss, terms = self._loss(batch._replace(observations=whole), clip_range)
                 trace.append(terms)
                 if self.target_kl is not None and terms["approx_kl"] > 1.5 * self.target_kl:
                     stopped = True
@@ -225,7 +227,7 @@ class MixturePPO(PPO):
         self._record(trace, clip_range)
 
     def _loss(self, batch: RolloutBufferSamples, clip_range: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a minibatch, and its terms."""
+        """Return the loss of a minibatch of whole observations, and its terms."""
         gate = self.policy._gate_settings
         output = self.policy.mix(batch.observations, compare=gate.compares_bars())
         advantages = batch.advantages  # (batch,)
@@ -267,7 +269,8 @@ class MixturePPO(PPO):
         with torch.no_grad():
             states = buffer.observations.reshape(-1, buffer.observations.shape[-1])
             sample = states[:: max(len(states) // STATES_MEASURED, 1)]
-            mixture = self.policy.mix(torch.as_tensor(sample, device=self.device)).mixture
+            whole = self.policy.whole_observations(torch.as_tensor(sample, device=self.device))
+            mixture = self.policy.mix(whole).mixture
             self.metrics, self._gate_weights = mixture_metrics(mixture, self.names), mixture.weights
         for name, value in self.metrics.items():
             self.logger.record(name, value)
