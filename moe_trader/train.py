@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("moe_trader.train")
 
 
+USED = "hydra.run.dir: {} holds a run already; choose another directory"
+
+
+def holds_run(directory: Path) -> bool:
+    """Whether a run began to train there."""
+    return (directory / "bundle").exists() or (directory / "progress.csv").exists()
+
+
 def run(settings: RunSettings, directory: Path) -> None:
     """Carry out a run; this is the whole story of ``moe-train``, top to bottom."""
     import torch
@@ -34,8 +42,8 @@ def run(settings: RunSettings, directory: Path) -> None:
     from moe_trader.gating.fixed import Uniform
     from moe_trader.option import ConfigError
 
-    if (directory / "bundle").exists() or (directory / "progress.csv").exists():
-        raise ConfigError(f"hydra.run.dir: {directory} holds a run already; choose another directory")
+    if holds_run(directory):
+        raise ConfigError(USED.format(directory))
     torch.set_num_threads(settings.threads)
     log.info("Run directory: %s", directory)
     task = settings.env.prepare(sight=settings.gating.sight())
@@ -132,6 +140,10 @@ def main(arguments: list[str] | None = None) -> None:
     from moe_trader.rerun import rerun_arguments
 
     given = sys.argv[1:] if arguments is None else arguments
+    for word in given:  # before Hydra writes the new config over that of the old run
+        name, _, value = word.partition("=")
+        if name == "hydra.run.dir" and holds_run(Path(value.strip("'\""))):
+            sys.exit(USED.format(value))
     start(_hydra_main, rerun_arguments(given[1:]) if given[:1] == ["rerun"] else given)
 
 

@@ -365,9 +365,11 @@ def test_a_market_without_a_column_is_refused_before_training(tmp_path):
 
 def test_a_directory_that_holds_a_run_is_not_used_again(first, tmp_path):
     run, _ = first
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     done = moe_train(*SMALL, f"hydra.run.dir={run}", cwd=tmp_path)
     assert done.returncode == 1
     assert f"hydra.run.dir: {run} holds a run already; choose another directory" in done.stderr
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
 def test_a_config_that_is_not_the_agents_is_refused(first, tmp_path):
