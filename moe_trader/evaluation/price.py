@@ -67,7 +67,7 @@ def draw_price(ax: Axes, time: np.ndarray, close: np.ndarray, regime: np.ndarray
     handles = [
         ax.axvspan(time[0], time[0], color=colours[name], alpha=0.45, label=name.replace("_", " ")) for name in names
     ]
-    ax.legend(handles=handles, fontsize=7, frameon=False, ncols=3, loc="upper left")
+    ax.legend(handles=handles, fontsize=7, frameon=True, framealpha=0.9, ncols=3, loc="upper left")
 
 
 def market_figure(panels: Sequence[Panel]) -> Figure:
