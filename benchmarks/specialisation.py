@@ -136,6 +136,13 @@ def collapse(given: argparse.Namespace) -> dict[str, object]:
     return {"by_seed": found, "mean": mean, "half_width": half}
 
 
+def cell(mean: float, half: float) -> str:
+    """Return an interval as text: without its width if one seed has it, empty if none has."""
+    if np.isnan(mean):
+        return ""
+    return f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
+
+
 def gates(given: argparse.Namespace) -> dict[str, object]:
     """Print a table of all gates for each market."""
     written: dict[str, object] = {}
@@ -150,7 +157,7 @@ def gates(given: argparse.Namespace) -> dict[str, object]:
         for gate, seeds in found.items():
             cells = [over_seeds(seeds, lambda one, key=key: one.get(key, float("nan"))) for key in figures.values()]
             cost = np.median([one["step"] for one in seeds]) / plain
-            shown = " | ".join(f"{mean:.3f} ± {half:.3f}" for mean, half in cells)
+            shown = " | ".join(cell(mean, half) for mean, half in cells)
             print(f"| `{gate}` | {shown} | {cost:.2f} x |")
         written[market] = found
     return written
