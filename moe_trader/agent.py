@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
@@ -229,8 +228,8 @@ class MoEAgent:
             shown = gate_view(env, content.gating)
             if shown != view:
                 raise ValueError(
-                    f"env: expected one that shows the gate {_in_words(view)}, as in training, got one that shows it "
-                    f"{_in_words(shown)}; make it as moe_trader's own, with the env.gate_features, env.features and "
+                    f"env: expected one that shows the gate {view}, as in training, got one that shows it "
+                    f"{shown}; make it as moe_trader's own, with the env.gate_features, env.features and "
                     "env.window of the training"
                 )
         agent = cls.__new__(cls)
@@ -255,13 +254,6 @@ class MoEAgent:
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self.algorithm.device)
-
-
-def _in_words(view: GateView) -> str:
-    """Say which columns a gate reads, as ranges: "columns 4 to 17 as 1 bar, with a tail of 0"."""
-    runs = [list(run) for _, run in groupby(enumerate(view.columns), key=lambda one: one[1] - one[0])]
-    columns = ", ".join(f"{run[0][1]} to {run[-1][1]}" if len(run) > 1 else str(run[0][1]) for run in runs)
-    return f"columns {columns} as {view.rows} bar{'s' if view.rows > 1 else ''}, with a tail of {view.tail}"
 
 
 def gate_view(env: VecEnv, gating: Gate) -> GateView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 Seen = Literal["features", "causal_regime", "true_regime"]
@@ -57,3 +58,9 @@ class GateView:
     def n_features(self) -> int:
         """Columns of one bar."""
         return len(self.columns) // self.rows
+
+    def __str__(self) -> str:
+        """Say which columns, as ranges: "columns 4 to 17 as 1 bar, with a tail of 0"."""
+        runs = [list(run) for _, run in groupby(enumerate(self.columns), key=lambda one: one[1] - one[0])]
+        columns = ", ".join(f"{run[0][1]} to {run[-1][1]}" if len(run) > 1 else str(run[0][1]) for run in runs)
+        return f"columns {columns} as {self.rows} bar{'s' if self.rows > 1 else ''}, with a tail of {self.tail}"
