@@ -144,7 +144,9 @@ class MixturePolicy(ActorCriticPolicy):
         logits = self.gate.logits(seen[..., -self._seen_at_once :])
         weights = self.gate.weights(logits)
         before = self.gate(seen[..., : self._seen_at_once]) if compare else None
-        mixture, expert_values = self._act(observations, weights)
+        assert self.expert_space.shape is not None
+        scores, expert_values, log_std = self.stack(observations[:, : self.expert_space.shape[0]])
+        mixture = CategoricalMixture(weights, scores) if log_std is None else GaussianMixture(weights, scores, log_std)
         return MixtureOutput(mixture, logits, expert_values, before)
 
     def gate_weights(self, observations: Tensor) -> Tensor:
@@ -176,13 +178,6 @@ class MixturePolicy(ActorCriticPolicy):
     def _seen_at_once(self) -> int:
         """Columns that the gate reads to judge one bar; its view may hold those of the bar before, too."""
         return (self._view.rows - self._gate_settings.compares_bars()) * self._view.n_features
-
-    def _act(self, observations: Tensor, weights: Tensor) -> tuple[Mixture, Tensor]:
-        """Return the mixture of the experts on whole observations, and their values."""
-        assert self.expert_space.shape is not None
-        scores, expert_values, log_std = self.stack(observations[..., : self.expert_space.shape[0]])
-        mixture = CategoricalMixture(weights, scores) if log_std is None else GaussianMixture(weights, scores, log_std)
-        return mixture, expert_values
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions, values ``(batch, 1)`` and log m(a|s) ``(batch,)``.
