@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from moe_trader.expert.mixture import GaussianMixture, Mixture
 from moe_trader.expert.mixture_policy import MixtureOutput, MixturePolicy
-from moe_trader.expert.ppo import MixturePPO, PPOExperts
+from moe_trader.expert.mixture_ppo import MixturePPO
+from moe_trader.expert.ppo import PPOExperts
 from moe_trader.gating import Gate, GateBatch, entropy
 from moe_trader.sight import GateView
 

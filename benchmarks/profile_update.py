@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -10,15 +11,14 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import torch
 
 from moe_trader.agent import MoEAgent
-from moe_trader.expert import ppo
+from moe_trader.expert import categorical_kernels, mixture_ppo
 from moe_trader.expert.adam import ClippingAdam
 from moe_trader.expert.mixture_policy import MixturePolicy
-from moe_trader.expert.objective import CategoricalObjective
 from moe_trader.expert.rollout import TorchRolloutBuffer
-from moe_trader.expert.stack import Evaluation, Stack
+from moe_trader.expert.stack import Stack
+from moe_trader.gating import Routing
 
 
 class Clock:
@@ -67,15 +67,17 @@ def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
     losses = {type(loss) for loss in agent.gating.losses.values()}
     functions = [
         ("minibatch out of the rollout", MixturePolicy, "whole_observations"),
-        ("gate, forward", type(agent.policy.gate), "logits"),
-        ("gate, forward", type(agent.policy.gate), "weights"),
-        ("stack, forward", Stack, "__call__"),
-        ("loss, forward", ppo, "mixture_objective"),
-        *(("losses of the gate, forward", loss, "__call__") for loss in losses),
-        ("gate and losses of the gate, backward", torch.Tensor, "backward"),
-        ("advantages, sums, logs", ppo.MixturePPO, "train"),
+        ("stack, forward", Stack, "run"),
+        ("loss", categorical_kernels, "normalise"),
+        ("loss", categorical_kernels, "densities"),
+        ("loss", categorical_kernels, "objective"),
+        *(("losses of the gate", loss, "differentiate") for loss in losses),
+        ("loss", categorical_kernels, "gradients"),
+        ("stack, backward", Stack, "gradient"),
+        ("between the parts", mixture_ppo, "differentiate"),
+        ("sums, logs", mixture_ppo.MixturePPO, "train"),
     ]
-    get, end = TorchRolloutBuffer.get, ClippingAdam.clipped_step
+    get, route, end = TorchRolloutBuffer.get, type(agent.policy.gate).route, ClippingAdam.clipped_step
 
     def minibatches(*args: Any) -> Iterator[Any]:
         made = get(*args)
@@ -85,6 +87,11 @@ def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
             if batch is None:
                 return
             yield batch
+
+    def routed(*args: Any) -> Routing:
+        with clock.part("gate, forward"):
+            routing = route(*args)
+        return dataclasses.replace(routing, send_back=clock.around("gate, backward", routing.send_back))
 
     def stepped(*args: Any) -> Any:
         with clock.part("clipping and Adam"):
@@ -96,9 +103,7 @@ def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
         for name, owner, attribute in functions:
             measured = clock.around(name, getattr(owner, attribute))
             changes.enter_context(patch.object(owner, attribute, measured))
-        for name, owner in (("loss, backward", CategoricalObjective), ("stack, backward", Evaluation)):
-            measured = staticmethod(clock.around(name, owner.backward))
-            changes.enter_context(patch.object(owner, "backward", measured))
+        changes.enter_context(patch.object(type(agent.policy.gate), "route", routed))
         changes.enter_context(patch.object(ClippingAdam, "clipped_step", stepped))
         changes.enter_context(patch.object(TorchRolloutBuffer, "get", minibatches))
         agent.learn(steps)

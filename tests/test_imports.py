@@ -10,14 +10,15 @@ import pytest
 import moe_trader
 
 PACKAGE = Path(moe_trader.__file__).parent
-ROOMS = {"env", "expert", "gating", "trainer", "evaluation"}
+ROOMS = {"env", "expert", "gating", "trainer", "evaluation", "dense"}
 COMMANDS = {"train", "evaluate", "data", "compare", "__main__"}
 LEAVES = {"option", "terminal", "sight", "__version__"}  # anyone may import them; they import nothing of ours
 MAY_IMPORT = {  # what else a room or module may import of ours; one that is not named here: nothing
     "env": {"env"},
-    "gating": {"gating"},
+    "dense": {"dense"},
+    "gating": {"gating", "dense"},
     "evaluation": {"evaluation"},
-    "expert": {"expert", "gating"},
+    "expert": {"expert", "gating", "dense"},
     "trainer": {"trainer"},
     "agent": {"bundle", "expert", "gating"},
     "bundle": {"expert", "gating"},
@@ -26,7 +27,7 @@ MAY_IMPORT = {  # what else a room or module may import of ours; one that is not
     "settings": {"env", "expert", "gating", "trainer"},
 }
 KNOW_HYDRA = COMMANDS | {"command", "config", "bundle"}
-ARRAYS_ONLY = {"evaluation": {"torch", "stable_baselines3"}, "env": {"torch"}}
+ARRAYS_ONLY = {"evaluation": {"torch", "stable_baselines3"}, "env": {"torch"}, "dense": {"torch"}}
 
 
 def modules():

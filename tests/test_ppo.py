@@ -151,9 +151,7 @@ def test_every_parameter_of_gate_and_experts_is_trained(four):
     agent = four(learning_rate=3e-4)
     agent.learn(128)  # the gate's last layer starts at zero, which hides its first layers from the first gradient
     batch = collect(agent)
-    loss, _ = agent.algorithm._loss(batch, 0.2)
-    agent.policy.optimizer.zero_grad()
-    loss.backward()
+    agent.algorithm.differentiate(batch, 0.2)
     found = gradients(agent.policy)
     assert found.keys() == {name for name, _ in agent.policy.named_parameters()}
     assert [name for name, grad in found.items() if not grad.isfinite().all() or not grad.any()] == []
@@ -235,8 +233,7 @@ def test_the_value_loss_does_not_train_the_gate(four):
     def found(vf_coef):
         agent.algorithm.vf_coef = vf_coef
         torch.manual_seed(0)  # the entropy of a Gaussian mixture is estimated by drawing
-        agent.policy.optimizer.zero_grad()
-        agent.algorithm._loss(batch, 0.2)[0].backward()
+        agent.algorithm.differentiate(batch, 0.2)
         gate = torch.cat([p.grad.flatten() for p in agent.policy.gate.parameters()])
         named = gradients(agent.policy).items()
         return gate, torch.cat([gradient.flatten() for name, gradient in named if ".value_net" in name])
@@ -255,7 +252,7 @@ def test_each_critic_is_fitted_by_itself_with_its_responsibility(four):
         output = agent.policy.mix(batch.observations)
         r = output.mixture.responsibilities(batch.actions)
         by_hand = (r * (output.expert_values - batch.returns.unsqueeze(-1)) ** 2).sum(-1).mean().item()
-    assert agent.algorithm._loss(batch, 0.2)[1]["value_loss"].item() == pytest.approx(by_hand, rel=1e-5)
+    assert float(agent.algorithm.differentiate(batch, 0.2)["value_loss"]) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_gate_losses_are_part_of_the_loss(make_agent, settings):
@@ -266,7 +263,7 @@ def test_gate_losses_are_part_of_the_loss(make_agent, settings):
         agent = make_agent(gating=dataclasses.replace(settings.gating, losses=given))
         scatter(agent.policy)
         batch = collect(agent)
-        found.append({name: value.item() for name, value in agent.algorithm._loss(batch, 0.2)[1].items()})
+        found.append({name: float(value) for name, value in agent.algorithm.differentiate(batch, 0.2).items()})
     extra = 2 * found[0]["gate_loss/z"] + 3 * found[0]["gate_loss/least"]
     assert extra > 0.01
     assert found[0]["loss"] - found[1]["loss"] == pytest.approx(extra, rel=1e-4)
@@ -280,9 +277,9 @@ def test_the_information_term_is_ramped_in_over_training(make_agent, settings):
     found = {}
     for progress in (0.0, 0.5, 0.75, 1.0):
         agent.algorithm._current_progress_remaining = 1 - progress
-        _, terms = agent.algorithm._loss(batch, 0.2)
-        found[progress] = terms["loss"].item()
-    information = terms["gate_loss/information"].item()
+        terms = agent.algorithm.differentiate(batch, 0.2)
+        found[progress] = terms["loss"]
+    information = terms["gate_loss/information"]
     assert information < -0.01
     assert found[0.5] == pytest.approx(found[0.0], abs=1e-6)
     assert found[0.75] - found[0.0] == pytest.approx(5 * information, abs=1e-5)

@@ -140,12 +140,10 @@ class MixturePolicy(ActorCriticPolicy):
         :raises ValueError: for another shape
         """
         observations = _of_width(observations, self._size, "observations").float()
-        seen = observations.index_select(-1, self.gate_columns)
-        logits = self.gate.logits(seen[..., -self._seen_at_once :])
+        logits = self.gate.logits(self.seen_by_gate(observations))
         weights = self.gate.weights(logits)
-        before = self.gate(seen[..., : self._seen_at_once]) if compare else None
-        assert self.expert_space.shape is not None
-        scores, expert_values, log_std = self.stack(observations[:, : self.expert_space.shape[0]])
+        before = self.gate(self.seen_by_gate(observations, before=True)) if compare else None
+        scores, expert_values, log_std = self.stack(self.seen_by_experts(observations))
         mixture = CategoricalMixture(weights, scores) if log_std is None else GaussianMixture(weights, scores, log_std)
         return MixtureOutput(mixture, logits, expert_values, before)
 
@@ -155,9 +153,17 @@ class MixturePolicy(ActorCriticPolicy):
         :raises ValueError: for another shape
         """
         observations = _of_width(observations, self._size, "observations").float()
-        seen = observations.index_select(-1, self.gate_columns)
-        weights: Tensor = self.gate(seen[..., -self._seen_at_once :])
+        weights: Tensor = self.gate(self.seen_by_gate(observations))
         return weights
+
+    def seen_by_gate(self, observations: Tensor, before: bool = False) -> Tensor:
+        """Return the columns of whole observations that the gate reads, to judge the newest bar or the one before."""
+        seen = observations.index_select(-1, self.gate_columns)
+        return seen[..., : self._seen_at_once] if before else seen[..., -self._seen_at_once :]
+
+    def seen_by_experts(self, observations: Tensor) -> Tensor:
+        """Return what the experts see of whole observations: all but the gate's tail."""
+        return observations[:, : self._size - self._view.tail]
 
     def whole_observations(self, shown: Tensor) -> Tensor:
         """Return what the environment learned in shows as whole observations: what experts see, then the gate's tail.

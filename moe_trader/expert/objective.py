@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from moe_trader.expert import categorical_kernels as kernels
-from moe_trader.expert.mixture import CategoricalMixture, Mixture
+from moe_trader.expert.mixture import Mixture
 
 
 class Coefficients(NamedTuple):
@@ -82,75 +80,6 @@ class Objective(torch.autograd.Function):
         return d_log_prob * d_loss, d_entropy, d_values * d_loss, None, None, None, None, None, None
 
 
-class CategoricalObjective(torch.autograd.Function):
-    """:class:`Objective` from gate weights, scores and values on, compiled for a CPU, with the posterior entropy.
-
-    Density and loss together: what autograd sees of a minibatch is the gate, the stack and this.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        weights: Tensor,  # (batch, K)
-        scores: Tensor,  # (batch, K, n_actions)
-        values: Tensor,  # (batch, K)
-        actions: Tensor,  # (batch,)
-        advantages: Tensor,  # (batch,)
-        old_log_prob: Tensor,  # (batch,)
-        returns: Tensor,  # (batch,)
-        given: Coefficients,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, the posterior entropy ``(batch,)`` and :data:`STATED`."""
-        weights, scores, values = weights.contiguous(), scores.permute(1, 2, 0).contiguous(), values.T.contiguous()
-        log_p, log_r, log_m = torch.empty_like(scores), torch.empty_like(scores), torch.empty_like(scores[0])
-        kernels.densities(weights.numpy(), scores.numpy(), log_p.numpy(), log_r.numpy(), log_m.numpy())
-        posterior_entropy, d_log_prob = torch.empty_like(log_m[0]), torch.empty_like(log_m[0])
-        d_values, stated = torch.empty_like(values), np.empty(len(STATED) + 1)
-        kernels.objective(
-            weights.numpy(),
-            log_r.numpy(),
-            log_m.numpy(),
-            values.numpy(),
-            actions.numpy(),
-            advantages.numpy(),
-            old_log_prob.numpy(),
-            returns.numpy(),
-            np.array(given),
-            posterior_entropy.numpy(),
-            d_log_prob.numpy(),
-            d_values.numpy(),
-            stated,
-        )
-        ctx.save_for_backward(weights, log_p, log_r, log_m, actions, d_log_prob, d_values)
-        ctx.d_entropy = -given.entropy / len(weights)
-        ctx.set_materialize_grads(False)
-        loss, parts = values.new_tensor(stated[0]), torch.from_numpy(stated[1:]).to(values.dtype)
-        ctx.mark_non_differentiable(parts)
-        return loss, posterior_entropy, parts
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor | None, d_posterior: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-        """Return the gradients of gate weights, scores and values."""
-        weights, log_p, log_r, log_m, actions, d_log_prob, d_values = ctx.saved_tensors
-        scale = 0.0 if d_loss is None else float(d_loss)
-        d_posterior = torch.zeros_like(d_log_prob) if d_posterior is None else d_posterior.contiguous()
-        d_weights, d_scores = torch.empty_like(weights), torch.empty_like(log_p)
-        kernels.gradients(
-            weights.numpy(),
-            log_p.numpy(),
-            log_r.numpy(),
-            log_m.numpy(),
-            actions.numpy(),
-            (d_log_prob * scale).numpy(),
-            ctx.d_entropy * scale,
-            d_posterior.numpy(),
-            d_weights.numpy(),
-            d_scores.numpy(),
-        )
-        return d_weights, d_scores.permute(2, 0, 1), d_values.T * scale, None, None, None, None, None
-
-
 def mixture_objective(
     mixture: Mixture, values: Tensor, batch: RolloutBufferSamples, advantages: Tensor, given: Coefficients
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,15 +88,8 @@ def mixture_objective(
     :param values: V_k, shape ``(batch, K)``
     :param advantages: normalised as they shall be, shape ``(batch,)``
     """
-    actions, told = batch.actions, (batch.old_log_prob, batch.returns)
-    if isinstance(mixture, CategoricalMixture) and values.device.type == "cpu":
-        loss, posterior_entropy, stated = CategoricalObjective.apply(
-            mixture.weights, mixture.logits, values, actions, advantages, *told, given
-        )
-        return loss, posterior_entropy, stated
+    actions, weights = batch.actions, mixture.weights.detach()
     log_prob, responsibilities = mixture.log_prob(actions), mixture.responsibilities(actions)
-    weights = mixture.weights.detach()
-    loss, stated = Objective.apply(
-        log_prob, mixture.entropy(), values, weights, responsibilities, advantages, *told, given
-    )
+    told = (advantages, batch.old_log_prob, batch.returns, given)
+    loss, stated = Objective.apply(log_prob, mixture.entropy(), values, weights, responsibilities, *told)
     return loss, mixture.posterior_entropy(actions), stated

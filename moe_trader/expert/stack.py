@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from moe_trader.expert.activation import ACTIVATIONS
-from moe_trader.expert.products import product, products
+from moe_trader.dense.activation import RELU, TANH
+from moe_trader.expert import towers
+
+KINDS: dict[type[nn.Module], int] = {nn.Tanh: TANH, nn.ReLU: RELU}
 
 
 class Stack:
@@ -39,8 +43,10 @@ class Stack:
         self.sizes = [sum(p.numel() for p in group) * len(experts) for group in self._grouped[0]]  # of every block
         tower = experts[0].mlp_extractor.policy_net
         self.n_layers = len(_linears(tower))  # hidden layers of a tower
+        first, *following = _linears(tower)
+        self._widths = np.array([first.in_features, first.out_features, *(layer.out_features for layer in following)])
         self.has_log_std = hasattr(experts[0], "log_std")
-        self.activation = ACTIVATIONS[type(tower[1])]
+        self._kind = KINDS[type(tower[1])]
         self.weights = nn.Parameter(torch.empty(0))
         self.gather()
 
@@ -53,6 +59,12 @@ class Stack:
             for parameters, block in zip(alike, self._blocks, strict=True):
                 for parameter, view in zip(parameters, block, strict=True):
                     parameter.data = view
+        self._array: Any = self.weights.data.numpy() if self.is_compiled else None
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether its arithmetic is compiled code's: in float32 on a CPU; it is PyTorch's elsewhere."""
+        return self.weights.device.type == "cpu" and self.weights.dtype == torch.float32
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Stack:
         made = Stack(copy.deepcopy(self._experts, memo))
@@ -74,32 +86,48 @@ class Stack:
                     yield f"{k}.{names[id(parameter)]}", view
 
     def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return action scores ``(batch, K, n)``, values ``(batch, K)`` and log_std ``(K, n)`` if experts have one.
-
-        In memory the batch runs fastest: what follows then works on long stretches instead of on K x n numbers.
-        """
+        """Return action scores ``(batch, K, n)``, values ``(batch, K)`` and log_std ``(K, n)`` if experts have one."""
         evaluated: tuple[Tensor, Tensor, Tensor | None] = Evaluation.apply(self.weights, self, observations)
         return evaluated
+
+    def run(self, observations: Tensor) -> Run:
+        """Run every tower on observations of shape ``(batch, n_inputs)``; autograd records nothing."""
+        if not self.is_compiled:
+            return self._run_by_pytorch(observations)
+        observations, n = observations.contiguous(), len(observations)
+        hidden = torch.empty(2 * len(self._experts) * int(self._widths[1:].sum()), towers.room_for(n))
+        scores, values = (torch.empty(*self._shapes[2 * self.n_layers + 2 * head][:2], n) for head in range(2))
+        arrays = (one.numpy() for one in (observations, hidden, scores, values))
+        towers.run(self._kind, self._array, self._widths, *arrays)
+        return Run(observations, hidden, scores, values)
+
+    def gradient(self, run: Run, d_scores: Tensor, d_values: Tensor, d_log_std: Tensor | None) -> Tensor:
+        """Return the gradient of :attr:`weights` from those of a run's scores, values and log_std."""
+        if self.is_compiled:
+            gradient = torch.empty_like(self.weights, requires_grad=False)
+            given = (run.observations, run.hidden, d_scores.contiguous(), d_values.contiguous(), gradient)
+            towers.differentiate_run(self._kind, self._array, self._widths, *(one.numpy() for one in given))
+        else:
+            gradient = self._gradient_by_pytorch(run, d_scores, d_values)
+        if d_log_std is not None:
+            self.blocks(gradient)[-1].copy_(d_log_std)
+        return gradient
 
     def actor(self) -> Callable[[Tensor], Tensor]:
         """Return a function from observations to action scores, what calling gives to the last bit, but no gradient.
 
-        No critic is run beyond the first layer, and the weights are looked up once, here, for whoever asks about one
-        bar after the other.
+        No critic is run.
         """
-        blocks, at = self._blocks, 2 * self.n_layers
-        first, first_bias, shape = blocks[0].flatten(0, 1), blocks[1].flatten(), blocks[1].shape
-        deeper = [(blocks[layer][0::2], blocks[layer + 1][0::2].flatten()) for layer in range(2, at, 2)]
-        head, head_bias = blocks[at], blocks[at + 1].unsqueeze(2)
+        if not self.is_compiled:
+            return lambda observations: self.run(observations).scores.permute(2, 0, 1)
+        n_units, shape = 2 * len(self._experts) * int(self._widths[1:].sum()), self._shapes[2 * self.n_layers][:2]
 
         def scores(observations: Tensor) -> Tensor:
-            layer = product(first, observations)
-            self.activation.forward(layer, first_bias)
-            layer = layer.view(*shape, -1)[0::2]  # the actors
-            for weight, bias in deeper:
-                layer = products(weight, layer.transpose(1, 2))
-                self.activation.forward(layer.flatten(0, 1), bias)
-            return torch.baddbmm(head_bias, head, layer).permute(2, 0, 1)
+            n = len(observations)
+            hidden, made = torch.empty(n_units, towers.room_for(n)), torch.empty(*shape, n)
+            arrays = (one.numpy() for one in (observations.contiguous(), hidden, made))
+            towers.act(self._kind, self._array, self._widths, *arrays)
+            return made.permute(2, 0, 1)
 
         return scores
 
@@ -108,15 +136,59 @@ class Stack:
         """Log standard deviations of the experts' Gaussians, ``(K, n)``, where they have any, without gradient."""
         return self._blocks[-1] if self.has_log_std else None
 
-    def hidden(self, observations: Tensor) -> list[Tensor]:
-        """Return the hidden layers, each ``(2 K, width, batch)``, every expert's actor before its critic."""
-        blocks = self._blocks
-        layers = [product(blocks[0].flatten(0, 1), observations).view(*blocks[1].shape, -1)]
+    def _layers(self, hidden: Tensor) -> list[Tensor]:
+        """Return the hidden layers within ``(units, batch)``, each ``(2 K, width, batch)``."""
+        widths = self._widths[1:].tolist()
+        n_towers = 2 * len(self._experts)
+        parts = hidden.split([n_towers * width for width in widths])
+        return [part.view(n_towers, width, -1) for part, width in zip(parts, widths, strict=True)]
+
+    def _run_by_pytorch(self, observations: Tensor) -> Run:
+        blocks, activated = self._blocks, torch.tanh if self._kind == TANH else torch.relu
+        below, layers = observations.T.expand(len(blocks[0]), -1, -1), []
         for at in range(0, 2 * self.n_layers, 2):
-            if at:
-                layers.append(products(blocks[at], layers[-1].transpose(1, 2)))
-            self.activation.forward(layers[-1].flatten(0, 1), blocks[at + 1].flatten())
-        return layers
+            below = activated(torch.baddbmm(blocks[at + 1].unsqueeze(2), blocks[at], below))
+            layers.append(below)
+        scores, values = (
+            torch.baddbmm(blocks[at + 1].unsqueeze(2), blocks[at], below[number::2])
+            for number, at in enumerate(range(2 * self.n_layers, 2 * self.n_layers + 4, 2))
+        )
+        return Run(observations, torch.cat([layer.flatten(0, 1) for layer in layers]), scores, values)
+
+    def _gradient_by_pytorch(self, run: Run, d_scores: Tensor, d_values: Tensor) -> Tensor:
+        blocks, gradient = self._blocks, torch.empty_like(self.weights, requires_grad=False)
+        d_blocks, layers = self.blocks(gradient), self._layers(run.hidden)
+        d = torch.empty_like(layers[-1])
+        for number, d_output in enumerate((d_scores, d_values)):
+            tower, at = layers[-1][number::2], 2 * (self.n_layers + number)
+            d_blocks[at].copy_(d_output @ tower.transpose(1, 2))
+            d_blocks[at + 1].copy_(d_output.sum(2))
+            d[number::2] = blocks[at].transpose(1, 2) @ d_output
+        for layer in reversed(range(self.n_layers)):
+            slope = 1 - layers[layer].square() if self._kind == TANH else (layers[layer] > 0).to(d.dtype)
+            d = d * slope
+            d_blocks[2 * layer + 1].copy_(d.sum(2))
+            if layer:
+                d_blocks[2 * layer].copy_(d @ layers[layer - 1].transpose(1, 2))
+                d = blocks[2 * layer].transpose(1, 2) @ d
+        d_blocks[0].copy_(d @ run.observations)
+        return gradient
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every tower made of a batch: the batch runs fastest in memory.
+
+    :param observations: shape ``(batch, n_inputs)``
+    :param hidden: every unit's output, layer by layer: a row for each unit, and a column for each state
+    :param scores: of the actions, shape ``(K, n, batch)``
+    :param values: shape ``(K, 1, batch)``
+    """
+
+    observations: Tensor
+    hidden: Tensor
+    scores: Tensor
+    values: Tensor
 
 
 def _linears(net: nn.Module) -> list[nn.Linear]:
@@ -125,56 +197,31 @@ def _linears(net: nn.Module) -> list[nn.Linear]:
 
 def _grouped(expert: ActorCriticPolicy) -> list[list[nn.Parameter]]:
     """Return an expert's parameters block by block: those of a layer of both towers lie side by side."""
-    towers = zip(
+    towers_ = zip(
         *(_linears(net) for net in (expert.mlp_extractor.policy_net, expert.mlp_extractor.value_net)), strict=True
     )
     hidden = [
-        list(pair) for actor, critic in towers for pair in ((actor.weight, critic.weight), (actor.bias, critic.bias))
+        list(pair) for actor, critic in towers_ for pair in ((actor.weight, critic.weight), (actor.bias, critic.bias))
     ]
     heads = [[parameter] for head in (expert.action_net, expert.value_net) for parameter in (head.weight, head.bias)]
     return [*hidden, *heads, *([[expert.log_std]] if hasattr(expert, "log_std") else [])]
 
 
 class Evaluation(torch.autograd.Function):
-    """Forward and backward through every tower of every expert."""
+    """A run of the stack, for autograd."""
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, stack: Stack, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return scores, values and log_std, as :meth:`Stack.__call__` says."""
-        observations = observations.contiguous()  # here and for the backward pass
-        hidden = stack.hidden(observations)
-        blocks, at = stack._blocks, 2 * stack.n_layers
-        scores, values = (
-            torch.baddbmm(blocks[at + 2 * number + 1].unsqueeze(2), blocks[at + 2 * number], hidden[-1][number::2])
-            for number in range(2)
-        )  # (K, n, batch)
-        ctx.stack, ctx.hidden = stack, hidden
-        ctx.save_for_backward(weights, observations)
-        log_std = blocks[-1].clone() if stack.has_log_std else None
-        return scores.permute(2, 0, 1), values.squeeze(1).T, log_std
+        ctx.stack, ctx.run = stack, (run := stack.run(observations))
+        ctx.save_for_backward(weights)
+        log_std = None if stack.log_std is None else stack.log_std.clone()
+        return run.scores.permute(2, 0, 1), run.values.squeeze(1).T, log_std
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_scores: Tensor, d_values: Tensor, d_log_std: Tensor | None) -> tuple[Tensor, None, None]:
-        """Return the gradient of the weights, written block by block."""
-        stack: Stack = ctx.stack
-        weights, observations = ctx.saved_tensors
-        blocks, gradient = stack._blocks, torch.empty_like(weights)
-        d_blocks = stack.blocks(gradient)
-        d = torch.empty_like(ctx.hidden[-1])
-        outputs = (d_scores.permute(1, 2, 0), d_values.T.unsqueeze(1))  # (K, n, batch)
-        for number, d_output in enumerate(outputs):
-            tower, at = ctx.hidden[-1][number::2], 2 * (stack.n_layers + number)
-            torch.bmm(d_output, tower.transpose(1, 2), out=d_blocks[at])
-            torch.sum(d_output, dim=2, out=d_blocks[at + 1])
-            torch.bmm(blocks[at].transpose(1, 2), d_output, out=d[number::2])
-        for layer in reversed(range(stack.n_layers)):
-            stack.activation.backward(d, ctx.hidden[layer])
-            torch.sum(d, dim=2, out=d_blocks[2 * layer + 1])
-            if layer:
-                products(d, ctx.hidden[layer - 1], out=d_blocks[2 * layer])
-                d = products(blocks[2 * layer].transpose(1, 2), d.transpose(1, 2))
-        d_blocks[0].flatten(0, 1).copy_(product(d.flatten(0, 1), observations.T))
-        if d_log_std is not None:
-            d_blocks[-1].copy_(d_log_std)
+        """Return the gradient of the weights."""
+        assert ctx.saved_tensors  # autograd notices if the weights have changed since
+        gradient = ctx.stack.gradient(ctx.run, d_scores.permute(1, 2, 0), d_values.T.unsqueeze(1), d_log_std)
         return gradient, None, None

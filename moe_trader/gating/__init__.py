@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from moe_trader.sight import PLAIN_SIGHT, Sight
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What a gate makes of a minibatch, for compiled code: arrays of float32 in which the batch runs fastest.
+
+    :param logits: shape ``(n_experts, batch)``
+    :param weights: shape ``(n_experts, batch)``
+    :param send_back: takes the gradients of both, and leaves those of the gate's parameters in their ``grad``
+    """
+
+    logits: Array
+    weights: Array
+    send_back: Callable[[Array, Array], None]
 
 
 class GatingNetwork(nn.Module, ABC):
@@ -44,6 +61,23 @@ class GatingNetwork(nn.Module, ABC):
     def forward(self, features: Tensor) -> Tensor:
         """Return gate weights."""
         return self.weights(self.logits(features))
+
+    def route(self, features: Tensor) -> Routing:
+        """Return logits, weights and the way back of the gradient: by autograd, unless overridden by compiled code.
+
+        :param features: as for :meth:`logits`, of float32 on a CPU
+        """
+        with torch.enable_grad():
+            logits = self.logits(features)
+            weights = self.weights(logits)
+
+        def send_back(d_logits: Array, d_weights: Array) -> None:
+            ends = [(end, d) for end, d in ((logits, d_logits), (weights, d_weights)) if end.requires_grad]
+            if ends:
+                torch.autograd.backward([end for end, _ in ends], [torch.from_numpy(d.T) for _, d in ends])
+
+        arrays = [np.ascontiguousarray(one.detach().numpy().T) for one in (logits, weights)]
+        return Routing(arrays[0], arrays[1], send_back)
 
 
 class ActionDensity(Protocol):
@@ -90,6 +124,24 @@ class GateBatch:
         return self.mixture.weights
 
 
+@dataclass(frozen=True)
+class GateArrays:
+    """What a loss with a gradient of its own looks at, and adds to: arrays in which the batch runs fastest.
+
+    :param routing: the gate's logits and weights
+    :param posterior_entropy: as in :class:`GateBatch`
+    :param d_logits: the gradient so far of the training loss by the logits, shape ``(n_experts, batch)``
+    :param d_weights: ... by the gate weights, shape ``(n_experts, batch)``
+    :param d_posterior_entropy: ... by the posterior entropy, shape ``(batch,)``
+    """
+
+    routing: Routing
+    posterior_entropy: Array
+    d_logits: Array
+    d_weights: Array
+    d_posterior_entropy: Array
+
+
 class GateLoss(ABC):
     """A term added to the training loss: an entry of ``gating.losses``."""
 
@@ -105,6 +157,13 @@ class GateLoss(ABC):
     @abstractmethod
     def __call__(self, batch: GateBatch) -> Tensor:
         """Return the unweighted loss, a scalar."""
+
+    def differentiate(self, arrays: GateArrays, weight: float) -> float:
+        """Add ``weight`` times the loss's gradient to ``arrays`` and return the loss; optional.
+
+        A gate whose losses all have it trains without autograd, at a fraction of the price.
+        """
+        raise NotImplementedError
 
 
 class Gate(ABC):

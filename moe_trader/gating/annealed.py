@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from moe_trader.gating import Gate, GateLoss, GatingNetwork
-from moe_trader.gating.scored import ScoredNetwork
+from moe_trader.gating.softmax import SoftmaxNetwork
 from moe_trader.option import option
 
 
@@ -39,21 +39,18 @@ class Annealed(Gate):
         return AnnealedNetwork(n_features, n_experts, self)
 
 
-class AnnealedNetwork(ScoredNetwork):
-    """A tanh MLP followed by :class:`Annealed`'s formula."""
+class AnnealedNetwork(SoftmaxNetwork):
+    """The softmax gate's network at :class:`Annealed`'s temperature, which is saved with it."""
 
     temperature: Tensor
 
     def __init__(self, n_features: int, n_experts: int, settings: Annealed) -> None:
-        super().__init__(n_features, n_experts, settings.hidden_sizes, settings.floor)
+        super().__init__(
+            n_features, n_experts, settings.hidden_sizes, torch.tensor(settings.initial_temperature), settings.floor
+        )
         self._ends = settings.initial_temperature, settings.final_temperature
-        self.register_buffer("temperature", torch.tensor(settings.initial_temperature))
 
     def adapt(self, progress: float, weights: Tensor | None) -> None:
         """Set the temperature."""
         first, last = self._ends
         self.temperature.fill_(first * (last / first) ** progress)
-
-    def routed(self, logits: Tensor) -> Tensor:
-        """Return softmax(logits / T)."""
-        return torch.softmax(logits / self.temperature, dim=-1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
+from numba import njit
 from torch import Tensor
 
-from moe_trader.gating import GateBatch, entropy
+from moe_trader.gating import Array, GateArrays, GateBatch, entropy
 from moe_trader.gating.losses import ScheduledLoss
 from moe_trader.option import option
 
@@ -24,3 +26,20 @@ class Information(ScheduledLoss):
     def __call__(self, batch: GateBatch) -> Tensor:
         """Return -[H(mean g) - E H(r)] in nats."""
         return batch.posterior_entropy.mean() - entropy(batch.weights.mean(dim=0))
+
+    def differentiate(self, arrays: GateArrays, weight: float) -> float:
+        """Add log(mean g_k) + 1 to the weights' gradient and 1 to the posterior entropy's, and return the loss."""
+        given = (arrays.routing.weights, arrays.posterior_entropy, weight)
+        return float(_differentiate(*given, arrays.d_weights, arrays.d_posterior_entropy))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _differentiate(weights: Array, posterior: Array, weight: float, d_weights: Array, d_posterior: Array) -> float:
+    n_experts, n = weights.shape
+    loss = posterior.sum() / n
+    d_posterior += np.float32(weight / n)
+    for k in range(n_experts):
+        importance = max(weights[k].sum() / n, float(np.finfo(np.float32).tiny))
+        loss += importance * np.log(importance)
+        d_weights[k] += np.float32(weight / n * (np.log(importance) + 1))
+    return loss

@@ -1,0 +1,66 @@
+"""Matrix products and transposes for compiled code; they check nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from moe_trader.dense.tiles import (
+    LANES,
+    ROWS,
+    VECTORS,
+    full_row,
+    full_tile,
+    narrow_row,
+    narrow_tile,
+    transposed_square,
+)
+
+Array = np.ndarray[Any, Any]
+
+_WIDTH = VECTORS * LANES
+_MATRIX = "float32[:,:]"  # of any strides: compiled once for all
+
+
+@njit(f"void({_MATRIX}, {_MATRIX}, {_MATRIX}, boolean)", cache=True, nogil=True, error_model="numpy")
+def multiply(a: Array, b: Array, c: Array, add: bool) -> None:
+    """Write ``a @ b`` to ``c``, or add it; numbers of a row of ``b`` and of ``c`` must stand side by side.
+
+    Every number of ``c`` is added up over the depth in order: it depends on its row of ``a`` and its column of ``b``
+    alone, not on where in the matrix they stand.
+    """
+    m, n = c.shape
+    column = 0
+    while column < n:
+        row, width = 0, min(LANES, n - column)
+        if n - column >= _WIDTH:
+            while m - row >= ROWS:
+                full_tile(a, b, c, row, column, 0, add)
+                row += ROWS
+            while row < m:
+                full_row(a, b, c, row, column, 0, add)
+                row += 1
+            column += _WIDTH
+        else:
+            while m - row >= ROWS:
+                narrow_tile(a, b, c, row, column, width, add)
+                row += ROWS
+            while row < m:
+                narrow_row(a, b, c, row, column, width, add)
+                row += 1
+            column += width
+
+
+@njit(f"void({_MATRIX}, {_MATRIX})", cache=True, nogil=True, error_model="numpy")
+def transpose(a: Array, c: Array) -> None:
+    """Write the transpose of ``a`` to ``c``; numbers of a row of either must stand side by side."""
+    m, n = a.shape
+    squares, across = m - m % LANES, n - n % LANES
+    for column in range(0, across, LANES):
+        for row in range(0, squares, LANES):
+            transposed_square(a, c, row, column)
+    for row in range(m):
+        for column in range(across if row < squares else 0, n):
+            c[column, row] = a[row, column]

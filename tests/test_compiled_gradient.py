@@ -1,0 +1,128 @@
+"""The gradient made of compiled parts against autograd's of the same loss: the same numbers, to rounding."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from moe_trader.agent import MoEAgent
+from moe_trader.config import compose, run_settings
+from moe_trader.expert.compiled_gradient import can_differentiate
+from tests.test_ppo import collect, gradients, scatter
+
+GATES = {
+    "softmax": ["gating=softmax"],
+    "softmax, two layers": ["gating=softmax", "gating.hidden_sizes=[12,9]", "gating.temperature=2"],
+    "softmax, linear, no floor": ["gating=softmax", "gating.hidden_sizes=[]", "gating.floor=0"],
+    **{name: [f"gating={name}"] for name in ("annealed", "entmax", "top_k", "gru", "sticky", "rule", "uniform")},
+}
+
+
+def steady(gating, weight=0.7):
+    """Let every loss count from the start; the minimum importance binds."""
+    changed = {}
+    for name, loss in gating.losses.items():
+        changes = {"weight": weight, "ramp_start": 0.0, "ramp_end": 0.0, "final_weight": None}
+        changed[name] = dataclasses.replace(loss, **changes, **({"share": 1.0} if hasattr(loss, "share") else {}))
+    return dataclasses.replace(gating, losses=changed)
+
+
+def both_ways(agent, batch):
+    """Return gradients and terms by compiled code, then by autograd."""
+    algorithm, policy = agent.algorithm, agent.policy
+    assert can_differentiate(policy, policy._gate_settings.losses)
+    terms = algorithm.differentiate(batch, 0.2)
+    compiled = {name: gradient.clone() for name, gradient in gradients(policy).items() if gradient is not None}
+    policy.optimizer.zero_grad()
+    loss, others = algorithm._loss(batch, 0.2)
+    loss.backward()
+    plain = {name: gradient for name, gradient in gradients(policy).items() if gradient is not None}
+    return (compiled, {name: float(value) for name, value in terms.items()}), (
+        plain,
+        {name: float(value) for name, value in others.items()},
+    )
+
+
+def assert_same(one, other):
+    (gradient, terms), (expected, others) = one, other
+    assert gradient.keys() == expected.keys()
+    for name, value in expected.items():
+        largest = max(float(value.abs().max()), 1e-3)
+        torch.testing.assert_close(gradient[name], value, rtol=0, atol=2e-5 * largest, msg=name)
+    assert terms.keys() == others.keys()
+    assert terms == pytest.approx(others, rel=2e-5, abs=2e-6)
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("losses", ["standard", "none"])
+def test_it_is_autograds_for_every_gate(gate, losses, make_agent):
+    gating = steady(run_settings(compose([*GATES[gate], f"gating/losses={losses}"])).gating)
+    agent = make_agent(gating=gating, count=3)
+    scatter(agent.policy)
+    batch = collect(agent)
+    scatter(agent.policy, seed=1, scale=0.05)  # some ratios are clipped
+    one, other = both_ways(agent, batch)
+    assert one[1]["clip_fraction"] > 0.01
+    assert losses == "none" or gate == "uniform" or all(one[1][f"gate_loss/{name}"] for name in gating.losses)
+    assert_same(one, other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"count": 1},
+        {"activation": "relu"},
+        {"net_arch": [9]},
+        {"net_arch": [20, 7, 12]},
+        {"normalize_advantage": False},
+    ],
+    ids=str,
+)
+def test_it_is_autograds_whatever_the_experts(changes, make_agent, settings):
+    agent = make_agent(gating=steady(settings.gating), **changes)
+    scatter(agent.policy)
+    batch = collect(agent)
+    scatter(agent.policy, seed=1, scale=0.05)
+    assert_same(*both_ways(agent, batch))
+    for n in (1, 2, 17):  # a ragged minibatch; SB3 does not normalise the advantage of a single state
+        part = type(batch)(*(one if one is None else one[:n] for one in batch))
+        assert_same(*both_ways(agent, part))
+
+
+def test_it_is_autograds_on_whole_observations_of_any_environment(settings, small_experts):
+    from stable_baselines3.common.env_util import make_vec_env
+
+    env = make_vec_env("CartPole-v1", n_envs=4, seed=0)
+    agent = MoEAgent(env, small_experts(), steady(settings.gating), seed=0)
+    scatter(agent.policy)
+    assert_same(*both_ways(agent, collect(agent)))
+
+
+def test_experts_and_gates_that_are_all_but_certain_have_a_finite_gradient(make_agent, settings):
+    agent = make_agent(gating=steady(dataclasses.replace(settings.gating, floor=0.0)))
+    batch = collect(agent)
+    scatter(agent.policy, scale=30.0)
+    algorithm = agent.algorithm
+    terms = algorithm.differentiate(batch, 0.2)
+    assert all(torch.isfinite(torch.as_tensor(value)) for name, value in terms.items() if name != "approx_kl")
+    assert all(gradient.isfinite().all() for gradient in gradients(agent.policy).values())
+
+
+def test_what_is_no_number_is_not_hidden(make_agent):
+    agent = make_agent()
+    batch = collect(agent)
+    with torch.no_grad():
+        agent.policy.experts[1].action_net.bias[0] = torch.nan
+    assert all(torch.isnan(torch.as_tensor(agent.algorithm.differentiate(batch, 0.2)[name])) for name in ("loss",))
+    assert agent.policy.stack.weights.grad.isnan().any()
+
+
+def test_what_only_autograd_can_do_is_left_to_it(make_agent, make_settings, pendulum, small_experts, settings):
+    diverse = make_settings("gating/losses=[standard,diversity]").gating
+    box = MoEAgent(pendulum(0), small_experts(n_steps=64), settings.gating, seed=0)
+    assert not can_differentiate(make_agent(gating=diverse).policy, diverse.losses)
+    assert not can_differentiate(box.policy, settings.gating.losses)
+    assert not can_differentiate(make_agent().policy.double(), settings.gating.losses)
+    assert can_differentiate(make_agent().policy, settings.gating.losses)
