@@ -5,7 +5,6 @@ The tests hold the fast path to it, minibatch for minibatch; `benchmarks/trainin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from moe_trader.expert.mixture_policy import MixtureOutput, MixturePolicy
 from moe_trader.expert.mixture_ppo import MixturePPO
 from moe_trader.expert.ppo import PPOExperts
 from moe_trader.gating import Gate, GateBatch, entropy
-from moe_trader.sight import GateView
+from moe_trader.sight import View
 
 
 class PlainCategorical(Mixture):
@@ -83,7 +82,7 @@ class PlainPolicy(MixturePolicy):
         logits = self.gate.logits(observations.index_select(-1, self.gate_columns))
         scores, values = [], []
         for expert in self.actor_critics:
-            latent_pi, latent_vf = expert.mlp_extractor(expert.extract_features(observations))
+            latent_pi, latent_vf = expert.mlp_extractor(expert.extract_features(self.seen_by_experts(observations)))
             scores.append(expert.action_net(latent_pi))
             values.append(expert.value_net(latent_vf))
         weights, stacked = self.gate.weights(logits), torch.stack(scores, dim=1)
@@ -143,7 +142,7 @@ class PlainPPO(MixturePPO):
                 break
 
 
-def plain_mixture(expert: PPOExperts, gate: Gate, env: VecEnv, gate_columns: Sequence[int], seed: int) -> PlainPPO:
+def plain_mixture(expert: PPOExperts, gate: Gate, env: VecEnv, view: View, seed: int) -> PlainPPO:
     """Return the plain mixture with the settings and the initial weights of a :class:`MixturePPO` of the same seed."""
     return PlainPPO(
         PlainPolicy,
@@ -153,6 +152,6 @@ def plain_mixture(expert: PPOExperts, gate: Gate, env: VecEnv, gate_columns: Seq
         seed=seed,
         device="cpu",
         rollout_buffer_class=RolloutBuffer,
-        policy_kwargs=expert._mixture_kwargs(gate, GateView(tuple(gate_columns), 1, 0), env.observation_space),
+        policy_kwargs=expert._mixture_kwargs(gate, view, env.observation_space),
         **expert._hyperparameters(),
     )

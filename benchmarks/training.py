@@ -50,7 +50,7 @@ from moe_trader.env.task import PreparedTask
 from moe_trader.evaluation.routing import best_experts
 from moe_trader.evaluation.walk import walk
 
-LANES, STEPS = 64, 64
+LANES, STEPS, EPOCHS = 64, 64, 10
 SETTINGS = run_settings(compose([*FEATURES, f"env.window={WINDOW}"]))
 TASK = SETTINGS.env.prepare()
 Figures = dict[str, float]
@@ -58,7 +58,7 @@ Figures = dict[str, float]
 
 def mixture(batch: int, count: int = 4, **changes: int) -> MoEAgent:
     """Return a fresh mixture; updates are never stopped early."""
-    given = {"batch_size": batch, "count": count, "n_steps": STEPS, "target_kl": None, **changes}
+    given = {"batch_size": batch, "count": count, "n_steps": STEPS, "n_epochs": EPOCHS, "target_kl": None, **changes}
     expert = dataclasses.replace(SETTINGS.expert, **given)  # type: ignore[arg-type]
     return MoEAgent(TASK.training_env(LANES, 0), expert, SETTINGS.gating, seed=0)
 
@@ -67,7 +67,8 @@ def sb3(batch: int, width: int) -> PPO:
     """Return SB3's own PPO on the same lanes."""
     arch = {"net_arch": [width, width]}
     env = TASK.training_env(LANES, 0)
-    return PPO("MlpPolicy", env, n_steps=STEPS, batch_size=batch, n_epochs=10, policy_kwargs=arch, device="cpu", seed=0)
+    given = {"n_steps": STEPS, "batch_size": batch, "n_epochs": EPOCHS, "policy_kwargs": arch}
+    return PPO("MlpPolicy", env, device="cpu", seed=0, **given)
 
 
 def speeds(contenders: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, np.ndarray]:
@@ -112,8 +113,8 @@ def update(rounds: int) -> Figures:
     figures = {}
     for batch in (64, 256, 1024):
         env = TASK.training_env(LANES, 0)
-        given = dataclasses.replace(SETTINGS.expert, batch_size=batch, n_steps=STEPS, target_kl=None)
-        loop = plain_mixture(given, SETTINGS.gating, env, env.get_attr("gate_columns")[0], seed=0)
+        given = dataclasses.replace(SETTINGS.expert, batch_size=batch, n_steps=STEPS, n_epochs=EPOCHS, target_kl=None)
+        loop = plain_mixture(given, SETTINGS.gating, env, probe.view, seed=0)
         steps = LANES * STEPS * max(1, batch // 256)
         contenders = {
             "mixture of four": learner(mixture(batch), steps),
@@ -157,7 +158,7 @@ def experts(rounds: int) -> Figures:
         policy = mixture(1024, k).policy
         weights = policy.stack.weights.numel()
         first = policy.stack.sizes[0]  # its input needs no gradient
-        needed = 2 * weights + SETTINGS.expert.n_epochs * (6 * weights - 2 * first)  # per step: rollout, then epochs
+        needed = 2 * weights + EPOCHS * (6 * weights - 2 * first)  # per step: rollout, then epochs
         share = float(np.median(found[str(k)])) * needed / flops
         figures |= {f"{k} experts over one": float(np.median(found[str(k)] / found["1"]))}
         figures |= {f"{k} experts, share of the arithmetic limit": share}
@@ -234,13 +235,9 @@ def curves(rounds: int) -> Figures:
     task, total = settings.env.prepare(), settings.trainer.total_timesteps
     gaps = []
     for seed in range(rounds):
-        ways = []
-        for make in (MoEAgent, plain_mixture):
-            env = task.training_env(LANES, seed)
-            if make is MoEAgent:
-                way = MoEAgent(env, settings.expert, settings.gating, seed=seed).algorithm
-            else:
-                way = plain_mixture(settings.expert, settings.gating, env, env.get_attr("gate_columns")[0], seed)
+        env, other = (task.training_env(settings.trainer.n_envs, seed) for _ in range(2))
+        fast, ways = MoEAgent(env, settings.expert, settings.gating, seed=seed), []
+        for way in (fast.algorithm, plain_mixture(settings.expert, settings.gating, other, fast.view, seed)):
             curve = Curve(total // 10)
             way.learn(total, callback=curve)
             ways.append(curve.points[:10])
@@ -280,13 +277,14 @@ def quality(rounds: int) -> Figures:
         seconds.setdefault(name, []).append(reached.seconds)
 
     for seed in range(rounds):
-        agent = MoEAgent(task.training_env(LANES, seed), expert, settings.gating, seed=seed)
+        envs = [task.training_env(settings.trainer.n_envs, seed) for _ in range(3)]
+        agent = MoEAgent(envs[0], expert, settings.gating, seed=seed)
         race("mixture of four", agent.algorithm)
         wide = expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
         given = wide._hyperparameters() | {"policy_kwargs": wide._policy_kwargs(), "seed": seed, "device": "cpu"}
-        race("SB3, one policy of its size", PPO("MlpPolicy", task.training_env(LANES, seed), **given))
-        given["learning_rate"] = 1e-3  # suits one policy better
-        race("SB3, ... at learning rate 0.001", PPO("MlpPolicy", task.training_env(LANES, seed), **given))
+        race("SB3, one policy of its size", PPO("MlpPolicy", envs[1], **given))
+        given |= {"learning_rate": 3e-4, "n_epochs": 10}  # what SB3 would choose
+        race("SB3, ... at SB3's learning rate and epochs", PPO("MlpPolicy", envs[2], **given))
     for name, found in seconds.items():
         shown = ", ".join(f"{second:.0f}" if np.isfinite(second) else "never" for second in found)
         print(f"{name:44s}seconds to 80 % of the Bayes filter: {shown}")

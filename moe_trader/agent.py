@@ -23,7 +23,7 @@ from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.gating import Gate
 from moe_trader.gating.contradictions import contradictions
 from moe_trader.option import ConfigError, describe
-from moe_trader.sight import PLAIN_SIGHT, GateView
+from moe_trader.sight import PLAIN_SIGHT, View
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class MoEAgent:
                 f"a wrapper around the environment made observations of shape {env.observation_space.shape} out of "
                 f"{env.unwrapped.observation_space.shape}: where the gate's columns went is not known; take it away"
             )
-        view = gate_view(env, gating)
+        view = view_of(env, gating, len(expert.names()))
         self._assemble(env, env.observation_space, env.action_space, expert, gating, view, seed, device)
 
     def _assemble(
@@ -62,7 +62,7 @@ class MoEAgent:
         action_space: spaces.Space,
         expert: ExpertFamily,
         gating: Gate,
-        view: GateView,
+        view: View,
         seed: int,
         device: str,
     ) -> None:
@@ -81,7 +81,7 @@ class MoEAgent:
     @property
     def gate_columns(self) -> list[int]:
         """Columns of an observation that the gate sees."""
-        return list(self.view.columns)
+        return list(self.view.gate)
 
     @property
     def expert_names(self) -> list[str]:
@@ -90,10 +90,13 @@ class MoEAgent:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Numbers that an expert sees of an observation, and numbers that its policy puts out for it."""
-        observation, action = self.policy.expert_space, self.policy.action_space
+        """Numbers that one policy alone would see of an observation, and numbers that it would put out for it.
+
+        The account, which every expert sees, comes last of what is not for a gate with a part of its own.
+        """
+        action = self.policy.action_space
         n_out = int(action.n) if isinstance(action, spaces.Discrete) else int(np.prod(action.shape or ()))
-        return observation.shape[0], n_out
+        return self.view.experts[-1] + 1, n_out
 
     @property
     def gate_learns(self) -> bool:
@@ -201,7 +204,7 @@ class MoEAgent:
                 "action_space": bundle.space_to_json(policy.action_space),
                 "gate_columns": self.gate_columns,
                 "gate_rows": self.view.rows,
-                "gate_tail": self.view.tail,
+                "expert_columns": list(self.view.experts),
                 "seed": self.seed,
                 "n_parameters": policy.n_parameters(),
                 "task": dict(task or {}),
@@ -220,17 +223,17 @@ class MoEAgent:
         """
         content = bundle.read(Path(path), plugins)
         manifest = content.manifest
-        view = GateView(tuple(manifest["gate_columns"]), manifest["gate_rows"], manifest["gate_tail"])
+        view = View(tuple(manifest["gate_columns"]), manifest["gate_rows"], tuple(manifest["expert_columns"]))
         observation_space = bundle.space_from_json(manifest["observation_space"])
         action_space = bundle.space_from_json(manifest["action_space"])
         if env is not None:
             check_for_correct_spaces(env, observation_space, action_space)
-            shown = gate_view(env, content.gating)
+            shown = view_of(env, content.gating, len(content.expert.names()))
             if shown != view:
                 raise ValueError(
-                    f"env: expected one that shows the gate {view}, as in training, got one that shows it "
-                    f"{shown}; make it as moe_trader's own, with the env.gate_features, env.features and "
-                    "env.window of the training"
+                    f"env: expected one that shows {view}, as in training, got one that shows {shown}; make it as "
+                    "moe_trader's own, with the env.features, env.gate_features, env.gate_only and env.window of the "
+                    "training"
                 )
         agent = cls.__new__(cls)
         agent._assemble(
@@ -248,7 +251,7 @@ class MoEAgent:
         except RuntimeError as error:
             raise bundle.BundleError(
                 f"{path}: the weights in {bundle.WEIGHTS} do not fit the spaces and gate_columns, gate_rows and "
-                f"gate_tail of {bundle.MANIFEST} ({error}); copy the bundle again"
+                f"expert_columns of {bundle.MANIFEST} ({error}); copy the bundle again"
             ) from None
         return agent
 
@@ -256,8 +259,10 @@ class MoEAgent:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self.algorithm.device)
 
 
-def gate_view(env: VecEnv, gating: Gate) -> GateView:
-    """Return where in the observations of ``env`` stands what a gate reads.
+def view_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
+    """Return which columns of the observations of ``env`` the gate and each of so many experts see.
+
+    One expert has no gate that could see anything for it, and sees what gate and experts would see together.
 
     :raises ConfigError: when it is not there
     """
@@ -274,13 +279,15 @@ def gate_view(env: VecEnv, gating: Gate) -> GateView:
                 f"gating: {name} {wants}, and this environment shows it one bar of features; {way_out} or use "
                 "moe_trader's own environment"
             )
-        return GateView(tuple(range(n_columns)), rows=1, tail=0)
+        return View(tuple(range(n_columns)), 1, tuple(range(n_columns)))
     shown, tail = getattr(env, "sight", PLAIN_SIGHT), getattr(env, "gate_tail", 0)
+    hidden = set(getattr(env, "gate_only", ())) if n_experts > 1 else set()
+    experts = tuple(column for column in range(n_columns - tail) if column not in hidden)
     if not sight.beyond_the_window:
-        return GateView(tuple(env.gate_columns), rows=1, tail=tail)
+        return View(tuple(env.gate_columns), 1, experts)
     if shown != sight:
         raise ConfigError(
             f"gating: {name} reads {sight}, and this environment shows it {shown}; prepare the task for the gate: "
             "settings.env.prepare(sight=settings.gating.sight())"
         )
-    return GateView(tuple(range(n_columns - tail, n_columns)), sight.rows, tail)
+    return View(tuple(range(n_columns - tail, n_columns)), sight.rows, experts)

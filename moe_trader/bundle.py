@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 MANIFEST, CONFIG, WEIGHTS = "manifest.json", "config.yaml", "policy.safetensors"
-_SPACES = ("observation_space", "action_space", "gate_columns", "gate_rows", "gate_tail")
+_SPACES = ("observation_space", "action_space", "gate_columns", "gate_rows", "expert_columns")
 _NEEDED = ("experts", *_SPACES, "seed", "threads", "task")
 _RECORDED = ("torch", "stable-baselines3", "gymnasium", "numpy", "pandas", "numba")
 
@@ -170,12 +170,13 @@ def _check_values(file: Path, manifest: Mapping[str, Any]) -> None:
         if key == "observation_space":
             check(key, "a flat Box", isinstance(space, spaces.Box) and len(space.shape) == 1)
             (size,) = space.shape or ()
-    columns, rows, tail, names = (manifest[key] for key in ("gate_columns", "gate_rows", "gate_tail", "experts"))
-    is_columns = isinstance(columns, list) and all(type(one) is int and 0 <= one < size for one in columns)
-    check("gate_columns", f"one or more numbers from 0 to {size - 1}", is_columns and len(columns) > 0)
+    for key in ("gate_columns", "expert_columns"):
+        columns = manifest[key]
+        is_columns = isinstance(columns, list) and all(type(one) is int and 0 <= one < size for one in columns)
+        check(key, f"one or more numbers from 0 to {size - 1}", is_columns and len(columns) > 0)
+    columns, rows, names = (manifest[key] for key in ("gate_columns", "gate_rows", "experts"))
     is_rows = type(rows) is int and rows >= 1 and len(columns) % rows == 0
     check("gate_rows", f"a number of bars that {len(columns)} gate_columns are made of, 1 or more", is_rows)
-    check("gate_tail", f"a number of columns from 0 to {size - 1}", type(tail) is int and 0 <= tail < size)
     is_names = isinstance(names, list) and len(names) > 0 and all(isinstance(one, str) for one in names)
     check("experts", "one or more names", is_names)
     check("seed", "a whole number, 0 or more", type(manifest["seed"]) is int and manifest["seed"] >= 0)

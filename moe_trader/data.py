@@ -113,7 +113,7 @@ def features_view(task: TradingTask, market: Market, leaks: list[Leak], unscaled
             for column, values in zip(feature.columns(), known.T, strict=True)
         ]
         verdict = f"[red]YES: {leaking[name].column}[/]" if name in leaking else "no"
-        gate = "yes" if name in task.seen_by_gate else ""
+        gate = "alone" if name in task.seen_by_gate_alone else "yes" if name in task.seen_by_gate else ""
         scale_free = f"[red]NO: {unscaled[name]}[/]" if name in unscaled else "yes"
         table.add_row(name, ", ".join(marked), f"{feature.warmup()}", gate, scale_free, verdict)
     return table

@@ -140,7 +140,8 @@ def check_task(now: dict[str, Any], saved: dict[str, Any], run: Path) -> None:
     """
     from moe_trader.option import ConfigError
 
-    places = {what: f"env.{what}" for what in ("features", "window", "positions", "gate_features", "gate_labels")}
+    shown = ("features", "window", "positions", "gate_features", "gate_only", "gate_labels")
+    places = {what: f"env.{what}" for what in shown}
     for what, where in (places | {"gate_sight": "gating.rows and what else makes the gate's sight"}).items():
         if now[what] != saved.get(what):
             raise ConfigError(

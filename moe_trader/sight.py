@@ -42,25 +42,29 @@ PLAIN_SIGHT = Sight()
 
 
 @dataclass(frozen=True)
-class GateView:
-    """Where in an observation the gate's part stands.
+class View:
+    """Which columns of an observation gate and experts see.
 
-    :param columns: what the gate reads: ``rows`` bars of equally many columns, oldest first
+    :param gate: ``rows`` bars of equally many columns, oldest first
     :param rows: bars among them
-    :param tail: how many columns at the end of an observation are the gate's alone: experts never see them
+    :param experts: in ascending order
     """
 
-    columns: tuple[int, ...]
+    gate: tuple[int, ...]
     rows: int
-    tail: int
+    experts: tuple[int, ...]
 
     @property
-    def n_features(self) -> int:
-        """Columns of one bar."""
-        return len(self.columns) // self.rows
+    def n_gate_features(self) -> int:
+        """Columns of one of the gate's bars."""
+        return len(self.gate) // self.rows
 
     def __str__(self) -> str:
-        """Say which columns, as ranges: "columns 4 to 17 as 1 bar, with a tail of 0"."""
-        runs = [list(run) for _, run in groupby(enumerate(self.columns), key=lambda one: one[1] - one[0])]
-        columns = ", ".join(f"{run[0][1]} to {run[-1][1]}" if len(run) > 1 else str(run[0][1]) for run in runs)
-        return f"columns {columns} as {self.rows} bar{'s' if self.rows > 1 else ''}, with a tail of {self.tail}"
+        """Say which: "the gate columns 4 to 17 as 1 bar, the experts columns 0 to 13"."""
+        bars = f"{self.rows} bar{'s' if self.rows > 1 else ''}"
+        return f"the gate columns {_ranges(self.gate)} as {bars}, the experts columns {_ranges(self.experts)}"
+
+
+def _ranges(columns: tuple[int, ...]) -> str:
+    runs = [list(run) for _, run in groupby(enumerate(columns), key=lambda one: one[1] - one[0])]
+    return ", ".join(f"{run[0][1]} to {run[-1][1]}" if len(run) > 1 else str(run[0][1]) for run in runs)

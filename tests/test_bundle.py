@@ -219,7 +219,7 @@ def test_experts_open_in_plain_stable_baselines3_without_us(trained, make_agent,
     bundles = {tmp_path / "discrete": trained, tmp_path / "box": on_box}
     for path, agent in bundles.items():
         agent.save(path)
-        np.save(path.with_suffix(".observations.npy"), observations_for(agent))
+        np.save(path.with_suffix(".observations.npy"), observations_for(agent)[:, agent.view.experts])
     command = [sys.executable, "-c", WITHOUT_US, *map(str, bundles)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -229,8 +229,11 @@ def test_experts_open_in_plain_stable_baselines3_without_us(trained, make_agent,
         assert (ours[:, 0] != ours[:, 1]).any()
 
 
-def test_an_exported_expert_learns_on_in_plain_stable_baselines3(saved, trained, prepared):
-    model = PPO.load(saved / "experts" / "02_expert_2.zip", env=prepared.training_env(4, 1), device="cpu")
+def test_an_exported_expert_learns_on_in_plain_stable_baselines3(saved, trained, make_settings):
+    env = (
+        make_settings("env/features=multi_horizon").env.prepare().training_env(4, 1)
+    )  # all but what the gate alone saw
+    model = PPO.load(saved / "experts" / "02_expert_2.zip", env=env, device="cpu")
     assert (model.gamma, model.n_steps, model.batch_size) == tuple(
         getattr(trained.expert, name) for name in ("gamma", "n_steps", "batch_size")
     )
@@ -358,7 +361,9 @@ def test_a_manifest_that_is_none_is_refused(text, copied):
         MoEAgent.load(copied)
 
 
-@pytest.mark.parametrize("key", ["observation_space", "action_space", "gate_columns", "gate_rows", "gate_tail", "seed"])
+@pytest.mark.parametrize(
+    "key", ["observation_space", "action_space", "gate_columns", "gate_rows", "expert_columns", "seed"]
+)
 def test_a_manifest_without_what_rebuilds_the_agent_is_refused(key, copied):
     manifest = json.loads((copied / "manifest.json").read_text())
     del manifest[key]
@@ -374,9 +379,9 @@ def test_a_manifest_without_what_rebuilds_the_agent_is_refused(key, copied):
         ("gate_rows", "64", "a number of bars"),
         ("gate_rows", 1000, "a number of bars"),
         ("gate_rows", 2, "the 1 that the gating of config.yaml reads"),
-        ("gate_tail", -3, "a number of columns from 0 to "),
-        ("gate_tail", True, "a number of columns from 0 to "),
-        ("gate_tail", 10**6, "a number of columns from 0 to "),
+        ("expert_columns", -3, "one or more numbers from 0 to "),
+        ("expert_columns", [True], "one or more numbers from 0 to "),
+        ("expert_columns", [10**6], "one or more numbers from 0 to "),
         ("gate_columns", "abc", "one or more numbers from 0 to "),
         ("gate_columns", [], "one or more numbers from 0 to "),
         ("gate_columns", [0, 10**6], "one or more numbers from 0 to "),

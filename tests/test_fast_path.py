@@ -55,7 +55,7 @@ def test_it_takes_the_steps_of_the_plain_loop(activation, make_env, settings, sm
     before = parameters(ours.policy)
     first = parameters(ours.learn(128).policy)
     second = parameters(ours.learn(128).policy)
-    plain = plain_mixture(expert, settings.gating, make_env(), ours.gate_columns, seed=0)
+    plain = plain_mixture(expert, settings.gating, make_env(), ours.view, seed=0)
     assert largest_difference(before, parameters(plain.policy)) == 0.0
     plain.learn(128)
     assert largest_difference(before, first) > 1e-4
@@ -68,7 +68,7 @@ def test_it_takes_the_steps_of_the_plain_loop(activation, make_env, settings, sm
 def test_scores_and_values_are_the_experts_own(make_env, small_experts, settings):
     env = make_env()
     policy = MoEAgent(env, small_experts(**settings_for(env)), settings.gating, seed=0).policy
-    observations = torch.randn(7, policy.observation_space.shape[0])
+    observations = torch.randn(7, policy.expert_space.shape[0])
     scores, values, log_std = policy.stack(observations)
     for k, expert in enumerate(policy.experts):
         actor, critic = expert.mlp_extractor(observations)
@@ -81,7 +81,7 @@ def test_scores_and_values_are_the_experts_own(make_env, small_experts, settings
 @pytest.mark.parametrize("net_arch", [[16], [16, 12, 8]])
 def test_the_gradient_by_hand_is_autograds_whatever_the_depth(net_arch, make_agent):
     policy = make_agent(count=3, net_arch=net_arch).policy.double()
-    observations = torch.randn(5, policy.observation_space.shape[0], dtype=torch.float64)
+    observations = torch.randn(5, policy.expert_space.shape[0], dtype=torch.float64)
     d_scores, d_values = torch.randn(5, 3, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
     scores, values, _ = policy.stack(observations)
     torch.autograd.backward([scores, values], [d_scores, d_values])
@@ -154,6 +154,17 @@ def test_the_actors_alone_say_what_they_say_beside_their_critics(count, make_age
         scores = stack.actor()(observations)
         assert torch.equal(scores, stack(observations)[0])
         assert not scores.requires_grad
+
+
+def test_observations_of_another_width_never_reach_compiled_code(make_agent):
+    policy = make_agent(count=2).policy
+    n_seen, n_gate = policy.expert_space.shape[0], policy.gate.net[0].in_features
+    for wrong in (torch.randn(5, n_seen + 1), torch.randn(5, n_seen - 1), torch.randn(n_seen)):
+        for run in (policy.stack.run, policy.stack.actor(), policy.stack):
+            with pytest.raises(ValueError, match=rf"^experts: expected shape \(n, {n_seen}\), got \("):
+                run(wrong)
+    with pytest.raises(ValueError, match=rf"^gate: expected shape \(n, {n_gate}\), got \(5, {n_gate + 2}\)$"):
+        policy.gate.route(torch.randn(5, n_gate + 2))
 
 
 def test_a_copy_of_a_policy_trains_by_itself(make_agent):

@@ -21,7 +21,7 @@ from moe_trader.evaluation.walk import walk
 from moe_trader.gating import GateBatch
 from moe_trader.gating.losses.switching import Switching
 from moe_trader.option import ConfigError
-from moe_trader.sight import PLAIN_SIGHT, GateView, Sight
+from moe_trader.sight import PLAIN_SIGHT, Sight, View
 
 SIGHTS = [Sight(rows=7), Sight(rows=2, of="causal_regime"), Sight(rows=1, of="true_regime")]
 
@@ -205,7 +205,7 @@ def test_a_single_observation_gets_a_single_row(name, prepared_for, make_agent):
 def test_experts_never_see_the_gates_part(name, make_agent, prepared, prepared_for, tmp_path):
     agent = scatter(make_agent(count=4, gating=gates()[name]))
     observations = walked(prepared_for(gates()[name]), 400)[1][::10]
-    n_own = agent.sizes[0]
+    n_own, seen = agent.sizes[0], list(agent.view.experts)
     assert n_own == prepared.env("train").observation_space.shape[0] < observations.shape[1]
     assert set(agent.gate_columns) == set(range(n_own, observations.shape[1]))
     changed = observations.copy()
@@ -218,9 +218,9 @@ def test_experts_never_see_the_gates_part(name, make_agent, prepared, prepared_f
     np.testing.assert_array_equal(agent.gate_weights(moved), agent.gate_weights(observations))
     agent.save(tmp_path / "agent")
     alone = PPO.load(tmp_path / "agent" / "experts" / "02_expert_2.zip")
-    assert alone.observation_space.shape == (n_own,)
+    assert alone.observation_space.shape == (len(seen),)
     np.testing.assert_array_equal(
-        alone.predict(observations[:, :n_own], deterministic=True)[0], agent.expert_actions(observations)[:, 1]
+        alone.predict(observations[:, seen], deterministic=True)[0], agent.expert_actions(observations)[:, 1]
     )
 
 
@@ -246,9 +246,9 @@ def test_an_environment_that_shows_the_gate_something_else_is_refused(make_setti
     env = {name: one.prepare().training_env(4, 0) for name, one in task.items()}
     make_agent(env=env["trained"]).save(tmp_path / "agent")
     MoEAgent.load(tmp_path / "agent", env=env["trained"]).learn(128)
-    expected = r"^env: expected one that shows the gate columns 0 to 2 as 1 bar, with a tail of 0, as in training, got "
+    expected = r"^env: expected one that shows the gate columns 0 to 2 as 1 bar, the experts columns 0 to 8, as in tr"
     for name, columns in (("other", "3 to 6"), ("both", "0 to 6")):
-        with pytest.raises(ValueError, match=rf"{expected}.* columns {columns} as 1 bar.*env\.gate_features"):
+        with pytest.raises(ValueError, match=rf"{expected}.*, got .* columns {columns} as 1 bar.*env\.gate_features"):
             MoEAgent.load(tmp_path / "agent", env=env[name])
 
 
@@ -256,7 +256,7 @@ def test_a_gate_without_need_of_it_reads_the_newest_bar_as_ever(prepared, prepar
     """So does the single policy, beside a mixture whose gate needs more."""
     env = prepared_for(gates()["sticky"]).training_env(4, 0)
     agent = MoEAgent(env, small_experts(count=1), gating("uniform"), seed=0)
-    assert agent.view == GateView(env.gate_columns, 1, env.gate_tail)
+    assert agent.view == View(env.gate_columns, 1, tuple(range(env.observation_space.shape[0] - env.gate_tail)))
     assert max(agent.gate_columns) < agent.sizes[0] == prepared.env("train").observation_space.shape[0]
 
 
@@ -299,6 +299,85 @@ def test_the_rule_does_not_hear_of_later_bars(settings, prepared_for):
     assert not np.array_equal(found[0][~known], found[1][~known])
 
 
+# --- what the gate alone sees -----------------------------------------------------------------------------------------
+
+
+def hidden_and_shown(task):
+    """Return the columns of the regime probabilities in an observation of a window of two bars, and all others."""
+    names = 2 * task.feature_names + ["position", "profit"]
+    hidden = [at for at, name in enumerate(names) if name.startswith("regime_")]
+    return hidden, [at for at in range(len(names)) if at not in hidden]
+
+
+@pytest.fixture(scope="module")
+def two_bars(make_settings):
+    return make_settings("env.window=2").env.prepare()
+
+
+def test_regime_probabilities_are_for_the_gate_and_a_single_policy_sees_everything(two_bars, make_agent):
+    hidden, shown = hidden_and_shown(two_bars)
+    env = two_bars.training_env(4, 0)
+    agent, single = make_agent(env=env), make_agent(env=env, count=1)
+    assert len(hidden) == 8
+    assert list(agent.view.experts) == shown
+    assert set(hidden) & set(agent.gate_columns) == set(hidden[4:])  # of the newest bar
+    assert list(single.view.experts) == sorted(hidden + shown)
+    assert agent.sizes == single.sizes == (len(hidden + shown), 3)
+
+
+def test_experts_do_not_hear_of_what_the_gate_alone_sees(two_bars, make_agent, tmp_path):
+    hidden, _ = hidden_and_shown(two_bars)
+    env = two_bars.training_env(4, 0)
+    agent = scatter(make_agent(env=env))
+    seen = env.reset()
+    other = seen.copy()
+    other[:, hidden] += 1.0
+    own, changed = (agent.decide(one, agent.gate_weights(seen))[1] for one in (seen, other))
+    np.testing.assert_array_equal(own, changed)
+    assert not np.allclose(agent.gate_weights(seen), agent.gate_weights(other))
+    agent.learn(256).save(tmp_path / "agent")
+    loaded = MoEAgent.load(tmp_path / "agent", env=env)
+    assert loaded.view == agent.view
+    np.testing.assert_array_equal(loaded.predict(other)[0], agent.predict(other)[0])
+    exported = PPO.load(next((tmp_path / "agent" / "experts").glob("*.zip")))
+    assert exported.observation_space.shape == (seen.shape[1] - len(hidden),)
+
+
+def test_everyone_sees_everything_if_asked(make_settings, make_agent):
+    env = make_settings("env.gate_only=[]").env.prepare().training_env(4, 0)
+    assert make_agent(env=env).view.experts == tuple(range(env.observation_space.shape[0]))
+
+
+def test_more_can_be_the_gates_alone(make_settings):
+    task = make_settings("env/features=[volatility,trend,returns]", "env.gate_only=[trend]").env.prepare()
+    names = [task.feature_names[at] for at in task.rules.gate_only]
+    assert names == task.task.features["trend"].columns()
+
+
+def test_where_there_is_nothing_else_experts_see_it_too(make_settings):
+    made = make_settings("env/features=regime_probabilities").env
+    assert made.seen_by_gate_alone == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            ["env.gate_only=[returns]"],
+            r"^env: gate_only: the gate does not see 'returns'; name some of what it sees \(trend, volatility, "
+            r"autocorrelation, regime_probabilities\), or add it to env\.gate_features$",
+        ),
+        (
+            ["env/features=[trend]", "env.gate_only=[trend]"],
+            r"^env: gate_only: leaves no feature for the experts; take one away, or add one to env\.features$",
+        ),
+    ],
+)
+def test_what_cannot_be_hidden_is_refused(changes, message, make_settings):
+    with pytest.raises(ConfigError, match=message):
+        make_settings(*changes)
+
+
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 
@@ -316,7 +395,7 @@ def test_a_task_that_was_not_prepared_for_the_gate_is_refused(prepared, prepared
 def test_a_foreign_environment_shows_a_memory_one_bar_and_knows_no_regimes(make_agent, pendulum):
     for name in ("sticky", "gru"):
         agent = make_agent(env=pendulum(0), gating=gating(name))
-        assert agent.view == GateView((0, 1, 2), rows=1, tail=0)
+        assert agent.view == View((0, 1, 2), 1, (0, 1, 2))
         assert agent.learn(64).gate_weights(np.zeros((2, 3))).shape == (2, 3)
     for name, wants in (
         ("rule", "Rule reads 1 bar of the regime that trailing bars tell"),
@@ -388,7 +467,7 @@ def test_it_is_off_by_default_and_calms_a_gate_when_on(make_agent, prepared_for)
         gate = gating("softmax", "gating/losses=switching", f"gating.losses.switching.weight={weight}")
         agent = scatter(make_agent(count=3, gating=gate, learning_rate=3e-3, n_epochs=10))
         _, seen = walked(prepared_for(gate), 300)
-        weights = agent.learn(512).gate_weights(seen)
+        weights = agent.learn(1024).gate_weights(seen)
         variation[weight] = 0.5 * np.abs(np.diff(weights, axis=0)).sum(1).mean()
         assert f"{agent.algorithm.logger.name_to_value['gate_loss/switching']:.6f}" != "0.000000"
     assert variation[50.0] < 0.5 * variation[0.0]

@@ -81,6 +81,8 @@ class Feature(ABC):
 
     slow: ClassVar[bool] = False
     """Whether it tells the market's condition, which lasts, not its last move: what a gate sees by default."""
+    for_gate: ClassVar[bool] = False
+    """Whether it answers the gate's own question, so that by default experts do not see it: they would route too."""
 
     @abstractmethod
     def columns(self) -> list[str]:

@@ -51,6 +51,7 @@ class Rules:
     :param window: feature rows in an observation
     :param clip: bound of every number in an observation
     :param gate_columns: which numbers of an observation the gate may see, the newest row of its features
+    :param gate_only: which numbers of an observation no expert of a mixture sees
     """
 
     positions: Positions
@@ -62,6 +63,7 @@ class Rules:
     costs: CostRates
     initial_equity: float
     gate_columns: tuple[int, ...]
+    gate_only: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

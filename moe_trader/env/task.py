@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +12,6 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from moe_trader.env import (
     SPLITS,
     Feature,
-    Floats,
     Labels,
     Market,
     MarketError,
@@ -24,7 +22,9 @@ from moe_trader.env import (
     Segment,
     Split,
 )
+from moe_trader.env.audience import places, seen_by_gate, seen_by_gate_alone
 from moe_trader.env.costs import Cost, total
+from moe_trader.env.evaluated import Evaluated
 from moe_trader.env.features import Scaler, check_columns, fitted, learned, lookback, rows
 from moe_trader.env.gate_table import GateTable, gate_labeller, label_rows
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
@@ -47,6 +47,8 @@ class TradingTask:
     :param split: how they are cut into training, validation and test bars
     :param features: name -> columns of the observation
     :param gate_features: names of the features that the gate sees, never the account; ``None``: those that are slow
+    :param gate_only: names of those among them that no expert sees, but a single policy does; ``None``: those made for
+        the gate (:attr:`Feature.for_gate`)
     :param gate_labels: names the regimes that a gate which reads labels sees; causal
     :param window: feature rows (bars) in an observation
     :param clip: bound of the standardised features
@@ -64,6 +66,7 @@ class TradingTask:
     split: Split
     features: dict[str, Feature]
     gate_features: Annotated[list[str], Field(min_length=1)] | None
+    gate_only: list[str] | None
     gate_labels: RegimeLabeller
     window: PositiveInt
     clip: PositiveFloat
@@ -79,13 +82,7 @@ class TradingTask:
     def __post_init__(self) -> None:
         check_columns(self.features)
         total(self.costs.values())
-        way_out = f"choose among these with env.gate_features=[{next(iter(self.features))}]"
-        names = ", ".join(self.features)
-        for name in self.seen_by_gate:
-            if name not in self.features:
-                raise ValueError(f"gate_features: {name!r} is none of env.features ({names}); {way_out}")
-        if not self.seen_by_gate:
-            raise ValueError(f"gate_features: none of env.features ({names}) is slow, as a gate's should be; {way_out}")
+        assert set(self.seen_by_gate_alone) <= set(self.seen_by_gate)  # raises for names that are none
         if not self.gate_labels.causal:
             raise ValueError(
                 f"gate_labels: {type(self.gate_labels).__name__} knows what nobody can at the time; choose a causal "
@@ -95,9 +92,12 @@ class TradingTask:
     @property
     def seen_by_gate(self) -> list[str]:
         """Names of the features that the gate sees."""
-        if self.gate_features is not None:
-            return self.gate_features
-        return [name for name, feature in self.features.items() if feature.slow]
+        return seen_by_gate(self.features, self.gate_features)
+
+    @property
+    def seen_by_gate_alone(self) -> list[str]:
+        """Names of those among them that no expert of a mixture sees."""
+        return seen_by_gate_alone(self.features, self.seen_by_gate, self.gate_only)
 
     def prepare(
         self, scaler: Scaler | None = None, market: Market | None = None, sight: Sight = PLAIN_SIGHT
@@ -130,28 +130,6 @@ class TradingTask:
         return dataclasses.replace(self, features=fitted(self.features, market, train))
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """One instrument of one split, as evaluation walks it: n decisions, each with the bar that pays for it.
-
-    :param time: close of each decision's bar, shape ``(n,)``
-    :param paid: close of the bar that pays for it
-    :param regime: index of each decision's regime, shape ``(n,)``
-    :param close: close at each decision and after the last, shape ``(n + 1,)``
-    :param references: strategies of the market's own, as targets at each decision
-    """
-
-    instrument: str
-    time: np.ndarray
-    paid: np.ndarray
-    regime: np.ndarray
-    close: Floats
-    references: dict[str, Floats]
-
-    def __len__(self) -> int:
-        return len(self.time)
-
-
 class PreparedTask:
     """A :class:`TradingTask` with its bars loaded: makes the environments and says what evaluation walks through."""
 
@@ -179,7 +157,8 @@ class PreparedTask:
         self._times = np.concatenate([one.time for one in market.instruments])
         features, gate = scaler.apply(raw, task.clip).astype(np.float32), None
         if sight.beyond_the_window:
-            by_gate = features[:, self._gate_features()] if labeller is None else label_rows(labeller, market, train)
+            seen = places(task.features, task.seen_by_gate)
+            by_gate = features[:, seen] if labeller is None else label_rows(labeller, market, train)
             gate = GateTable(sight, np.ascontiguousarray(by_gate))
         self.tape = Tape(prices, features, gate)
         self.rules = Rules(
@@ -191,7 +170,8 @@ class PreparedTask:
             clip=task.clip,
             costs=costs,
             initial_equity=task.initial_equity,
-            gate_columns=tuple((task.window - 1) * features.shape[1] + at for at in self._gate_features()),
+            gate_columns=self._columns(task.seen_by_gate, newest=True),
+            gate_only=self._columns(task.seen_by_gate_alone, newest=False),
         )
 
     @cached_property
@@ -276,6 +256,7 @@ class PreparedTask:
             "window": self.task.window,
             "positions": describe(self.task.positions),
             "gate_features": self.task.seen_by_gate,
+            "gate_only": self.task.seen_by_gate_alone,
             "gate_sight": dataclasses.asdict(self.sight),
             "gate_labels": describe(self.task.gate_labels) if self.sight.of == "causal_regime" else None,
             "fitted": describe(learned(self.task.features)),
@@ -293,7 +274,7 @@ class PreparedTask:
         offset = int(self._offsets[part.instrument])
         return Stretch(offset + part.start, offset + part.stop - 1)
 
-    def _gate_features(self) -> list[int]:
-        """Return the places of the gate's features within a row."""
-        owners = [name for name, feature in self.task.features.items() for _ in feature.columns()]
-        return [at for at, name in enumerate(owners) if name in self.task.seen_by_gate]
+    def _columns(self, names: list[str], newest: bool) -> tuple[int, ...]:
+        """Return the columns of an observation that hold some features, of its newest bar or of its whole window."""
+        within, width, window = places(self.task.features, names), len(self.feature_names), self.task.window
+        return tuple(bar * width + at for bar in range(window - 1 if newest else 0, window) for at in within)

@@ -29,7 +29,8 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
         self._lanes = lanes
         self.observation_space = lanes.observation_space
         self.action_space = lanes.action_space
-        self.gate_columns, self.sight, self.gate_tail = lanes.rules.gate_columns, lanes.sight, lanes.gate_tail
+        self.gate_columns, self.gate_only = lanes.rules.gate_columns, lanes.rules.gate_only
+        self.sight, self.gate_tail = lanes.sight, lanes.gate_tail
         self._started = False
 
     def reset(

@@ -33,7 +33,8 @@ class TradingVecEnv(VecEnv):
     def __init__(self, lanes: Lanes, seed: int | None) -> None:
         super().__init__(lanes.n, lanes.observation_space, lanes.action_space)
         self.lanes = lanes
-        self.gate_columns, self.sight, self.gate_tail = lanes.rules.gate_columns, lanes.sight, lanes.gate_tail
+        self.gate_columns, self.gate_only = lanes.rules.gate_columns, lanes.rules.gate_only
+        self.sight, self.gate_tail = lanes.sight, lanes.gate_tail
         self._generators = lane_generators(lanes.n, seed)
         self._started = False
         self._actions = np.zeros((lanes.n, *(lanes.action_space.shape or ())), dtype=lanes.action_space.dtype)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from moe_trader.expert.mixture_policy import MixturePolicy
     from moe_trader.gating import Gate
-    from moe_trader.sight import GateView
+    from moe_trader.sight import View
 
 
 class ExpertFamily(ABC):
@@ -37,13 +37,13 @@ class ExpertFamily(ABC):
         observation_space: spaces.Box,
         action_space: spaces.Space,
         gate: Gate,
-        view: GateView,
+        view: View,
         seed: int,
         device: str,
     ) -> BaseAlgorithm:
         """Return a fresh SB3 algorithm whose policy is a mixture; without ``env`` it can act but not learn.
 
-        :param observation_space: of whole observations, of which experts see all but the gate's tail
+        :param observation_space: of whole observations, of which gate and experts see what ``view`` says
         """
 
     @abstractmethod

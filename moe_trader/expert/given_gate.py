@@ -31,7 +31,8 @@ class GivenGate:
                 f"weights: expected rows of shape (batch, {n_experts}) that are not negative and sum to 1, got shape "
                 f"{weights.shape[1:]} and sums from {np.min(sums):g} to {np.max(sums):g}"
             )
-        (self._size,), (self._n_seen,) = policy.observation_space.shape or (), policy.expert_space.shape or ()
+        (self._size,) = policy.observation_space.shape or ()
+        self._seen = policy.seen_by_experts
         self._space, self._device = policy.action_space, policy.device
         self._scores, self._log_std = policy.stack.actor(), policy.stack.log_std
         self._weights = torch.as_tensor(weights.astype(np.float32), device=self._device)
@@ -52,7 +53,7 @@ class GivenGate:
             raise ValueError(f"observations: expected shape (n, {self._size}), got {observations.shape}")
         if len(observations) != len(weights):
             raise ValueError(f"observations: expected as many rows as weights, {len(weights)}, got {len(observations)}")
-        seen = torch.as_tensor(observations[:, : self._n_seen], dtype=torch.float32, device=self._device)
+        seen = self._seen(torch.as_tensor(observations, dtype=torch.float32, device=self._device))
         scores, log_std = self._scores(seen), self._log_std
         if log_std is None:
             chances = (torch.softmax(scores, -1) * weights.unsqueeze(-1)).sum(1)  # m(a|s), (batch, n_actions)

@@ -18,7 +18,7 @@ from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture, Mixtu
 from moe_trader.expert.stack import Stack
 from moe_trader.gating import Gate, GatingNetwork
 from moe_trader.option import ConfigError
-from moe_trader.sight import GateView
+from moe_trader.sight import View
 
 N_REFERENCE = 3  # numbers in a reference: that of the bar, and the account's two
 
@@ -55,7 +55,7 @@ class MixturePolicy(ActorCriticPolicy):
 
     :param gate: settings of the gating network
     :param n_experts: K
-    :param view: where in a flat observation the gate's part stands; experts see all but its tail
+    :param view: which columns of a flat observation the gate and each expert see
     :param gate_rate_factor: the gate's learning rate over the experts'
     :param whole: space of a whole observation, where ``observation_space`` may be that of what stands for it
     :param tables: what a reference, an observation that names its bar, is read out of
@@ -72,7 +72,7 @@ class MixturePolicy(ActorCriticPolicy):
         *,
         gate: Gate,
         n_experts: int,
-        view: GateView,
+        view: View,
         gate_rate_factor: float,
         whole: spaces.Box,
         tables: Sequence[tuple[np.ndarray, int]],
@@ -81,11 +81,12 @@ class MixturePolicy(ActorCriticPolicy):
         self._gate_settings, self._n_experts, self._gate_rate_factor = gate, n_experts, gate_rate_factor
         self._view, self._tables, self._size = view, tables, len(whole.low)
         assert not (tables and self._size <= N_REFERENCE), "a reference must be narrower than what it stands for"
-        seen_by_experts = slice(self._size - view.tail)
-        self.expert_space = spaces.Box(whole.low[seen_by_experts], whole.high[seen_by_experts], dtype=whole.dtype)
+        seen = list(view.experts)
+        self.expert_space = spaces.Box(whole.low[seen], whole.high[seen], dtype=whole.dtype)
         super().__init__(whole, action_space, lr_schedule, **kwargs)
 
     gate_columns: Tensor
+    expert_columns: Tensor
     optimizer: ClippingAdam
     experts: nn.ModuleList
 
@@ -102,11 +103,12 @@ class MixturePolicy(ActorCriticPolicy):
             )
             for _ in range(self._n_experts)
         )
-        self.register_buffer("gate_columns", torch.tensor(self._view.columns, dtype=torch.long), persistent=False)
+        for name, columns in (("gate_columns", self._view.gate), ("expert_columns", self._view.experts)):
+            self.register_buffer(name, torch.tensor(columns, dtype=torch.long), persistent=False)
         for number, (rows, _) in enumerate(self._tables):
             self.register_buffer(f"table_{number}", torch.from_numpy(rows), persistent=False)
         with torch.random.fork_rng(devices=[]):  # the gate's initialisation leaves later draws as they were
-            self.gate = self._gate_settings.network(self._view.n_features, self._n_experts)
+            self.gate = self._gate_settings.network(self._view.n_gate_features, self._n_experts)
             probe = torch.randn(3, self._seen_at_once)
             if self._gate_settings.reads().of != "features":
                 probe = (probe == probe.amax(-1, keepdim=True)).float()  # as regimes come
@@ -162,8 +164,9 @@ class MixturePolicy(ActorCriticPolicy):
         return seen[..., : self._seen_at_once] if before else seen[..., -self._seen_at_once :]
 
     def seen_by_experts(self, observations: Tensor) -> Tensor:
-        """Return what the experts see of whole observations: all but the gate's tail."""
-        return observations[:, : self._size - self._view.tail]
+        """Return the columns of whole observations that every expert sees."""
+        n, last = len(self._view.experts), self._view.experts[-1]
+        return observations[:, :n] if last == n - 1 else observations.index_select(-1, self.expert_columns)
 
     def whole_observations(self, shown: Tensor) -> Tensor:
         """Return what the environment learned in shows as whole observations: what experts see, then the gate's tail.
@@ -183,7 +186,7 @@ class MixturePolicy(ActorCriticPolicy):
     @property
     def _seen_at_once(self) -> int:
         """Columns that the gate reads to judge one bar; its view may hold those of the bar before, too."""
-        return (self._view.rows - self._gate_settings.compares_bars()) * self._view.n_features
+        return (self._view.rows - self._gate_settings.compares_bars()) * self._view.n_gate_features
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions, values ``(batch, 1)`` and log m(a|s) ``(batch,)``.

@@ -19,7 +19,7 @@ from moe_trader.expert.mixture_ppo import MixturePPO
 from moe_trader.expert.rollout import TorchRolloutBuffer
 from moe_trader.gating import Gate
 from moe_trader.option import ConfigError, option
-from moe_trader.sight import GateView
+from moe_trader.sight import View
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -72,7 +72,7 @@ class PPOExperts(ExpertFamily):
         observation_space: spaces.Box,
         action_space: spaces.Space,
         gate: Gate,
-        view: GateView,
+        view: View,
         seed: int,
         device: str,
     ) -> MixturePPO:
@@ -146,7 +146,7 @@ class PPOExperts(ExpertFamily):
         return {name: getattr(self, name) for name in same.split()} | {"learning_rate": rate}
 
     def _mixture_kwargs(
-        self, gate: Gate, view: GateView, whole: spaces.Box, tables: Sequence[tuple[Any, int]] = ()
+        self, gate: Gate, view: View, whole: spaces.Box, tables: Sequence[tuple[Any, int]] = ()
     ) -> dict[str, Any]:
         return self._policy_kwargs() | {
             "gate": gate,

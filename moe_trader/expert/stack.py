@@ -91,10 +91,13 @@ class Stack:
         return evaluated
 
     def run(self, observations: Tensor) -> Run:
-        """Run every tower on observations of shape ``(batch, n_inputs)``; autograd records nothing."""
+        """Run every tower on observations of shape ``(batch, n_inputs)``; autograd records nothing.
+
+        :raises ValueError: for another shape
+        """
+        observations, n = self._checked(observations), len(observations)
         if not self.is_compiled:
             return self._run_by_pytorch(observations)
-        observations, n = observations.contiguous(), len(observations)
         hidden = torch.empty(2 * len(self._experts) * int(self._widths[1:].sum()), towers.room_for(n))
         scores, values = (torch.empty(*self._shapes[2 * self.n_layers + 2 * head][:2], n) for head in range(2))
         arrays = (one.numpy() for one in (observations, hidden, scores, values))
@@ -125,7 +128,7 @@ class Stack:
         def scores(observations: Tensor) -> Tensor:
             n = len(observations)
             hidden, made = torch.empty(n_units, towers.room_for(n)), torch.empty(*shape, n)
-            arrays = (one.numpy() for one in (observations.contiguous(), hidden, made))
+            arrays = (one.numpy() for one in (self._checked(observations), hidden, made))
             towers.act(self._kind, self._array, self._widths, *arrays)
             return made.permute(2, 0, 1)
 
@@ -135,6 +138,12 @@ class Stack:
     def log_std(self) -> Tensor | None:
         """Log standard deviations of the experts' Gaussians, ``(K, n)``, where they have any, without gradient."""
         return self._blocks[-1] if self.has_log_std else None
+
+    def _checked(self, observations: Tensor) -> Tensor:
+        """Return them as compiled code takes them, which checks nothing itself."""
+        if observations.ndim != 2 or observations.shape[1] != self._widths[0]:
+            raise ValueError(f"experts: expected shape (n, {self._widths[0]}), got {tuple(observations.shape)}")
+        return observations.to(self.weights.dtype).contiguous()
 
     def _layers(self, hidden: Tensor) -> list[Tensor]:
         """Return the hidden layers within ``(units, batch)``, each ``(2 K, width, batch)``."""

@@ -62,7 +62,9 @@ class SoftmaxNetwork(ScoredNetwork):
         """Return logits, weights and the way back, all compiled."""
         linears = [module for module in self.net if isinstance(module, nn.Linear)]
         arrays = [(linear.weight.detach().numpy(), linear.bias.detach().numpy()) for linear in linears]
-        rows, n, share = features.numpy(), len(features), 1 - self.floor
+        if features.ndim != 2 or features.shape[1] != linears[0].in_features:
+            raise ValueError(f"gate: expected shape (n, {linears[0].in_features}), got {tuple(features.shape)}")
+        rows, n, share = features.contiguous().numpy(), len(features), 1 - self.floor
         layers: list[Array] = [np.empty(rows.shape[::-1], np.float32)]
         transpose(rows, layers[0])
         for number, (weight, bias) in enumerate(arrays, start=1):

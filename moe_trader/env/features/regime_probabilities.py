@@ -34,6 +34,7 @@ class RegimeProbabilities(Feature):
     """
 
     slow: ClassVar[bool] = True
+    for_gate: ClassVar[bool] = True
 
     states: Annotated[int, Field(ge=2)]
     order: Literal[0, 1]

@@ -1,0 +1,31 @@
+"""What evaluation walks through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe_trader.env import Floats
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One instrument of one split, as evaluation walks it: n decisions, each with the bar that pays for it.
+
+    :param time: close of each decision's bar, shape ``(n,)``
+    :param paid: close of the bar that pays for it
+    :param regime: index of each decision's regime, shape ``(n,)``
+    :param close: close at each decision and after the last, shape ``(n + 1,)``
+    :param references: strategies of the market's own, as targets at each decision
+    """
+
+    instrument: str
+    time: np.ndarray
+    paid: np.ndarray
+    regime: np.ndarray
+    close: Floats
+    references: dict[str, Floats]
+
+    def __len__(self) -> int:
+        return len(self.time)
