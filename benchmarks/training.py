@@ -15,6 +15,7 @@ memory      a rollout of a million steps
 evaluation  every strategy and coalition of an evaluation over 100,000 bars, in one long series and in eight
 curves      whether the fast way learns what the plain way learns: the same settings and seeds, as many as rounds
 quality     how long learning takes to 80 % of the Bayes filter's return, against SB3's PPO of as many parameters
+defaults    the same for other lanes, epochs, learning rates and minibatches, and what is earned at the end
 
 One thread; contenders take turns within a round, ratios are taken round by round and their median is shown. Times are
 those of the processor, so that what else runs on the machine weighs little. `--against` prints every ratio beside the
@@ -31,6 +32,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -292,14 +294,15 @@ def quality(rounds: int) -> Figures:
 
 
 class Reached(BaseCallback):
-    """Stops once the most likely actions earn a share of the Bayes filter; its own time does not count.
+    """Notes when the most likely actions first earn a share of the Bayes filter; its own time does not count.
 
     :param every: steps between looks
+    :param stops: whether to end learning then
     """
 
-    def __init__(self, task: PreparedTask, share: float, every: int) -> None:
+    def __init__(self, task: PreparedTask, share: float, every: int, stops: bool = True) -> None:
         super().__init__()
-        self.task, self.every, self.looks, self.seconds = task, every, 0, float("inf")
+        self.task, self.every, self.looks, self.stops, self.seconds = task, every, 0, stops, float("inf")
         evaluated = task.evaluated("validation")
         self.wanted = share * self._earned(
             lambda at, _: np.array([one.references["bayes_filter"][at] for one in evaluated])
@@ -309,15 +312,19 @@ class Reached(BaseCallback):
         self.start = time.process_time()
 
     def _on_step(self) -> bool:
-        return not np.isfinite(self.seconds)
+        return not (self.stops and np.isfinite(self.seconds))
 
     def _on_rollout_end(self) -> None:
         if self.num_timesteps < self.every * (self.looks + 1):
             return
         before, self.looks = time.process_time(), self.looks + 1
-        if self._earned(self._acted) >= self.wanted:
+        if not np.isfinite(self.seconds) and self._earned(self._acted) >= self.wanted:
             self.seconds = before - self.start
         self.start += time.process_time() - before
+
+    def _on_training_end(self) -> None:
+        self.total = time.process_time() - self.start
+        self.share = 0.8 * self._earned(self._acted) / self.wanted
 
     def _acted(self, at: int, lanes: Lanes) -> np.ndarray:
         actions = self.model.predict(lanes.observe(), deterministic=True)[0]
@@ -332,6 +339,38 @@ class Reached(BaseCallback):
         return float(np.mean([lanes.log_profit(lane) for lane in range(lanes.n)]))
 
 
+def defaults(rounds: int) -> Figures:
+    """Compare settings on the synthetic market by what it takes to learn and what is learnt, ``rounds`` seeds each."""
+    settings = run_settings(compose(["env=synthetic"]))
+    task, total = settings.env.prepare(), settings.trainer.total_timesteps
+    slow = {"n_epochs": 10, "learning_rate": 3e-4}
+    ways: dict[str, tuple[int, dict[str, Any]]] = {  # lanes, settings of the experts
+        "the defaults": (settings.trainer.n_envs, {}),
+        "64 lanes of 64 steps": (64, {"n_steps": 64}),
+        "256 lanes of 16 steps": (256, {"n_steps": 16}),
+        "10 epochs at 0.0003, 64 lanes (SB3's)": (64, {"n_steps": 64, **slow}),
+        "5 epochs at 0.0006": (settings.trainer.n_envs, {"n_epochs": 5, "learning_rate": 6e-4}),
+        "minibatches of 512": (settings.trainer.n_envs, {"batch_size": 512}),
+    }
+    figures: Figures = {}
+    for name, (lanes, changes) in ways.items():
+        expert, found = dataclasses.replace(settings.expert, **changes), []  # type: ignore[type-var]
+        expert = dataclasses.replace(expert, final_learning_rate=expert.learning_rate / 10)
+        for seed in range(rounds):
+            agent = MoEAgent(task.training_env(lanes, seed), expert, settings.gating, seed=seed)
+            reached = Reached(task, 0.8, total // 20, stops=False)
+            agent.algorithm.learn(total, callback=reached)
+            found.append((reached.seconds, reached.total, reached.share))
+        seconds, whole, share = np.median(found, axis=0)
+        shown = ", ".join(f"{one:.2f}" for _, _, one in found)
+        print(
+            f"{name:40s}80 % after {seconds:5.1f} s, all {whole:5.1f} s; share at the end {share:.2f} ({shown})",
+            flush=True,
+        )
+        figures |= {f"{name}, seconds to 80 %": seconds, f"{name}, seconds": whole, f"{name}, share": share}
+    return figures
+
+
 PARTS = {
     "update": update,
     "parts": parts,
@@ -341,6 +380,7 @@ PARTS = {
     "evaluation": evaluation,
     "curves": curves,
     "quality": quality,
+    "defaults": defaults,
 }
 
 

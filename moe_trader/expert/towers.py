@@ -1,7 +1,8 @@
 """Every tower of every expert, forward and backward: compiled for a CPU.
 
 Arrays are of float32. ``widths`` are those of a tower's layers: inputs, hidden layers. Towers come in pairs, each
-expert's actor before its critic. ``hidden`` has a row for each unit, layer by layer, and a column for each state.
+expert's actor before its critic. ``hidden`` has a row for each unit, layer by layer, a column for each state, and at the
+right some that mean nothing (:func:`room_for`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ Array = np.ndarray[Any, Any]
 
 
 def room_for(n_states: int) -> int:
-    """Return how many columns ``hidden`` needs."""
+    """Return how many columns ``hidden`` has.
+
+    Rows that begin a multiple of a large power of two apart would share the same few lines of a cache.
+    """
     vectors = -(-n_states // LANES)
     return LANES * (vectors + (vectors % LANES == 0))
 
@@ -39,7 +43,7 @@ def _run_hidden(
     :param observations: shape ``(batch, n_inputs)``
     """
     n = len(observations)
-    hidden[:, n:] = 0
+    hidden[:, n:] = 0  # whatever numbers they are later multiplied with zeros: none may be NaN
     inputs = np.empty((widths[0], hidden.shape[1]), np.float32)
     transpose(observations, inputs[:, :n])
     at, row = 0, 0
