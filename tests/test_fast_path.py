@@ -50,7 +50,8 @@ def test_it_takes_the_steps_of_the_plain_loop(activation, make_env, settings, sm
     """Six minibatches, ragged ones among them; Adam enlarges what rounding does to tiny gradients."""
     env = make_env()
     discrete = env.action_space.shape == ()
-    expert = small_experts(**settings_for(env, activation=activation, target_kl=None, batch_size=48))
+    changes = {"activation": activation, "target_kl": None, "batch_size": 48, "learning_rate": 1e-4}
+    expert = small_experts(**settings_for(env, **changes))
     ours = MoEAgent(env, expert, settings.gating, seed=0)
     before = parameters(ours.policy)
     first = parameters(ours.learn(128).policy)
@@ -58,7 +59,7 @@ def test_it_takes_the_steps_of_the_plain_loop(activation, make_env, settings, sm
     plain = plain_mixture(expert, settings.gating, make_env(), ours.view, seed=0)
     assert largest_difference(before, parameters(plain.policy)) == 0.0
     plain.learn(128)
-    assert largest_difference(before, first) > 1e-4
+    assert largest_difference(before, first) > 5e-5
     assert largest_difference(first, parameters(plain.policy)) <= (1e-6 if discrete else 5e-6)
     if discrete:  # a pendulum pushed otherwise in the seventh digit soon swings otherwise
         plain.learn(128)

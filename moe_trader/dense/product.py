@@ -21,6 +21,17 @@ from moe_trader.dense.tiles import (
 Array = np.ndarray[Any, Any]
 
 _WIDTH = VECTORS * LANES
+
+
+def room_for(n_columns: int) -> int:
+    """Return how many columns to give a matrix of so many: a few more where they are a multiple of a power of two.
+
+    Rows that begin a large power of two apart share the same few lines of a cache, and push each other out.
+    """
+    vectors = -(-n_columns // LANES)
+    return LANES * (vectors + (vectors % LANES == 0))
+
+
 _MATRIX = "float32[:,:]"  # of any strides: compiled once for all
 
 

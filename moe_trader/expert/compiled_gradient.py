@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from moe_trader.expert import categorical_kernels as kernels
@@ -23,7 +22,7 @@ from moe_trader.gating import GateArrays, GateLoss
 def can_differentiate(policy: MixturePolicy, losses: Mapping[str, GateLoss]) -> bool:
     """Whether :func:`differentiate` can train the policy with these losses."""
     known = all(type(loss).differentiate is not GateLoss.differentiate for loss in losses.values())
-    return known and isinstance(policy.action_space, spaces.Discrete) and policy.stack.is_compiled
+    return known and policy.is_compiled
 
 
 def differentiate(

@@ -142,9 +142,8 @@ class MixturePolicy(ActorCriticPolicy):
         :raises ValueError: for another shape
         """
         observations = _of_width(observations, self._size, "observations").float()
-        logits = self.gate.logits(self.seen_by_gate(observations))
-        weights = self.gate.weights(logits)
-        before = self.gate(self.seen_by_gate(observations, before=True)) if compare else None
+        logits, weights = self._route(self.seen_by_gate(observations))
+        before = self._route(self.seen_by_gate(observations, before=True))[1] if compare else None
         scores, expert_values, log_std = self.stack(self.seen_by_experts(observations))
         mixture = CategoricalMixture(weights, scores) if log_std is None else GaussianMixture(weights, scores, log_std)
         return MixtureOutput(mixture, logits, expert_values, before)
@@ -155,8 +154,15 @@ class MixturePolicy(ActorCriticPolicy):
         :raises ValueError: for another shape
         """
         observations = _of_width(observations, self._size, "observations").float()
-        weights: Tensor = self.gate(self.seen_by_gate(observations))
-        return weights
+        return self._route(self.seen_by_gate(observations))[1]
+
+    def _route(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gate's logits and weights: by compiled code where autograd does not record."""
+        if torch.is_grad_enabled() or not self.is_compiled:
+            logits = self.gate.logits(seen)
+            return logits, self.gate.weights(logits)
+        routing = self.gate.route(seen)
+        return torch.from_numpy(routing.logits).T, torch.from_numpy(routing.weights).T
 
     def seen_by_gate(self, observations: Tensor, before: bool = False) -> Tensor:
         """Return the columns of whole observations that the gate reads, to judge the newest bar or the one before."""
@@ -221,6 +227,11 @@ class MixturePolicy(ActorCriticPolicy):
         assert isinstance(observation, Tensor)
         mixture = self.mix(observation).mixture
         return mixture.mode() if deterministic else mixture.sample()
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code can stand in for autograd: for discrete actions, in float32 on a CPU."""
+        return isinstance(self.action_space, spaces.Discrete) and self.stack.is_compiled
 
     @property
     def gate_learns(self) -> bool:

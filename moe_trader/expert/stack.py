@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from moe_trader.dense.activation import RELU, TANH
+from moe_trader.dense.product import room_for
 from moe_trader.expert import towers
 
 KINDS: dict[type[nn.Module], int] = {nn.Tanh: TANH, nn.ReLU: RELU}
@@ -98,7 +99,7 @@ class Stack:
         observations, n = self._checked(observations), len(observations)
         if not self.is_compiled:
             return self._run_by_pytorch(observations)
-        hidden = torch.empty(2 * len(self._experts) * int(self._widths[1:].sum()), towers.room_for(n))
+        hidden = torch.empty(2 * len(self._experts) * int(self._widths[1:].sum()), room_for(n))
         scores, values = (torch.empty(*self._shapes[2 * self.n_layers + 2 * head][:2], n) for head in range(2))
         arrays = (one.numpy() for one in (observations, hidden, scores, values))
         towers.run(self._kind, self._array, self._widths, *arrays)
@@ -127,7 +128,7 @@ class Stack:
 
         def scores(observations: Tensor) -> Tensor:
             n = len(observations)
-            hidden, made = torch.empty(n_units, towers.room_for(n)), torch.empty(*shape, n)
+            hidden, made = torch.empty(n_units, room_for(n)), torch.empty(*shape, n)
             arrays = (one.numpy() for one in (self._checked(observations), hidden, made))
             towers.act(self._kind, self._array, self._widths, *arrays)
             return made.permute(2, 0, 1)

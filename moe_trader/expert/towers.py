@@ -1,8 +1,8 @@
 """Every tower of every expert, forward and backward: compiled for a CPU.
 
 Arrays are of float32. ``widths`` are those of a tower's layers: inputs, hidden layers. Towers come in pairs, each
-expert's actor before its critic. ``hidden`` has a row for each unit, layer by layer, a column for each state, and at the
-right some that mean nothing (:func:`room_for`).
+expert's actor before its critic. ``hidden`` has a row for each unit, layer by layer, a column for each state, and at
+the right some that mean nothing (:func:`~moe_trader.dense.product.room_for`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,8 @@ from numba import njit
 
 from moe_trader.dense.activation import activate, differentiate
 from moe_trader.dense.product import multiply, transpose
-from moe_trader.dense.tiles import LANES
 
 Array = np.ndarray[Any, Any]
-
-
-def room_for(n_states: int) -> int:
-    """Return how many columns ``hidden`` has.
-
-    Rows that begin a multiple of a large power of two apart would share the same few lines of a cache.
-    """
-    vectors = -(-n_states // LANES)
-    return LANES * (vectors + (vectors % LANES == 0))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -65,11 +65,12 @@ class GatingNetwork(nn.Module, ABC):
     def route(self, features: Tensor) -> Routing:
         """Return logits, weights and the way back of the gradient: by autograd, unless overridden by compiled code.
 
+        There is no way back where autograd records nothing.
+
         :param features: as for :meth:`logits`, of float32 on a CPU
         """
-        with torch.enable_grad():
-            logits = self.logits(features)
-            weights = self.weights(logits)
+        logits = self.logits(features)
+        weights = self.weights(logits)
 
         def send_back(d_logits: Array, d_weights: Array) -> None:
             ends = [(end, d) for end, d in ((logits, d_logits), (weights, d_weights)) if end.requires_grad]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
 import torch
 from numba import njit
 from pydantic import Field, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
-from moe_trader.dense.activation import TANH, activate, differentiate
-from moe_trader.dense.product import multiply, transpose
-from moe_trader.gating import Array, Gate, GateLoss, GatingNetwork, Routing
+from moe_trader.dense.elementary import exp32
+from moe_trader.gating import Array, Gate, GateLoss, GatingNetwork
 from moe_trader.gating.scored import ScoredNetwork
 from moe_trader.option import option
 
@@ -58,68 +58,45 @@ class SoftmaxNetwork(ScoredNetwork):
         """Return softmax(logits / temperature)."""
         return torch.softmax(logits / self.temperature, dim=-1)
 
-    def route(self, features: Tensor) -> Routing:
-        """Return logits, weights and the way back, all compiled."""
-        linears = [module for module in self.net if isinstance(module, nn.Linear)]
-        arrays = [(linear.weight.detach().numpy(), linear.bias.detach().numpy()) for linear in linears]
-        if features.ndim != 2 or features.shape[1] != linears[0].in_features:
-            raise ValueError(f"gate: expected shape (n, {linears[0].in_features}), got {tuple(features.shape)}")
-        rows, n, share = features.contiguous().numpy(), len(features), 1 - self.floor
-        layers: list[Array] = [np.empty(rows.shape[::-1], np.float32)]
-        transpose(rows, layers[0])
-        for number, (weight, bias) in enumerate(arrays, start=1):
-            layer = np.empty((len(weight), n), np.float32)
-            multiply(weight, layers[-1], layer, False)
-            if number < len(arrays):
-                activate(TANH, layer, bias)
-            else:
-                layer += bias[:, None]
-            layers.append(layer)
-        logits, routed, temperature = layers[-1], np.empty_like(layers[-1]), float(self.temperature)
-        _softmax(logits, temperature, routed)
+    def weigh(self, logits: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """Return weights and the way back, compiled."""
+        routed, temperature = np.empty_like(logits), float(self.temperature)
+        softmax(logits, temperature, routed)
 
-        def send_back(d_logits: Array, d_weights: Array) -> None:
-            d = np.empty_like(logits)
-            _softmax_back(routed, share / temperature, d_weights, d_logits, d)
-            d_bias = d.sum(1)
-            for at in reversed(range(len(linears))):
-                weight, below = arrays[at][0], rows
-                if at:
-                    below = np.empty(layers[at].shape[::-1], np.float32)
-                    transpose(layers[at], below)
-                d_weight = np.empty(weight.shape, np.float32)
-                multiply(d, below, d_weight, False)
-                linears[at].weight.grad, linears[at].bias.grad = torch.from_numpy(d_weight), torch.from_numpy(d_bias)
-                if at:
-                    d_below, d_bias = np.empty_like(layers[at]), np.empty(len(layers[at]), np.float32)
-                    multiply(weight.T, d, d_below, False)
-                    differentiate(TANH, d_below, layers[at], d_bias)
-                    d = d_below
+        def back(d_weights: Array) -> Array:
+            d_logits = np.empty_like(logits)
+            softmax_back(routed, (1 - self.floor) / temperature, d_weights, d_logits)
+            return d_logits
 
-        return Routing(logits, share * routed + np.float32(self.floor / len(logits)), send_back)
+        return (1 - self.floor) * routed + np.float32(self.floor / len(logits)), back
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _softmax(logits: Array, temperature: float, routed: Array) -> None:
+def softmax(logits: Array, temperature: float, routed: Array) -> None:
+    """Write the softmax of ``logits / temperature``: shapes ``(n_experts, batch)``."""
     n_experts, n = logits.shape
-    for at in range(n):
-        largest, total = logits[0, at], 0.0
-        for k in range(1, n_experts):
-            largest = max(largest, logits[k, at])
-        for k in range(n_experts):
-            routed[k, at] = np.exp((logits[k, at] - largest) / np.float32(temperature))
-            total += routed[k, at]
-        for k in range(n_experts):
-            routed[k, at] /= total
+    factor = np.float32(1 / temperature)
+    largest, total = logits[0].copy(), np.zeros(n, np.float32)
+    for k in range(1, n_experts):
+        for at in range(n):
+            largest[at] = logits[k, at] if logits[k, at] > largest[at] else largest[at]
+    for k in range(n_experts):
+        for at in range(n):
+            routed[k, at] = exp32((logits[k, at] - largest[at]) * factor)
+            total[at] += routed[k, at]
+    for k in range(n_experts):
+        for at in range(n):
+            routed[k, at] /= total[at]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _softmax_back(routed: Array, factor: float, d_weights: Array, d_logits: Array, d: Array) -> None:
-    """Write the gradient by the logits: ``d_logits``, and ``factor`` times what comes through the softmax."""
+def softmax_back(routed: Array, factor: float, d_routed: Array, d_logits: Array) -> None:
+    """Write ``factor`` times what the softmax makes of the gradient of ``routed``."""
     n_experts, n = routed.shape
-    for at in range(n):
-        mean = 0.0
-        for k in range(n_experts):
-            mean += routed[k, at] * d_weights[k, at]
-        for k in range(n_experts):
-            d[k, at] = d_logits[k, at] + factor * routed[k, at] * (d_weights[k, at] - mean)
+    factor_, mean = np.float32(factor), np.zeros(n, np.float32)
+    for k in range(n_experts):
+        for at in range(n):
+            mean[at] += routed[k, at] * d_routed[k, at]
+    for k in range(n_experts):
+        for at in range(n):
+            d_logits[k, at] = factor_ * routed[k, at] * (d_routed[k, at] - mean[at])

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
+import numpy as np
 import torch
+from numba import njit
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from moe_trader.gating import Gate, GateLoss, GatingNetwork
+from moe_trader.dense.elementary import log32
+from moe_trader.gating import Array, Gate, GateLoss, GatingNetwork, Routing
 from moe_trader.gating.scored import ScoredNetwork
+from moe_trader.gating.softmax import softmax, softmax_back
 from moe_trader.option import option
 from moe_trader.sight import Sight
 
@@ -69,6 +73,40 @@ class StickyNetwork(ScoredNetwork):
         """Return alpha_T."""
         return torch.softmax(logits, dim=-1)
 
+    def route(self, features: Tensor) -> Routing:
+        """Return logits, weights and the way back, all compiled."""
+        n_bars = features.shape[-1] // self._n_features
+        scores, send_back = self.score(features, n_bars)
+        n, n_experts = len(features), len(scores)
+        rho = torch.sigmoid(self.leaving.detach())
+        a, b = _staying(float(rho.clamp(LEAST, 1 - LEAST)), n_experts)
+        alphas = np.empty((n_bars + 1, n_experts, n), np.float32)
+        logits = np.empty((n_experts, n), np.float32)
+        _filter(scores, a, b, alphas, logits)
+
+        def back(d_logits: Array, d_weights: Array) -> None:
+            d_scores, d_z = np.empty_like(scores), np.empty_like(logits)
+            softmax_back(alphas[-1], 1 - self.floor, d_weights, d_z)
+            d_a, d_b = _filter_back(alphas, a, b, d_z + d_logits, d_scores)
+            send_back(d_scores)
+            held = LEAST <= rho <= 1 - LEAST
+            self.leaving.grad = held * _by_rho(d_a, d_b, n_experts) * rho * (1 - rho)
+
+        weights = (1 - self.floor) * alphas[-1] + np.float32(self.floor / n_experts)
+        return Routing(logits, weights, back)
+
+
+def _staying(rho: float, n_experts: int) -> tuple[float, float]:
+    """Return a and b of A' alpha = a alpha + b."""
+    b = rho / max(n_experts - 1, 1)  # of one expert there is nothing to learn
+    return 1 - rho - b, b
+
+
+def _by_rho(d_a: Any, d_b: Any, n_experts: int) -> Any:
+    """Return the gradient by rho from those by a and b."""
+    others = max(n_experts - 1, 1)
+    return d_b / others - d_a * (1 + 1 / others)
+
 
 class _Filter(torch.autograd.Function):
     """The forward filter and its gradient: autograd would record five small steps a bar.
@@ -80,16 +118,14 @@ class _Filter(torch.autograd.Function):
     def forward(ctx: Any, scores: Tensor, rho: Tensor) -> Tensor:
         """Return z_T + log K, shape ``(K, batch)``, from scores of shape ``(T, K, batch)``."""
         n_experts = scores.shape[1]
-        others = max(n_experts - 1, 1)  # of one expert there is nothing to learn
-        b = float(rho) / others
-        a = 1 - float(rho) - b
+        a, b = _staying(float(rho), n_experts)
         alphas = torch.empty_like(scores)  # alpha_0 to alpha_(T-1)
         alphas[0] = 1 / n_experts
         for t in range(len(scores) - 1):
             z = torch.mul(alphas[t], a).add_(b).log_().add_(scores[t])
             torch.softmax(z, dim=0, out=alphas[t + 1])
         ctx.save_for_backward(alphas)
-        ctx.a, ctx.b, ctx.others = a, b, others
+        ctx.a, ctx.b = a, b
         return torch.mul(alphas[-1], a).add_(b).log_().add_(scores[-1]).add_(math.log(n_experts))
 
     @staticmethod
@@ -105,4 +141,40 @@ class _Filter(torch.autograd.Function):
             d_z = torch._softmax_backward_data(d_p * ctx.a, alphas[t], 0, alphas.dtype)
         d_b = by_p.sum()
         d_a = (by_p * alphas).sum()
-        return d_scores, d_b / ctx.others - d_a * (1 + 1 / ctx.others)
+        return d_scores, _by_rho(d_a, d_b, alphas.shape[1])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _filter(scores: Array, a: float, b: float, alphas: Array, logits: Array) -> None:
+    """Write alpha_0 to alpha_T, shape ``(T + 1, K, batch)``, and z_T + log K, from scores of shape ``(K, T batch)``."""
+    n_bars, n_experts, n = alphas.shape[0] - 1, alphas.shape[1], alphas.shape[2]
+    a_, b_, log_k = np.float32(a), np.float32(b), np.float32(np.log(n_experts))
+    alphas[0] = np.float32(1 / n_experts)
+    for t in range(n_bars):
+        for k in range(n_experts):
+            for at in range(n):
+                logits[k, at] = log32(alphas[t, k, at] * a_ + b_) + scores[k, t * n + at]
+        softmax(logits, 1.0, alphas[t + 1])
+    for k in range(n_experts):
+        for at in range(n):
+            logits[k, at] += log_k
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _filter_back(alphas: Array, a: float, b: float, d_z: Array, d_scores: Array) -> tuple[float, float]:
+    """Write the gradient of the scores from that of z_T, which is overwritten; return those of a and b."""
+    n_bars, n_experts, n = alphas.shape[0] - 1, alphas.shape[1], alphas.shape[2]
+    a_, b_ = np.float32(a), np.float32(b)
+    d_a, d_b, d_alpha = 0.0, 0.0, np.empty((n_experts, n), np.float32)
+    for t in range(n_bars - 1, -1, -1):
+        for k in range(n_experts):
+            by_a, by_b = 0.0, 0.0
+            for at in range(n):
+                d_scores[k, t * n + at] = d_z[k, at]
+                d_p = d_z[k, at] / (alphas[t, k, at] * a_ + b_)
+                d_alpha[k, at] = d_p * a_
+                by_a += d_p * alphas[t, k, at]
+                by_b += d_p
+            d_a, d_b = d_a + by_a, d_b + by_b
+        softmax_back(alphas[t], 1.0, d_alpha, d_z)
+    return d_a, d_b
