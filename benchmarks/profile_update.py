@@ -71,10 +71,10 @@ def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
         ("loss", categorical_kernels, "normalise"),
         ("loss", categorical_kernels, "densities"),
         ("loss", categorical_kernels, "objective"),
-        *(("losses of the gate", loss, "differentiate") for loss in losses),
+        *(("losses of the gate", loss, "add_gradient") for loss in losses),
         ("loss", categorical_kernels, "gradients"),
         ("stack, backward", Stack, "gradient"),
-        ("between the parts", mixture_ppo, "differentiate"),
+        ("between the parts", mixture_ppo, "compiled_gradient"),
         ("sums, logs", mixture_ppo.MixturePPO, "train"),
     ]
     get, route, end = TorchRolloutBuffer.get, type(agent.policy.gate).route, ClippingAdam.clipped_step

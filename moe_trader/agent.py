@@ -20,10 +20,11 @@ from moe_trader import bundle
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.given_gate import GivenGate
 from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.expert.view import shown, view_of
 from moe_trader.gating import Gate
 from moe_trader.gating.contradictions import contradictions
-from moe_trader.option import ConfigError, describe
-from moe_trader.sight import PLAIN_SIGHT, View
+from moe_trader.option import describe
+from moe_trader.sight import View
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,10 @@ class MoEAgent:
             raise ValueError(f"expected an SB3 VecEnv, got {type(env).__name__}: wrap it, DummyVecEnv([lambda: env])")
         if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
             raise ValueError(f"expected a flat Box observation space, got {env.observation_space}")
-        if hasattr(env, "gate_columns") and env.unwrapped.observation_space.shape != env.observation_space.shape:
+        if (
+            shown(env, "gate_columns") is not None
+            and env.unwrapped.observation_space.shape != env.observation_space.shape
+        ):
             raise ValueError(
                 f"a wrapper around the environment made observations of shape {env.observation_space.shape} out of "
                 f"{env.unwrapped.observation_space.shape}: where the gate's columns went is not known; take it away"
@@ -257,37 +261,3 @@ class MoEAgent:
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self.algorithm.device)
-
-
-def view_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
-    """Return which columns of the observations of ``env`` the gate and each of so many experts see.
-
-    One expert has no gate that could see anything for it, and sees what gate and experts would see together.
-
-    :raises ConfigError: when it is not there
-    """
-    sight, name = gating.sight(), type(gating).__name__
-    n_columns = (env.observation_space.shape or ())[0]
-    if not hasattr(env, "gate_columns"):  # not ours: everything is the gate's to see, but it is of one bar
-        if gating.compares_bars() or sight.of != "features":
-            wants, way_out = f"reads {sight}", "choose another gate, such as gating=softmax,"
-            if sight.of == "features":
-                comparing = ",".join(f"~gating.losses.{key}" for key, one in gating.losses.items() if one.compares_bars)
-                wants = "compares neighbouring bars (gating.losses)"
-                way_out = f"take the loss away, '{comparing}',"
-            raise ConfigError(
-                f"gating: {name} {wants}, and this environment shows it one bar of features; {way_out} or use "
-                "moe_trader's own environment"
-            )
-        return View(tuple(range(n_columns)), 1, tuple(range(n_columns)))
-    shown, tail = getattr(env, "sight", PLAIN_SIGHT), getattr(env, "gate_tail", 0)
-    hidden = set(getattr(env, "gate_only", ())) if n_experts > 1 else set()
-    experts = tuple(column for column in range(n_columns - tail) if column not in hidden)
-    if not sight.beyond_the_window:
-        return View(tuple(env.gate_columns), 1, experts)
-    if shown != sight:
-        raise ConfigError(
-            f"gating: {name} reads {sight}, and this environment shows it {shown}; prepare the task for the gate: "
-            "settings.env.prepare(sight=settings.gating.sight())"
-        )
-    return View(tuple(range(n_columns - tail, n_columns)), sight.rows, experts)

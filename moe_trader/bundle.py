@@ -39,7 +39,7 @@ from moe_trader.option import build_option
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST, CONFIG, WEIGHTS = "manifest.json", "config.yaml", "policy.safetensors"
 _SPACES = ("observation_space", "action_space", "gate_columns", "gate_rows", "expert_columns")
 _NEEDED = ("experts", *_SPACES, "seed", "threads", "task")
@@ -174,6 +174,8 @@ def _check_values(file: Path, manifest: Mapping[str, Any]) -> None:
         columns = manifest[key]
         is_columns = isinstance(columns, list) and all(type(one) is int and 0 <= one < size for one in columns)
         check(key, f"one or more numbers from 0 to {size - 1}", is_columns and len(columns) > 0)
+    ascending = manifest["expert_columns"] == sorted(set(manifest["expert_columns"]))
+    check("expert_columns", "numbers in ascending order", ascending)
     columns, rows, names = (manifest[key] for key in ("gate_columns", "gate_rows", "experts"))
     is_rows = type(rows) is int and rows >= 1 and len(columns) % rows == 0
     check("gate_rows", f"a number of bars that {len(columns)} gate_columns are made of, 1 or more", is_rows)

@@ -49,6 +49,9 @@ def run(settings: RunSettings, directory: Path) -> None:
     task = settings.env.prepare(sight=settings.gating.sight())
     for line in task.split_lines():
         log.info("%s", line)
+    sees_features = settings.gating.sight().of == "features"
+    if sees_features and len(settings.expert.names()) > 1 and (alone := task.task.seen_by_gate_alone):
+        log.info("No expert sees %s, but the gate and a single policy do (env.gate_only)", ", ".join(alone))
     trainer, seed = settings.trainer, settings.seed
 
     env = task.training_env(trainer.n_envs, seed)

@@ -117,7 +117,7 @@ def test_the_bundle_holds_what_it_says(trained, saved):
     assert found == sorted([*FILES, "manifest.json"])
     manifest = json.loads((saved / "manifest.json").read_text())
     assert sorted(manifest["files"]) == FILES
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert manifest["algorithm"] == "PPO"
     assert manifest["experts"] == ["expert_1", "expert_2", "expert_3"]
     assert manifest["task"] == {"market": "synthetic", "features": ["a", "b"]}
@@ -312,9 +312,9 @@ def test_a_path_without_a_bundle_is_refused(where, tmp_path):
 
 
 def test_another_format_version_is_refused(copied):
-    edit_manifest(copied, format_version=2, versions={"moe_trader": "9.9.9"})
+    edit_manifest(copied, format_version=3, versions={"moe_trader": "9.9.9"})
     with pytest.raises(
-        BundleError, match=r"format version 2, and moe_trader .* reads version 1; it was .* moe_trader 9\.9\.9"
+        BundleError, match=r"format version 3, and moe_trader .* reads version 2; it was .* moe_trader 9\.9\.9"
     ):
         MoEAgent.load(copied)
 
@@ -350,9 +350,9 @@ def test_a_manifest_that_does_not_vouch_for_what_is_read_is_refused(name, copied
         "[]",
         "3",
         "{}",
-        '{"format_version": 1}',
-        '{"format_version": 1, "files": null}',
-        '{"format_version": 1, "files": ["config.yaml", "policy.safetensors"]}',
+        '{"format_version": 2}',
+        '{"format_version": 2, "files": null}',
+        '{"format_version": 2, "files": ["config.yaml", "policy.safetensors"]}',
     ],
 )
 def test_a_manifest_that_is_none_is_refused(text, copied):
@@ -382,6 +382,7 @@ def test_a_manifest_without_what_rebuilds_the_agent_is_refused(key, copied):
         ("expert_columns", -3, "one or more numbers from 0 to "),
         ("expert_columns", [True], "one or more numbers from 0 to "),
         ("expert_columns", [10**6], "one or more numbers from 0 to "),
+        ("expert_columns", [1, 0], "numbers in ascending order"),
         ("gate_columns", "abc", "one or more numbers from 0 to "),
         ("gate_columns", [], "one or more numbers from 0 to "),
         ("gate_columns", [0, 10**6], "one or more numbers from 0 to "),

@@ -9,7 +9,10 @@ import torch
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
-from moe_trader.expert.compiled_gradient import can_differentiate
+from moe_trader.expert.compiled_gradient import can_compile
+from moe_trader.gating import GatingNetwork
+from moe_trader.gating.losses.router_z import RouterZ
+from moe_trader.gating.softmax import SoftmaxNetwork
 from tests.test_ppo import collect, gradients, scatter
 
 GATES = {
@@ -32,7 +35,7 @@ def steady(gating, weight=0.7):
 def both_ways(agent, batch):
     """Return gradients and terms by compiled code, then by autograd."""
     algorithm, policy = agent.algorithm, agent.policy
-    assert can_differentiate(policy, policy._gate_settings.losses)
+    assert can_compile(policy, policy._gate_settings.losses)
     terms = algorithm.differentiate(batch, 0.2)
     compiled = {name: gradient.clone() for name, gradient in gradients(policy).items() if gradient is not None}
     policy.optimizer.zero_grad()
@@ -122,7 +125,89 @@ def test_what_is_no_number_is_not_hidden(make_agent):
 def test_what_only_autograd_can_do_is_left_to_it(make_agent, make_settings, pendulum, small_experts, settings):
     diverse = make_settings("gating/losses=[standard,diversity]").gating
     box = MoEAgent(pendulum(0), small_experts(n_steps=64), settings.gating, seed=0)
-    assert not can_differentiate(make_agent(gating=diverse).policy, diverse.losses)
-    assert not can_differentiate(box.policy, settings.gating.losses)
-    assert not can_differentiate(make_agent().policy.double(), settings.gating.losses)
-    assert can_differentiate(make_agent().policy, settings.gating.losses)
+    assert not can_compile(make_agent(gating=diverse).policy, diverse.losses)
+    assert not can_compile(box.policy, settings.gating.losses)
+    assert not can_compile(make_agent().policy.double(), settings.gating.losses)
+    assert can_compile(make_agent().policy, settings.gating.losses)
+
+
+# --- what others derive from ours -------------------------------------------------------------------------------------
+
+
+class Prototypes(GatingNetwork):
+    """Three scores for each expert."""
+
+    def __init__(self, n_features, n_experts):
+        super().__init__()
+        self.net, self.n_experts = torch.nn.Linear(n_features, 3 * n_experts), n_experts
+
+    def logits(self, features):
+        return self.net(features)
+
+    def weights(self, logits):
+        return torch.softmax(logits, -1).unflatten(-1, (self.n_experts, 3)).sum(-1)
+
+
+class Clamped(SoftmaxNetwork):
+    def logits(self, features):
+        return super().logits(features).clamp(-0.2, 0.2)
+
+
+class Squared(SoftmaxNetwork):
+    def routed(self, logits):
+        squares = super().routed(logits).square()
+        return squares / squares.sum(-1, keepdim=True)
+
+
+class HalfZ(RouterZ):
+    def __call__(self, batch):
+        return 0.5 * super().__call__(batch)
+
+
+def relu_net(n_features, n_experts):
+    made = SoftmaxNetwork(n_features, n_experts, [8], 1.0, 0.02)
+    made.net[1] = torch.nn.ReLU()
+    return made
+
+
+DERIVED = {
+    "more scores than experts": Prototypes,
+    "other scores": lambda *sizes: Clamped(*sizes, [8], 1.0, 0.02),
+    "other weights": lambda *sizes: Squared(*sizes, [8], 1.0, 0.02),
+    "another activation": relu_net,
+}
+
+
+@pytest.mark.parametrize("made", DERIVED.values(), ids=DERIVED)
+def test_a_gate_of_ones_own_is_trained_on_what_it_says(made, make_agent, settings, monkeypatch):
+    monkeypatch.setattr(type(settings.gating), "network", lambda self, *sizes: made(*sizes))
+    agent = make_agent(gating=steady(settings.gating))
+    scatter(agent.policy)
+    batch = collect(agent)
+    seen = agent.policy.seen_by_gate(batch.observations)
+    torch.testing.assert_close(torch.from_numpy(agent.policy.gate.route(seen).weights).T, agent.policy.gate(seen))
+    assert_same(*both_ways(agent, batch))
+
+
+def test_a_loss_that_changes_ours_is_left_to_autograd(make_agent, settings):
+    steadily = {"weight": 1.0, "ramp_start": 0.0, "ramp_end": 0.0, "final_weight": None}
+    losses = {"z": HalfZ(**steadily)}
+    agent = make_agent(gating=dataclasses.replace(settings.gating, losses=losses))
+    scatter(agent.policy)
+    batch = collect(agent)
+    assert not can_compile(agent.policy, losses)
+    whole = dataclasses.replace(settings.gating, losses={"z": RouterZ(**steadily)})
+    other = make_agent(gating=whole)
+    scatter(other.policy)
+    terms = [float(one.algorithm.differentiate(batch, 0.2)["gate_loss/z"]) for one in (agent, other)]
+    assert terms[0] == pytest.approx(0.5 * terms[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("gate", ["softmax", "sticky"])
+def test_a_gate_that_is_held_stays_as_it_is(gate, make_agent):
+    agent = make_agent(gating=run_settings(compose([f"gating={gate}"])).gating)
+    scatter(agent.policy)
+    agent.policy.gate.requires_grad_(False)
+    before = {name: value.clone() for name, value in agent.policy.gate.state_dict().items()}
+    assert not agent.learn(256).gate_learns
+    assert all(torch.equal(value, before[name]) for name, value in agent.policy.gate.state_dict().items())

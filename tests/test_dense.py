@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from moe_trader.dense.activation import RELU, TANH, activate, differentiate
+from moe_trader import dense
+from moe_trader.dense.activation import RELU, TANH, activate, activate_back
 from moe_trader.dense.elementary import exp32, log32
 from moe_trader.dense.product import multiply, transpose
 from moe_trader.dense.tiles import LANES, ROWS, VECTORS
@@ -101,7 +102,7 @@ SLOPES = {TANH: lambda y: 1 - y * y, RELU: lambda y: y > 0}
 def test_an_activations_gradient_and_its_biass(kind, slope):
     layer, d = np.tanh(draw(3, 70)), draw(3, 71)[:, 1:].copy()
     expected, d_bias = d * slope(layer.astype(float)), np.empty(3, np.float32)
-    differentiate(kind, d, layer, d_bias)
+    activate_back(kind, d, layer, d_bias)
     np.testing.assert_allclose(d, expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(d_bias, expected.sum(1), rtol=0, atol=1e-5)
 
@@ -130,3 +131,17 @@ def test_exp_stops_where_a_float_does_and_keeps_what_is_no_number():
     assert 2e38 < most < np.inf
     assert np.isnan(none)
     assert np.isnan(_each(njit(lambda x: log32(x)), x[-1:])[0])
+
+
+def test_what_was_compiled_before_a_change_is_forgotten(tmp_path, monkeypatch):
+    room, elsewhere = tmp_path / "dense", tmp_path / "expert" / "__pycache__"
+    room.mkdir()
+    elsewhere.mkdir(parents=True)
+    source, old, new = room / "tiles.py", elsewhere / "old.nbi", elsewhere / "new.nbi"
+    for file, time in ((source, 2_000), (old, 1_000), (new, 3_000)):
+        file.touch()
+        os.utime(file, (time, time))
+    monkeypatch.setattr(dense, "_HERE", room)
+    dense._forget_outdated()
+    assert not old.exists()
+    assert new.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -164,6 +165,19 @@ def test_the_actors_alone_say_what_they_say_beside_their_critics(count, make_age
         scores = stack.actor()(observations)
         assert torch.equal(scores, stack(observations)[0])
         assert not scores.requires_grad
+
+
+def test_experts_that_were_taken_out_of_the_stack_come_back(make_agent):
+    policy, other = make_agent(count=2).policy, make_agent(count=2, seed=1).policy
+    observations = torch.randn(6, policy.observation_space.shape[0])
+    policy.load_from_vector(other.parameters_to_vector())  # gives every parameter memory of its own
+    for one in (policy, pickle.loads(pickle.dumps(other))):
+        torch.testing.assert_close(one.mix(observations).values, other.mix(observations).values)
+        before = one.mix(observations).values.detach()
+        one.mix(observations).values.sum().backward()
+        one.optimizer.clipped_step(1.0)
+        assert (one.mix(observations).values - before).abs().max() > 1e-5
+        assert torch.equal(one.experts[0].value_net.bias, one.stack._blocks[-1][0])
 
 
 def test_observations_of_another_width_never_reach_compiled_code(make_agent):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
@@ -354,6 +354,17 @@ def test_more_can_be_the_gates_alone(make_settings):
     assert names == task.task.features["trend"].columns()
 
 
+@pytest.mark.parametrize("name", ["rule", "oracle"])
+def test_where_the_gate_reads_no_features_experts_see_all_of_them(name, prepared, prepared_for, make_agent):
+    agent = make_agent(gating=gating(name))
+    assert agent.view.experts == tuple(range(prepared.env("train").observation_space.shape[0]))
+
+
+def test_sb3s_own_vectorised_environments_keep_who_sees_what(two_bars, make_agent):
+    ours, theirs = two_bars.training_env(4, 0), DummyVecEnv([lambda: two_bars.env("train")] * 4)
+    assert make_agent(env=theirs).view == make_agent(env=ours).view
+
+
 def test_where_there_is_nothing_else_experts_see_it_too(make_settings):
     made = make_settings("env/features=regime_probabilities").env
     assert made.seen_by_gate_alone == []
@@ -366,6 +377,11 @@ def test_where_there_is_nothing_else_experts_see_it_too(make_settings):
             ["env.gate_only=[returns]"],
             r"^env: gate_only: the gate does not see 'returns'; name some of what it sees \(trend, volatility, "
             r"autocorrelation, regime_probabilities\), or add it to env\.gate_features$",
+        ),
+        (
+            ["env.gate_only=[mood]"],
+            r"^env: gate_only: 'mood' is none of env\.features \(returns, trend, volatility, autocorrelation, "
+            r"regime_probabilities\); name some of what the gate sees \(trend, volatility, autocorrelation, regime_pro",
         ),
         (
             ["env/features=[trend]", "env.gate_only=[trend]"],

@@ -38,6 +38,11 @@ def seen_by_gate_alone(
         made = [name for name in by_gate if features[name].for_gate]
         return made if len(made) < len(features) else []
     for name in chosen:
+        if name not in features:
+            raise ValueError(
+                f"gate_only: {name!r} is none of env.features ({', '.join(features)}); name some of what the gate sees "
+                f"({', '.join(by_gate)})"
+            )
         if name not in by_gate:
             raise ValueError(
                 f"gate_only: the gate does not see {name!r}; name some of what it sees ({', '.join(by_gate)}), or add "

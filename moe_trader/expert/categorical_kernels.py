@@ -29,8 +29,9 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 def normalise(advantages: Array) -> Array:
     """Return them with mean 0 and standard deviation 1, as Stable-Baselines3 does."""
     n = len(advantages)
-    mean = advantages.sum() / n
-    total = 0.0
+    mean, total = 0.0, 0.0
+    for at in range(n):
+        mean += advantages[at] / n
     for at in range(n):
         total += (advantages[at] - mean) ** 2
     return ((advantages - mean) / (np.sqrt(total / (n - 1)) + 1e-8)).astype(np.float32)

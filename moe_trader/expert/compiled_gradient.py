@@ -16,16 +16,18 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from moe_trader.expert import categorical_kernels as kernels
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.objective import STATED, Coefficients
-from moe_trader.gating import GateArrays, GateLoss
+from moe_trader.gating import GateArrays, GateLoss, keeps_up
 
 
-def can_differentiate(policy: MixturePolicy, losses: Mapping[str, GateLoss]) -> bool:
-    """Whether :func:`differentiate` can train the policy with these losses."""
-    known = all(type(loss).differentiate is not GateLoss.differentiate for loss in losses.values())
-    return known and policy.is_compiled
+def can_compile(policy: MixturePolicy, losses: Mapping[str, GateLoss]) -> bool:
+    """Whether :func:`compiled_gradient` can train the policy with these losses."""
+    known = [type(loss) for loss in losses.values()]
+    return policy.is_compiled and all(
+        one.add_gradient is not GateLoss.add_gradient and keeps_up(one, "add_gradient", "__call__") for one in known
+    )
 
 
-def differentiate(
+def compiled_gradient(
     policy: MixturePolicy,
     batch: RolloutBufferSamples,
     normalize_advantage: bool,
@@ -55,12 +57,16 @@ def differentiate(
     kernels.objective(*density, values, *told, posterior_entropy, d_log_prob, d_values, stated)
 
     arrays = GateArrays(
-        routing, posterior_entropy, np.zeros_like(weights), np.zeros_like(weights), np.zeros_like(posterior_entropy)
+        routing,
+        posterior_entropy,
+        np.zeros_like(routing.logits),
+        np.zeros_like(weights),
+        np.zeros_like(posterior_entropy),
     )
     loss, *parts = stated.tolist()
     terms = dict(zip(STATED, parts, strict=True))
     for name, (gate_loss, weight) in losses.items():
-        terms[f"gate_loss/{name}"] = value = gate_loss.differentiate(arrays, weight)
+        terms[f"gate_loss/{name}"] = value = gate_loss.add_gradient(arrays, weight)
         loss += weight * value
 
     d_entropy, d_posterior = -given.entropy / n, arrays.d_posterior_entropy

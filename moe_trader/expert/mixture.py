@@ -128,7 +128,7 @@ class CategoricalMixture(Mixture):
         self.logits = logits
 
     @cached_property
-    def _density(self) -> tuple[Tensor, ...]:  # when first asked for: the compiled objective needs the logits alone
+    def _density(self) -> tuple[Tensor, ...]:  # when first asked for
         density: tuple[Tensor, ...] = _CategoricalDensity.apply(self.weights, self.logits)
         return density
 

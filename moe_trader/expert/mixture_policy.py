@@ -236,7 +236,7 @@ class MixturePolicy(ActorCriticPolicy):
     @property
     def gate_learns(self) -> bool:
         """Whether training can change the gate: it has parameters, and a learning rate."""
-        return self._gate_rate_factor > 0 and any(True for _ in self.gate.parameters())
+        return self._gate_rate_factor > 0 and any(parameter.requires_grad for parameter in self.gate.parameters())
 
     def n_parameters(self) -> int:
         """Return how many numbers are trained; over one expert the gate has nothing to learn, and does not count."""
@@ -264,7 +264,12 @@ def _check_gate(gate: GatingNetwork, probe: Tensor, n_experts: int) -> None:
     :param probe: what it may read, shape ``(3, n_columns)``
     """
     with torch.no_grad():
-        weights = gate(probe)
+        weights, logits = gate(probe), gate.logits(probe)
+    if logits.ndim != 2 or len(logits) != 3:
+        raise ConfigError(
+            f"gating: {type(gate).__name__}.logits must give a row of scores for each of 3 rows of features, got shape "
+            f"{tuple(logits.shape)}"
+        )
     if weights.shape != (3, n_experts) or not torch.allclose(weights.sum(-1), torch.ones(3), atol=1e-5):
         raise ConfigError(
             f"gating: {type(gate).__name__} must give {n_experts} weights that sum to 1 for each row of features, "

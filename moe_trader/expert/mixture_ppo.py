@@ -17,7 +17,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
-from moe_trader.expert.compiled_gradient import can_differentiate, differentiate
+from moe_trader.expert.compiled_gradient import can_compile, compiled_gradient
 from moe_trader.expert.metrics import mixture_metrics
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.objective import STATED, Coefficients, mixture_objective
@@ -85,10 +85,10 @@ class MixturePPO(PPO):
         """
         losses = self.policy._gate_settings.losses
         self.policy.optimizer.zero_grad()
-        if can_differentiate(self.policy, losses):
+        if can_compile(self.policy, losses):
             weighed = {name: (loss, loss.weight_at(self._progress)) for name, loss in losses.items()}
             given = self._coefficients(clip_range)
-            return differentiate(self.policy, batch, self.normalize_advantage, given, weighed)
+            return compiled_gradient(self.policy, batch, self.normalize_advantage, given, weighed)
         loss, terms = self._loss(batch, clip_range)
         loss.backward()
         return terms

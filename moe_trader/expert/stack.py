@@ -67,6 +67,14 @@ class Stack:
         """Whether its arithmetic is compiled code's: in float32 on a CPU; it is PyTorch's elsewhere."""
         return self.weights.device.type == "cpu" and self.weights.dtype == torch.float32
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made of the rest."""
+        return {name: value for name, value in vars(self).items() if name not in ("_blocks", "_array")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.gather()
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Stack:
         made = Stack(copy.deepcopy(self._experts, memo))
         memo[id(self.weights)] = made.weights
@@ -96,6 +104,8 @@ class Stack:
 
         :raises ValueError: for another shape
         """
+        if self._grouped[0][0][0].data_ptr() != self._blocks[0].data_ptr():  # as after SB3's load_from_vector
+            self.gather()
         observations, n = self._checked(observations), len(observations)
         if not self.is_compiled:
             return self._run_by_pytorch(observations)
@@ -107,10 +117,12 @@ class Stack:
 
     def gradient(self, run: Run, d_scores: Tensor, d_values: Tensor, d_log_std: Tensor | None) -> Tensor:
         """Return the gradient of :attr:`weights` from those of a run's scores, values and log_std."""
+        assert d_scores.shape == run.scores.shape, (d_scores.shape, run.scores.shape)
+        assert d_values.shape == run.values.shape, (d_values.shape, run.values.shape)
         if self.is_compiled:
             gradient = torch.empty_like(self.weights, requires_grad=False)
             given = (run.observations, run.hidden, d_scores.contiguous(), d_values.contiguous(), gradient)
-            towers.differentiate_run(self._kind, self._array, self._widths, *(one.numpy() for one in given))
+            towers.run_back(self._kind, self._array, self._widths, *(one.numpy() for one in given))
         else:
             gradient = self._gradient_by_pytorch(run, d_scores, d_values)
         if d_log_std is not None:
@@ -224,7 +236,7 @@ class Evaluation(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor, stack: Stack, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return scores, values and log_std, as :meth:`Stack.__call__` says."""
         ctx.stack, ctx.run = stack, (run := stack.run(observations))
-        ctx.save_for_backward(weights)
+        ctx.save_for_backward(weights)  # notices a step of the optimiser, not a change of an expert's own view
         log_std = None if stack.log_std is None else stack.log_std.clone()
         return run.scores.permute(2, 0, 1), run.values.squeeze(1).T, log_std
 
@@ -232,6 +244,6 @@ class Evaluation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_scores: Tensor, d_values: Tensor, d_log_std: Tensor | None) -> tuple[Tensor, None, None]:
         """Return the gradient of the weights."""
-        assert ctx.saved_tensors  # autograd notices if the weights have changed since
+        assert ctx.saved_tensors
         gradient = ctx.stack.gradient(ctx.run, d_scores.permute(1, 2, 0), d_values.T.unsqueeze(1), d_log_std)
         return gradient, None, None

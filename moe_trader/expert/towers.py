@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from moe_trader.dense.activation import activate, differentiate
+from moe_trader.dense.activation import activate, activate_back
 from moe_trader.dense.product import multiply, transpose
 
 Array = np.ndarray[Any, Any]
@@ -105,7 +105,7 @@ def _dot(a: Array, b: Array) -> np.float32:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _differentiate_head(
+def _run_head_back(
     weights: Array, at: int, first: int, last: Array, d_outputs: Array, d_last: Array, gradient: Array
 ) -> int:
     """Write the gradient of one head of every expert and of the towers below it; return where the next head begins."""
@@ -125,7 +125,7 @@ def _differentiate_head(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def differentiate_run(
+def run_back(
     kind: int,
     weights: Array,
     widths: Array,
@@ -143,13 +143,13 @@ def differentiate_run(
     row = len(hidden) - n_towers * widths[-1]
     d = np.empty((n_towers * widths[-1], hidden.shape[1]), np.float32)
     d[:, n:] = 0
-    following = _differentiate_head(weights, at, 0, hidden[row:], d_scores, d, gradient)
-    _differentiate_head(weights, following, 1, hidden[row:], d_values, d, gradient)
+    following = _run_head_back(weights, at, 0, hidden[row:], d_scores, d, gradient)
+    _run_head_back(weights, following, 1, hidden[row:], d_values, d, gradient)
     for layer in range(n_layers, 0, -1):
         wide, deep = widths[layer], widths[layer - 1]
         bias = at - n_towers * wide
         at = bias - n_towers * wide * deep
-        differentiate(kind, d, hidden[row : row + n_towers * wide], gradient[bias : bias + n_towers * wide])
+        activate_back(kind, d, hidden[row : row + n_towers * wide], gradient[bias : bias + n_towers * wide])
         if layer == 1:
             multiply(d[:, :n], observations, _matrix(gradient, at, n_towers * wide, deep), False)
             return

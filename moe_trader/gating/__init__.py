@@ -17,6 +17,15 @@ from moe_trader.sight import PLAIN_SIGHT, Sight
 Array = np.ndarray[Any, Any]
 
 
+def keeps_up(of: type, compiled: str, *plain: str) -> bool:
+    """Whether a class's compiled method still says what the plain ones say: no class further down changed those."""
+
+    def owner(name: str) -> int:
+        return next(place for place, one in enumerate(of.__mro__) if name in vars(one))
+
+    return all(owner(compiled) <= owner(name) for name in plain)
+
+
 @dataclass(frozen=True)
 class Routing:
     """What a gate makes of a minibatch, for compiled code: arrays of float32 in which the batch runs fastest.
@@ -159,7 +168,7 @@ class GateLoss(ABC):
     def __call__(self, batch: GateBatch) -> Tensor:
         """Return the unweighted loss, a scalar."""
 
-    def differentiate(self, arrays: GateArrays, weight: float) -> float:
+    def add_gradient(self, arrays: GateArrays, weight: float) -> float:
         """Add ``weight`` times the loss's gradient to ``arrays`` and return the loss; optional.
 
         A gate whose losses all have it trains without autograd, at a fraction of the price.

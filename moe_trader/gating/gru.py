@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from moe_trader.gating import Gate, GateLoss, GatingNetwork, Routing
+from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.gating.scored import ScoredNetwork
 from moe_trader.option import option
 from moe_trader.sight import Sight
@@ -59,7 +59,3 @@ class GruNetwork(ScoredNetwork):
     def routed(self, logits: Tensor) -> Tensor:
         """Return softmax(logits)."""
         return torch.softmax(logits, dim=-1)
-
-    def route(self, features: Tensor) -> Routing:
-        """Return logits, weights and the way back, by autograd."""
-        return GatingNetwork.route(self, features)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moe_trader.dense.activation import TANH, activate, differentiate
+from moe_trader.dense.activation import TANH, activate, activate_back
 from moe_trader.dense.product import multiply, room_for, transpose
-from moe_trader.gating import Array, GatingNetwork, Routing
+from moe_trader.gating import Array, GatingNetwork, Routing, keeps_up
 
 
 class ScoredNetwork(GatingNetwork):
@@ -48,9 +48,16 @@ class ScoredNetwork(GatingNetwork):
         """Return weights before the floor, shape ``(batch, n_experts)``, rows summing to 1."""
 
     def route(self, features: Tensor) -> Routing:
-        """Return logits, weights and the way back: compiled through the MLP, and as :meth:`weigh` does behind it."""
+        """Return logits, weights and the way back: compiled through the MLP, and as :meth:`weigh` does behind it.
+
+        A network that scores or weighs otherwise than the class that was compiled is left to autograd.
+        """
+        alike = all(isinstance(one, nn.Tanh if place % 2 else nn.Linear) for place, one in enumerate(self.net))
+        if not (alike and keeps_up(type(self), "route", "logits", "forward")):
+            return super().route(features)
         logits, send_back = self.score(features)
-        weights, back = self.weigh(logits)
+        is_own = keeps_up(type(self), "weigh", "routed", "weights")
+        weights, back = self.weigh(logits) if is_own else ScoredNetwork.weigh(self, logits)
         return Routing(logits, weights, lambda d_logits, d_weights: send_back(d_logits + back(d_weights)))
 
     def weigh(self, logits: Array) -> tuple[Array, Callable[[Array], Array]]:
@@ -78,7 +85,7 @@ class ScoredNetwork(GatingNetwork):
         width = linears[0].in_features
         if features.ndim != 2 or features.shape[1] != n_bars * width:
             raise ValueError(f"gate: expected shape (n, {n_bars * width}), got {tuple(features.shape)}")
-        rows, n = features.contiguous().numpy(), len(features)
+        rows, n = features.detach().float().contiguous().numpy(), len(features)
         bars = [(rows[:, bar * width : (bar + 1) * width], slice(bar * n, (bar + 1) * n)) for bar in range(n_bars)]
         arrays = [(linear.weight.detach().numpy(), linear.bias.detach().numpy()) for linear in linears]
         used, room = slice(n_bars * n), room_for(n_bars * n)
@@ -108,11 +115,13 @@ class ScoredNetwork(GatingNetwork):
                 else:
                     for seen, place in bars:
                         multiply(d[:, place], seen, d_weight, place.start > 0)
-                linears[at].weight.grad, linears[at].bias.grad = torch.from_numpy(d_weight), torch.from_numpy(d_bias)
+                for parameter, d_parameter in ((linears[at].weight, d_weight), (linears[at].bias, d_bias)):
+                    if parameter.requires_grad:
+                        parameter.grad = torch.from_numpy(d_parameter)
                 if at:
                     d_below, d_bias = np.empty_like(layers[at]), np.empty(len(layers[at]), np.float32)
                     multiply(weight.T, d, d_below, False)
-                    differentiate(TANH, d_below, layers[at], d_bias)
+                    activate_back(TANH, d_below, layers[at], d_bias)
                     d = d_below
 
         return np.ascontiguousarray(layers[-1][:, used]), send_back

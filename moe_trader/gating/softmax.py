@@ -7,11 +7,10 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from numba import njit
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from moe_trader.dense.elementary import exp32
+from moe_trader.dense.softmax import softmax, softmax_back
 from moe_trader.gating import Array, Gate, GateLoss, GatingNetwork
 from moe_trader.gating.scored import ScoredNetwork
 from moe_trader.option import option
@@ -69,34 +68,3 @@ class SoftmaxNetwork(ScoredNetwork):
             return d_logits
 
         return (1 - self.floor) * routed + np.float32(self.floor / len(logits)), back
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def softmax(logits: Array, temperature: float, routed: Array) -> None:
-    """Write the softmax of ``logits / temperature``: shapes ``(n_experts, batch)``."""
-    n_experts, n = logits.shape
-    factor = np.float32(1 / temperature)
-    largest, total = logits[0].copy(), np.zeros(n, np.float32)
-    for k in range(1, n_experts):
-        for at in range(n):
-            largest[at] = logits[k, at] if logits[k, at] > largest[at] else largest[at]
-    for k in range(n_experts):
-        for at in range(n):
-            routed[k, at] = exp32((logits[k, at] - largest[at]) * factor)
-            total[at] += routed[k, at]
-    for k in range(n_experts):
-        for at in range(n):
-            routed[k, at] /= total[at]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def softmax_back(routed: Array, factor: float, d_routed: Array, d_logits: Array) -> None:
-    """Write ``factor`` times what the softmax makes of the gradient of ``routed``."""
-    n_experts, n = routed.shape
-    factor_, mean = np.float32(factor), np.zeros(n, np.float32)
-    for k in range(n_experts):
-        for at in range(n):
-            mean[at] += routed[k, at] * d_routed[k, at]
-    for k in range(n_experts):
-        for at in range(n):
-            d_logits[k, at] = factor_ * routed[k, at] * (d_routed[k, at] - mean[at])

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from moe_trader.dense.elementary import log32
-from moe_trader.gating import Array, Gate, GateLoss, GatingNetwork, Routing
+from moe_trader.dense.softmax import softmax, softmax_back
+from moe_trader.gating import Array, Gate, GateLoss, GatingNetwork, Routing, keeps_up
 from moe_trader.gating.scored import ScoredNetwork
-from moe_trader.gating.softmax import softmax, softmax_back
 from moe_trader.option import option
 from moe_trader.sight import Sight
 
@@ -75,6 +75,8 @@ class StickyNetwork(ScoredNetwork):
 
     def route(self, features: Tensor) -> Routing:
         """Return logits, weights and the way back, all compiled."""
+        if not keeps_up(type(self), "route", "logits", "routed", "weights", "forward"):
+            return GatingNetwork.route(self, features)
         n_bars = features.shape[-1] // self._n_features
         scores, send_back = self.score(features, n_bars)
         n, n_experts = len(features), len(scores)
@@ -90,7 +92,8 @@ class StickyNetwork(ScoredNetwork):
             d_a, d_b = _filter_back(alphas, a, b, d_z + d_logits, d_scores)
             send_back(d_scores)
             held = LEAST <= rho <= 1 - LEAST
-            self.leaving.grad = held * _by_rho(d_a, d_b, n_experts) * rho * (1 - rho)
+            if self.leaving.requires_grad:
+                self.leaving.grad = held * _by_rho(d_a, d_b, n_experts) * rho * (1 - rho)
 
         weights = (1 - self.floor) * alphas[-1] + np.float32(self.floor / n_experts)
         return Routing(logits, weights, back)

@@ -27,14 +27,14 @@ class Information(ScheduledLoss):
         """Return -[H(mean g) - E H(r)] in nats."""
         return batch.posterior_entropy.mean() - entropy(batch.weights.mean(dim=0))
 
-    def differentiate(self, arrays: GateArrays, weight: float) -> float:
+    def add_gradient(self, arrays: GateArrays, weight: float) -> float:
         """Add log(mean g_k) + 1 to the weights' gradient and 1 to the posterior entropy's, and return the loss."""
         given = (arrays.routing.weights, arrays.posterior_entropy, weight)
-        return float(_differentiate(*given, arrays.d_weights, arrays.d_posterior_entropy))
+        return float(_add_gradient(*given, arrays.d_weights, arrays.d_posterior_entropy))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _differentiate(weights: Array, posterior: Array, weight: float, d_weights: Array, d_posterior: Array) -> float:
+def _add_gradient(weights: Array, posterior: Array, weight: float, d_weights: Array, d_posterior: Array) -> float:
     n_experts, n = weights.shape
     loss = posterior.sum() / n
     d_posterior += np.float32(weight / n)

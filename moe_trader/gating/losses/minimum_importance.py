@@ -29,14 +29,14 @@ class MinimumImportance(ScheduledLoss):
             return importance.sum() * 0.0
         return (torch.relu(least - importance) / least).square().sum()
 
-    def differentiate(self, arrays: GateArrays, weight: float) -> float:
+    def add_gradient(self, arrays: GateArrays, weight: float) -> float:
         """Add -2 (m - mean g_k) / m^2 for experts below their minimum, and return the loss."""
         least = self.share / len(arrays.routing.weights)
-        return float(_differentiate(arrays.routing.weights, least, weight, arrays.d_weights)) if least else 0.0
+        return float(_add_gradient(arrays.routing.weights, least, weight, arrays.d_weights)) if least else 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _differentiate(weights: Array, least: float, weight: float, d_weights: Array) -> float:
+def _add_gradient(weights: Array, least: float, weight: float, d_weights: Array) -> float:
     n_experts, n = weights.shape
     loss = 0.0
     for k in range(n_experts):

@@ -24,13 +24,13 @@ class RouterZ(ScheduledLoss):
         partition = torch.logsumexp(batch.logits, dim=-1) - math.log(n_experts)
         return partition.square().mean()
 
-    def differentiate(self, arrays: GateArrays, weight: float) -> float:
+    def add_gradient(self, arrays: GateArrays, weight: float) -> float:
         """Add 2 z softmax(logits) of every state, and return the loss."""
-        return float(_differentiate(arrays.routing.logits, weight, arrays.d_logits))
+        return float(_add_gradient(arrays.routing.logits, weight, arrays.d_logits))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _differentiate(logits: Array, weight: float, d_logits: Array) -> float:
+def _add_gradient(logits: Array, weight: float, d_logits: Array) -> float:
     n_experts, n = logits.shape
     loss = 0.0
     for at in range(n):

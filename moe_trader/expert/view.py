@@ -1,0 +1,52 @@
+"""Which columns of an environment's observations gate and experts see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stable_baselines3.common.vec_env import VecEnv
+
+from moe_trader.gating import Gate
+from moe_trader.option import ConfigError
+from moe_trader.sight import View
+
+
+def view_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
+    """Return which columns of the observations of ``env`` the gate and each of so many experts see.
+
+    One expert has no gate that could see anything for it, and sees what gate and experts would see together; so do the
+    experts of a gate that reads regimes, not features.
+
+    :raises ConfigError: when it is not there
+    """
+    sight, name = gating.sight(), type(gating).__name__
+    n_columns = (env.observation_space.shape or ())[0]
+    told = {name: shown(env, name) for name in ("gate_columns", "gate_only", "gate_tail", "sight")}
+    if told["gate_columns"] is None:  # not ours: everything is the gate's to see, but it is of one bar
+        if gating.compares_bars() or sight.of != "features":
+            wants, way_out = f"reads {sight}", "choose another gate, such as gating=softmax,"
+            if sight.of == "features":
+                comparing = ",".join(f"~gating.losses.{key}" for key, one in gating.losses.items() if one.compares_bars)
+                wants = "compares neighbouring bars (gating.losses)"
+                way_out = f"take the loss away, '{comparing}',"
+            raise ConfigError(
+                f"gating: {name} {wants}, and this environment shows it one bar of features; {way_out} or use "
+                "moe_trader's own environment"
+            )
+        return View(tuple(range(n_columns)), 1, tuple(range(n_columns)))
+    tail = told["gate_tail"] or 0
+    hidden = set(told["gate_only"] or ()) if n_experts > 1 and sight.of == "features" else set()
+    experts = tuple(column for column in range(n_columns - tail) if column not in hidden)
+    if not sight.beyond_the_window:
+        return View(tuple(told["gate_columns"]), 1, experts)
+    if told["sight"] != sight:
+        raise ConfigError(
+            f"gating: {name} reads {sight}, and this environment shows it {told['sight']}; prepare the task for the "
+            "gate: settings.env.prepare(sight=settings.gating.sight())"
+        )
+    return View(tuple(range(n_columns - tail, n_columns)), sight.rows, experts)
+
+
+def shown(env: VecEnv, name: str) -> Any:
+    """Return what an environment of ours says of its observations, also from within one of SB3's; others: ``None``."""
+    return env.get_attr(name)[0] if env.has_attr(name) else None
