@@ -59,7 +59,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("gate", GATES)
-@pytest.mark.parametrize("losses", ["standard", "none"])
+@pytest.mark.parametrize("losses", ["standard", "none", "[importance,load_balance]"])
 def test_it_is_autograds_for_every_gate(gate, losses, make_agent):
     gating = steady(run_settings(compose([*GATES[gate], f"gating/losses={losses}"])).gating)
     agent = make_agent(gating=gating, count=3)
