@@ -49,9 +49,8 @@ def run(settings: RunSettings, directory: Path) -> None:
     task = settings.env.prepare(sight=settings.gating.sight())
     for line in task.split_lines():
         log.info("%s", line)
-    sees_features = settings.gating.sight().of == "features"
-    if sees_features and len(settings.expert.names()) > 1 and (alone := task.task.seen_by_gate_alone):
-        log.info("No expert sees %s, but the gate and a single policy do (env.gate_only)", ", ".join(alone))
+    if alone := _seen_by_gate_alone(settings):
+        log.info("No expert sees %s, but the gate and a single policy do (env.gate_only)", alone)
     trainer, seed = settings.trainer, settings.seed
 
     env = task.training_env(trainer.n_envs, seed)
@@ -68,6 +67,12 @@ def run(settings: RunSettings, directory: Path) -> None:
     tables = evaluate(task, agent, single, seed, shapley=settings.shapley)
     write_tables(tables, directory)
     _report(settings, task, agent, single, tables, directory)
+
+
+def _seen_by_gate_alone(settings: RunSettings) -> str:
+    """Return the features that no expert sees, as text; of one expert, or a gate that reads regimes, there are none."""
+    hidden = len(settings.expert.names()) > 1 and settings.gating.sight().of == "features"
+    return ", ".join(settings.env.seen_by_gate_alone) if hidden else ""
 
 
 def _report(
@@ -105,6 +110,7 @@ def _report(
         "instruments": len(task.market.instruments),
         "experts": f"{n} {agent.expert.algorithm_name} expert{'s' if n > 1 else ''}",
         "gate": f"{type(settings.gating).__name__}; losses: {', '.join(settings.gating.losses) or 'none'}",
+        "seen by the gate alone": _seen_by_gate_alone(settings) or "nothing",
         "parameters": f"{agent.policy.n_parameters():,}",
         "single policy": f"{single.policy.n_parameters():,} parameters" if single else "not trained",
         "training steps": f"{settings.trainer.total_timesteps:,}",
