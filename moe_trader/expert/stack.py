@@ -31,7 +31,12 @@ class Stack:
 
     A block holds what is alike in all experts, one expert after the other: the weight matrices of a hidden layer, actor
     and critic side by side, its biases, or what belongs to one of the heads. So all first layers are one matrix, and
-    all of a deeper layer one batch of them. Hidden layers keep the batch in their last dimension.
+    all of a deeper layer one batch of them. Hidden layers keep the batch in their last dimension. The blocks::
+
+        every hidden layer    weights (2 K, width, width below), biases (2 K, width): actor 1, critic 1, actor 2, ...
+        the actors' heads     weights (K, n, width), biases (K, n)
+        the critics' heads    weights (K, 1, width), biases (K, 1)
+        for Box actions       log_std (K, n)
 
     :param experts: SB3 policies with an MLP for the actor and one for the critic, alike in shape; from here on their
         parameters are views of :attr:`weights`
@@ -236,7 +241,7 @@ class Evaluation(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor, stack: Stack, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return scores, values and log_std, as :meth:`Stack.__call__` says."""
         ctx.stack, ctx.run = stack, (run := stack.run(observations))
-        ctx.save_for_backward(weights)  # notices a step of the optimiser, not a change of an expert's own view
+        ctx.save_for_backward(weights)  # notices PyTorch's changes of the vector, not those of an expert's view
         log_std = None if stack.log_std is None else stack.log_std.clone()
         return run.scores.permute(2, 0, 1), run.values.squeeze(1).T, log_std
 
