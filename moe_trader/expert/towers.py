@@ -1,8 +1,8 @@
 """Every tower of every expert, forward and backward: compiled for a CPU.
 
-Arrays are of float32. ``weights`` are laid out as :class:`~moe_trader.expert.stack.Stack` says. ``widths`` are those of a
-tower's layers: inputs, hidden layers. Towers come in pairs, each expert's actor before its critic. ``hidden`` has a row
-for each unit, layer by layer, a column for each state, and at the right some that mean nothing
+Arrays are of float32. ``weights`` are laid out as :class:`~moe_trader.expert.stack.Stack` says. ``widths`` are those of
+a tower's layers: inputs, hidden layers. Towers come in pairs, each expert's actor before its critic. ``hidden`` has a
+row for each unit, layer by layer, a column for each state, and at the right some that mean nothing
 (:func:`~moe_trader.dense.product.room_for`).
 """
 
