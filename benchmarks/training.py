@@ -288,7 +288,7 @@ def quality(rounds: int) -> Figures:
         given |= {"learning_rate": 3e-4, "n_epochs": 10}  # what SB3 would choose
         race("SB3, ... at SB3's learning rate and epochs", PPO("MlpPolicy", envs[2], **given))
     for name, found in seconds.items():
-        shown = ", ".join(f"{second:.0f}" if np.isfinite(second) else "never" for second in found)
+        shown = ", ".join(f"{second:.1f}" if np.isfinite(second) else "never" for second in found)
         print(f"{name:44s}seconds to 80 % of the Bayes filter: {shown}")
     return {f"{name}, median seconds to 80 %": float(np.median(found)) for name, found in seconds.items()}
 
