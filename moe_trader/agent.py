@@ -72,6 +72,8 @@ class MoEAgent:
     ) -> None:
         if not isinstance(action_space, spaces.Discrete | spaces.Box):
             raise ValueError(f"expected a Discrete or Box action space, got {action_space}")
+        if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
+            raise ValueError(f"expected actions that count from 0, Discrete({action_space.n}), got {action_space}")
         self.expert, self.gating, self.seed, self.view = expert, gating, seed, view
         self.algorithm = expert.algorithm(env, observation_space, action_space, gating, view, seed, device)
 

@@ -276,6 +276,7 @@ BOX = spaces.Box(-1, 1, (3,), np.float32)
         ),
         (spaces.Discrete(4), spaces.Discrete(2), r"^expected a flat Box observation space, got Discrete\(4\)"),
         (BOX, spaces.MultiDiscrete([2, 3]), r"^expected a Discrete or Box action space, got MultiDiscrete"),
+        (BOX, spaces.Discrete(3, start=5), r"^expected actions that count from 0, Discrete\(3\), got Discrete\(3, sta"),
     ],
 )
 def test_spaces_it_cannot_serve_are_refused(observation_space, action_space, message, small_experts, settings):
