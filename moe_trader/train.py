@@ -39,6 +39,7 @@ def run(settings: RunSettings, directory: Path) -> None:
 
     from moe_trader.agent import MoEAgent
     from moe_trader.evaluation.evaluate import evaluate, write_tables
+    from moe_trader.expert import towers
     from moe_trader.gating.fixed import Uniform
     from moe_trader.option import ConfigError
 
@@ -51,6 +52,8 @@ def run(settings: RunSettings, directory: Path) -> None:
         log.info("%s", line)
     if alone := _seen_by_gate_alone(settings):
         log.info("No expert sees %s, but the gate and a single policy do (env.gate_only)", alone)
+    if not towers.are_compiled():
+        log.info("Compiling for this processor: a quarter of a minute, in the first run alone")
     trainer, seed = settings.trainer, settings.seed
 
     env = task.training_env(trainer.n_envs, seed)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from benchmarks.plain import plain_mixture
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
 from moe_trader.env.trading_vec_env import UnitRewards
+from moe_trader.expert import towers
 from moe_trader.expert.mixture import CategoricalMixture
 from moe_trader.expert.objective import Coefficients, Objective
 
@@ -276,3 +280,13 @@ def test_a_market_too_long_to_number_is_observed_whole(prepared, monkeypatch):
     monkeypatch.setattr("moe_trader.env.trading_vec_env.MOST_BARS", 100)
     assert prepared.vec_env("train", 2, seed=0).referring() is None
     assert prepared.training_env(2, seed=0).referring() is None
+
+
+def test_it_is_known_whether_an_earlier_run_has_compiled(make_agent, tmp_path):
+    policy = make_agent().policy
+    policy.stack.run(torch.zeros(2, policy.expert_space.shape[0]))
+    assert towers.are_compiled()
+    code = "from moe_trader.expert import towers; print(towers.are_compiled())"
+    fresh = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    told = subprocess.run([sys.executable, "-c", code], env=fresh, capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "False"

@@ -8,6 +8,7 @@ row for each unit, layer by layer, a column for each state, and at the right som
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,3 +165,9 @@ def run_back(
             multiply(d[units][:, :n], below, _matrix(gradient, start, wide, deep), False)
             multiply(_matrix(weights, start, wide, deep).T, d[units][:, :n], d_below[under][:, :n], False)
         d = d_below
+
+
+def are_compiled() -> bool:
+    """Whether an earlier run left compiled code for this one; otherwise the first minibatch waits for it."""
+    where = run.stats.cache_path
+    return where is not None and any(Path(where).glob("towers.run-*.nbi"))
