@@ -11,10 +11,12 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from moe_trader.expert import categorical_kernels as kernels
 from moe_trader.gating import entropy
 
 
@@ -135,7 +137,17 @@ class CategoricalMixture(Mixture):
     @property
     def log_probs(self) -> Tensor:
         """Log m of every action, shape ``(batch, n_actions)``."""
-        return self._density[0]
+        return self._density[0] if torch.is_grad_enabled() else self._log_probs
+
+    @cached_property
+    def _log_probs(self) -> Tensor:  # what a rollout asks for, as compiled code has it in an update
+        if self.logits.device.type != "cpu" or self.logits.dtype != torch.float32:
+            return self._density[0]
+        weights, scores = self.weights.T.contiguous().numpy(), self.logits.permute(1, 2, 0).contiguous().numpy()
+        p, log_r = np.empty_like(scores), np.empty_like(scores)
+        m, log_m = np.empty_like(scores[0]), np.empty_like(scores[0])
+        kernels.densities(weights, scores, p, log_r, m, log_m)
+        return torch.from_numpy(log_m).T
 
     @property
     def expert_log_probs(self) -> Tensor:

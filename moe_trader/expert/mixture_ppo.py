@@ -72,7 +72,9 @@ class MixturePPO(PPO):
                     stopped = True
                     break
                 norms = self.policy.optimizer.clipped_step(self.max_grad_norm)
-                terms |= dict(zip(self._norm_names, norms.unbind(), strict=True))
+                # Numbers where they cost no wait: small tensors kept among large ones would break up the heap.
+                told = norms.tolist() if norms.device.type == "cpu" else norms.unbind()
+                terms |= dict(zip(self._norm_names, told, strict=True))
             self._n_updates += 1
             if stopped:
                 break

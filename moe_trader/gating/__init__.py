@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from moe_trader.sight import PLAIN_SIGHT, Sight
 Array = np.ndarray[Any, Any]
 
 
+@functools.cache
 def keeps_up(of: type, compiled: str, *plain: str) -> bool:
     """Whether a class's compiled method still says what the plain ones say: no class further down changed those."""
 
