@@ -14,8 +14,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from moe_trader.expert.mixture import GaussianMixture, Mixture
-from moe_trader.expert.mixture_policy import MixtureOutput, MixturePolicy
+from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.mixture_ppo import MixturePPO
+from moe_trader.expert.output import MixtureOutput
 from moe_trader.expert.ppo import PPOExperts
 from moe_trader.gating import Gate, GateBatch, entropy
 from moe_trader.sight import View
@@ -77,7 +78,7 @@ class PlainPolicy(MixturePolicy):
         ]
         self.optimizer = torch.optim.Adam(groups, lr=lr_schedule(1), eps=1e-5)
 
-    def mix(self, observations: Tensor, compare: bool = False) -> MixtureOutput:
+    def mix(self, observations: Tensor, compare: bool = False, vector: Tensor | None = None) -> MixtureOutput:
         assert not compare
         logits = self.gate.logits(observations.index_select(-1, self.gate_columns))
         scores, values = [], []

@@ -82,19 +82,24 @@ class _CategoricalDensity(torch.autograd.Function):
     gradient -P (log M + 1), and the posterior entropy -sum P log r has -P log r. Autograd would record twenty steps.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
+    def forward(weights: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
         log_p = torch.log_softmax(logits.permute(1, 2, 0), dim=1)  # (K, n_actions, batch): the batch runs fastest
         log_joint = log_p + torch.log(_positive(weights.T)).unsqueeze(1)
         log_m = torch.logsumexp(log_joint, dim=0)  # (n_actions, batch)
         log_r = log_joint - log_m
-        joint = log_joint.exp_()
-        ctx.save_for_backward(weights, log_p, log_r, joint, log_m)
-        ctx.set_materialize_grads(False)
+        joint = log_joint.exp()
         entropy, posterior_entropy = -(log_m.exp() * log_m).sum(0), -(joint * log_r).sum((0, 1))
-        log_r = log_r.permute(2, 0, 1)
-        ctx.mark_non_differentiable(log_r)
-        return log_m.T, entropy, posterior_entropy, log_p.permute(2, 0, 1), log_r
+        return log_m, entropy, posterior_entropy, log_p, log_r, joint
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
+        log_m, _, _, log_p, log_r, joint = output
+        ctx.save_for_backward(inputs[0], log_p, log_r, joint, log_m)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(log_r, joint)
 
     @staticmethod
     @once_differentiable
@@ -104,17 +109,17 @@ class _CategoricalDensity(torch.autograd.Function):
         d_entropy: Tensor | None,
         d_posterior: Tensor | None,
         d_log_p: Tensor | None,
-        _: None,
+        *_: None,
     ) -> tuple[Tensor, Tensor]:
         weights, log_p, log_r, joint, log_m = ctx.saved_tensors
-        d_joint = torch.zeros_like(log_p) if d_log_m is None else log_r.exp() * d_log_m.T
+        d_joint = torch.zeros_like(log_p) if d_log_m is None else log_r.exp() * d_log_m
         if d_entropy is not None:
-            d_joint.addcmul_(joint, (log_m + 1) * d_entropy, value=-1)
+            d_joint = torch.addcmul(d_joint, joint, (log_m + 1) * d_entropy, value=-1)
         if d_posterior is not None:
-            d_joint.addcmul_(joint * log_r, d_posterior, value=-1)
+            d_joint = torch.addcmul(d_joint, joint * log_r, d_posterior, value=-1)
         d_weights = d_joint.sum(1).T / _positive(weights)  # (batch, K)
         if d_log_p is not None:
-            d_joint += d_log_p.permute(1, 2, 0)
+            d_joint = d_joint + d_log_p
         d_logits = d_joint - log_p.exp() * d_joint.sum(1, keepdim=True)
         return d_weights, d_logits.permute(2, 0, 1)
 
@@ -123,21 +128,25 @@ class CategoricalMixture(Mixture):
     """Discrete actions: the mixture is itself a categorical, so everything is exact.
 
     :param logits: the experts' scores, shape ``(batch, K, n_actions)``
+    :param by_pytorch: leave everything to PyTorch, so that ``vmap`` and ``torch.compile`` can follow
     """
 
-    def __init__(self, weights: Tensor, logits: Tensor) -> None:
+    def __init__(self, weights: Tensor, logits: Tensor, by_pytorch: bool = False) -> None:
         super().__init__(weights)
-        self.logits = logits
+        self.logits, self._by_pytorch = logits, by_pytorch
+        self._made: tuple[Tensor, ...] | None = None
 
-    @cached_property
-    def _density(self) -> tuple[Tensor, ...]:  # when first asked for
-        density: tuple[Tensor, ...] = _CategoricalDensity.apply(self.weights, self.logits)
-        return density
+    @property
+    def _density(self) -> tuple[Tensor, ...]:  # when first asked for; torch.compile cannot follow a cached_property
+        if self._made is None:
+            log_m, entropy, posterior_entropy, log_p, log_r, _ = _CategoricalDensity.apply(self.weights, self.logits)
+            self._made = log_m.T, entropy, posterior_entropy, log_p.permute(2, 0, 1), log_r.permute(2, 0, 1)
+        return self._made
 
     @property
     def log_probs(self) -> Tensor:
         """Log m of every action, shape ``(batch, n_actions)``."""
-        return self._density[0] if torch.is_grad_enabled() else self._log_probs
+        return self._density[0] if self._by_pytorch or torch.is_grad_enabled() else self._log_probs
 
     @cached_property
     def _log_probs(self) -> Tensor:  # what a rollout asks for, as compiled code has it in an update
@@ -164,7 +173,7 @@ class CategoricalMixture(Mixture):
 
     def responsibilities(self, actions: Tensor) -> Tensor:
         """Return r, by Bayes' rule."""
-        return _at(self._density[4], actions).exp()
+        return _at(self._density[4], actions).exp().detach()
 
     def entropy(self) -> Tensor:
         """Return the exact entropy."""
@@ -186,7 +195,7 @@ class CategoricalMixture(Mixture):
 
     def reweighted(self, weights: Tensor) -> CategoricalMixture:
         """Return the mixture under other weights."""
-        return CategoricalMixture(weights, self.expert_log_probs)
+        return CategoricalMixture(weights, self.expert_log_probs, self._by_pytorch)
 
     def mode(self) -> Tensor:
         """Return argmax m, shape ``(batch,)``."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -14,38 +13,16 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from moe_trader.expert.adam import ClippingAdam
-from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture, Mixture
+from moe_trader.expert.output import Evaluated, MixtureOutput, output_of
 from moe_trader.expert.stack import Stack
 from moe_trader.gating import Gate, GatingNetwork
 from moe_trader.option import ConfigError
 from moe_trader.sight import View
 
+if TYPE_CHECKING:
+    from moe_trader.expert.seeds import Seeds
+
 N_REFERENCE = 3  # numbers in a reference: that of the bar, and the account's two
-
-
-@dataclass(frozen=True)
-class MixtureOutput:
-    """Everything the mixture says about a batch of states.
-
-    :param mixture: action density
-    :param gate_logits: shape ``(batch, K)``
-    :param expert_values: V_k, shape ``(batch, K)``
-    :param previous_weights: gate weights one bar earlier, shape ``(batch, K)``, if they were asked for
-    """
-
-    mixture: Mixture
-    gate_logits: Tensor
-    expert_values: Tensor
-    previous_weights: Tensor | None = None
-
-    @property
-    def values(self) -> Tensor:
-        """V = sum_k g_k V_k, shape ``(batch,)``.
-
-        The gate is held fixed: it has to pick good actions, and must not be drawn towards experts whose critics happen
-        to fit the returns.
-        """
-        return (self.mixture.weights.detach() * self.expert_values).sum(-1)
 
 
 class MixturePolicy(ActorCriticPolicy):
@@ -89,6 +66,8 @@ class MixturePolicy(ActorCriticPolicy):
     expert_columns: Tensor
     optimizer: ClippingAdam
     experts: nn.ModuleList
+    beside: Seeds | None = None
+    """The seeds beside which it is being trained, whose arithmetic is done together."""
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.experts = nn.ModuleList(
@@ -135,18 +114,23 @@ class MixturePolicy(ActorCriticPolicy):
         """The K experts as what they are: SB3 policies."""
         return cast("list[ActorCriticPolicy]", list(self.experts))
 
-    def mix(self, observations: Tensor, compare: bool = False) -> MixtureOutput:
+    def mix(self, observations: Tensor, compare: bool = False, vector: Tensor | None = None) -> MixtureOutput:
         """Run the gate and every expert on whole observations of shape ``(batch, size)``.
 
         :param compare: also run the gate on the bar before, for losses that compare bars
+        :param vector: weights of the experts to take in place of :attr:`Stack.weights`; all is then PyTorch's to do
         :raises ValueError: for another shape
         """
+        return output_of(self.evaluate(observations, compare, vector), by_pytorch=vector is not None)
+
+    def evaluate(self, observations: Tensor, compare: bool = False, vector: Tensor | None = None) -> Evaluated:
+        """Return the tensors that the output of :meth:`mix` is made of."""
         observations = _of_width(observations, self._size, "observations").float()
-        logits, weights = self._route(self.seen_by_gate(observations))
-        before = self._route(self.seen_by_gate(observations, before=True))[1] if compare else None
-        scores, expert_values, log_std = self.stack(self.seen_by_experts(observations))
-        mixture = CategoricalMixture(weights, scores) if log_std is None else GaussianMixture(weights, scores, log_std)
-        return MixtureOutput(mixture, logits, expert_values, before)
+        plain = vector is not None
+        logits, weights = self._route(self.seen_by_gate(observations), plain)
+        before = self._route(self.seen_by_gate(observations, before=True), plain)[1] if compare else None
+        scores, values, log_std = self.stack(self.seen_by_experts(observations), vector)
+        return Evaluated(logits, weights, before, scores, values, log_std)
 
     def gate_weights(self, observations: Tensor) -> Tensor:
         """Run the gate alone on whole observations, shape ``(batch, size)``; return ``(batch, K)``.
@@ -156,9 +140,9 @@ class MixturePolicy(ActorCriticPolicy):
         observations = _of_width(observations, self._size, "observations").float()
         return self._route(self.seen_by_gate(observations))[1]
 
-    def _route(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gate's logits and weights: by compiled code where autograd does not record."""
-        if torch.is_grad_enabled() or not self.is_compiled:
+    def _route(self, seen: Tensor, plain: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the gate's logits and weights: by compiled code where autograd does not record, unless ``plain``."""
+        if plain or torch.is_grad_enabled() or not self.is_compiled:
             logits = self.gate.logits(seen)
             return logits, self.gate.weights(logits)
         routing = self.gate.route(seen)
@@ -200,7 +184,7 @@ class MixturePolicy(ActorCriticPolicy):
         :param obs: what the environment learned in shows; see :meth:`whole_observations`
         """
         assert isinstance(obs, Tensor)
-        output = self.mix(self.whole_observations(obs))
+        output = self._mixed(self.whole_observations(obs))
         actions = output.mixture.mode() if deterministic else output.mixture.sample()
         return actions, output.values.unsqueeze(-1), output.mixture.log_prob(actions)
 
@@ -220,8 +204,12 @@ class MixturePolicy(ActorCriticPolicy):
             whole; the two are never equally wide
         """
         assert isinstance(obs, Tensor)
-        whole = obs if obs.shape[-1] == self._size else self.whole_observations(obs)
-        return self.mix(whole).values.unsqueeze(-1)
+        is_whole = obs.shape[-1] == self._size
+        output = self.mix(obs) if is_whole else self._mixed(self.whole_observations(obs))
+        return output.values.unsqueeze(-1)
+
+    def _mixed(self, observations: Tensor) -> MixtureOutput:
+        return self.beside.mix(self, observations) if self.beside else self.mix(observations)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         assert isinstance(observation, Tensor)

@@ -7,7 +7,7 @@ what a mixture needs: a loss for each critic, the gate's losses, and the norms t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,22 @@ class MixturePPO(PPO):
         self._norm_names = [f"gradient_norm/{name}" for name in (*names, "gate")]
         self.metrics: dict[str, float] = {}
         self._gate_weights: Tensor | None = None
+        self._compiled_loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] | None = None
         super().__init__(*args, **kwargs)
+
+    def compile_updates(self) -> None:
+        """Let ``torch.compile`` make the loss and its gradient, in place of this package's compiled code."""
+        self._compiled_loss = torch.compile(self.loss)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether :meth:`compile_updates` was called."""
+        return self._compiled_loss is not None
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether its arithmetic is PyTorch's, so that that of several seeds can be done at once."""
+        return self.compiles or not self.policy.stack.is_compiled
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
         """Let the gate adapt, then roll out as SB3 does."""
@@ -85,27 +100,37 @@ class MixturePPO(PPO):
 
         :param batch: with whole observations
         """
-        losses = self.policy._gate_settings.losses
+        if self.policy.beside is not None:
+            return self.policy.beside.differentiate(self, batch, clip_range)
+        losses, given = self.policy._gate_settings.losses, self.coefficients(clip_range)
         self.policy.optimizer.zero_grad()
-        if can_compile(self.policy, losses):
+        if self._compiled_loss is not None:
+            loss, terms = self._compiled_loss(self.policy.stack.followed(), batch, self.gate_loss_weights(), given)
+        elif can_compile(self.policy, losses):
             weighed = {name: (loss, loss.weight_at(self._progress)) for name, loss in losses.items()}
-            given = self._coefficients(clip_range)
             return compiled_gradient(self.policy, batch, self.normalize_advantage, given, weighed)
-        loss, terms = self._loss(batch, clip_range)
+        else:
+            loss, terms = self.loss(None, batch, self.gate_loss_weights(), given)
         loss.backward()
         return terms
 
-    def _loss(self, batch: RolloutBufferSamples, clip_range: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a minibatch of whole observations, for autograd, and its terms."""
+    def loss(
+        self, vector: Tensor | None, batch: RolloutBufferSamples, gate_loss_weights: Tensor, given: Coefficients
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a minibatch of whole observations, for autograd, and its terms.
+
+        :param vector: as :meth:`MixturePolicy.mix` takes it
+        :param gate_loss_weights: of the gate's losses, in their order
+        """
         gate = self.policy._gate_settings
-        output = self.policy.mix(batch.observations, compare=gate.compares_bars())
+        output = self.policy.mix(batch.observations, compare=gate.compares_bars(), vector=vector)
         advantages = batch.advantages  # (batch,)
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         loss, posterior_entropy, stated = mixture_objective(
-            output.mixture, output.expert_values, batch, advantages, self._coefficients(clip_range)
+            output.mixture, output.expert_values, batch, advantages, given
         )
-        terms = dict(zip(STATED, stated.unbind(), strict=True))
+        terms = dict(zip(STATED, stated.detach().unbind(), strict=True))
         gate_batch = GateBatch(
             output.gate_logits,
             output.mixture,
@@ -114,14 +139,20 @@ class MixturePPO(PPO):
             advantages,
             output.previous_weights,
         )
-        for name, gate_loss in gate.losses.items():
+        for (name, gate_loss), weight in zip(gate.losses.items(), gate_loss_weights, strict=True):
             value = gate_loss(gate_batch)
-            loss = loss + gate_loss.weight_at(self._progress) * value
+            loss = loss + weight * value
             terms[f"gate_loss/{name}"] = value.detach()
         terms["loss"] = loss.detach()
         return loss, terms
 
-    def _coefficients(self, clip_range: float) -> Coefficients:
+    def gate_loss_weights(self) -> Tensor:
+        """Return what the gate's losses count now, in their order."""
+        losses = self.policy._gate_settings.losses.values()
+        return torch.tensor([loss.weight_at(self._progress) for loss in losses], device=self.device)
+
+    def coefficients(self, clip_range: float) -> Coefficients:
+        """Return what the parts of the loss count."""
         return Coefficients(clip_range, self.ent_coef, self.vf_coef, self.expert_value_share)
 
     def _record(self, trace: Sequence[dict[str, Any]], clip_range: float) -> None:

@@ -33,9 +33,10 @@ class Objective(torch.autograd.Function):
     Responsibilities and gate weights weigh the value losses; the value trains neither the gate nor the actors.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         log_prob: Tensor,  # (batch,)
         entropy: Tensor,  # (batch,)
         values: Tensor,  # (batch, K)
@@ -45,8 +46,8 @@ class Objective(torch.autograd.Function):
         old_log_prob: Tensor,  # (batch,)
         returns: Tensor,  # (batch,)
         given: Coefficients,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and its parts, and keep the gradient."""
+    ) -> tuple[Tensor, ...]:
+        """Return the loss and its parts, and the gradients by log_prob and values."""
         n, share = len(log_prob), given.expert_value_share
         log_ratio = log_prob - old_log_prob
         ratio = log_ratio.exp()
@@ -60,20 +61,25 @@ class Objective(torch.autograd.Function):
         joint_errors = (weights * errors).sum(0)
         value_loss = ((pull * errors).sum() * share + joint_errors.square().sum() * (1 - share)) / n
 
-        d_log_prob = gain.masked_fill(clipped_gain < gain, 0.0).mul_(-1 / n)
-        d_values = pull.mul_(share).addcmul_(weights, joint_errors, value=1 - share).mul_(2 * given.value / n)
-        ctx.save_for_backward(d_log_prob, d_values.T)
-        ctx.entropy = -given.entropy / n
+        d_log_prob = gain.masked_fill(clipped_gain < gain, 0.0) * (-1 / n)
+        d_values = (pull * share + weights * joint_errors * (1 - share)) * (2 * given.value / n)
         loss = policy_loss + given.entropy * entropy_loss + given.value * value_loss
         approx_kl = (ratio - 1 - log_ratio).mean()
-        clip_fraction = (clipped_ratio != ratio).float().mean()
+        clip_fraction = (clipped_ratio != ratio).to(ratio.dtype).mean()
         stated = torch.stack([policy_loss, value_loss, entropy_loss, approx_kl, clip_fraction])
-        ctx.mark_non_differentiable(stated)
-        return loss, stated
+        return loss, stated, d_log_prob, d_values.T
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep the gradient."""
+        _, *kept = output
+        ctx.save_for_backward(*kept[1:])
+        ctx.mark_non_differentiable(*kept)
+        ctx.entropy = -inputs[-1].entropy / len(inputs[0])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Return what was kept."""
         d_log_prob, d_values = ctx.saved_tensors
         d_entropy = (ctx.entropy * d_loss).expand_as(d_log_prob)
@@ -91,5 +97,5 @@ def mixture_objective(
     actions, weights = batch.actions, mixture.weights.detach()
     log_prob, responsibilities = mixture.log_prob(actions), mixture.responsibilities(actions)
     told = (advantages, batch.old_log_prob, batch.returns, given)
-    loss, stated = Objective.apply(log_prob, mixture.entropy(), values, weights, responsibilities, *told)
+    loss, stated, *_ = Objective.apply(log_prob, mixture.entropy(), values, weights, responsibilities, *told)
     return loss, mixture.posterior_entropy(actions), stated

@@ -2,8 +2,8 @@
 
 The weights of all experts lie in one vector, layer by layer; an expert's own parameters are views of it, so that it
 stays a Stable-Baselines3 policy that can be read, loaded into and taken out. What is trained is the vector: one leaf,
-one gradient, one step of the optimiser. The gradient is written out by hand: a chain of matrix products and
-element-wise steps is faster than the graph that autograd would build of them.
+one gradient, one step of the optimiser. In float32 on a CPU the towers and their gradient are compiled code; elsewhere
+they are PyTorch's.
 """
 
 from __future__ import annotations
@@ -67,6 +67,12 @@ class Stack:
                     parameter.data = view
         self._array: Any = self.weights.data.numpy() if self.is_compiled else None
 
+    def followed(self) -> nn.Parameter:
+        """Return :attr:`weights`, gathered anew where an expert has left them, as SB3's ``load_from_vector`` does."""
+        if self._grouped[0][0][0].data_ptr() != self._blocks[0].data_ptr():
+            self.gather()
+        return self.weights
+
     @property
     def is_compiled(self) -> bool:
         """Whether its arithmetic is compiled code's: in float32 on a CPU; it is PyTorch's elsewhere."""
@@ -99,21 +105,25 @@ class Stack:
                 for parameter, view in zip(group, block[k * len(group) :], strict=False):
                     yield f"{k}.{names[id(parameter)]}", view
 
-    def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return action scores ``(batch, K, n)``, values ``(batch, K)`` and log_std ``(K, n)`` if experts have one."""
-        evaluated: tuple[Tensor, Tensor, Tensor | None] = Evaluation.apply(self.weights, self, observations)
-        return evaluated
+    def __call__(self, observations: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return action scores ``(batch, K, n)``, values ``(batch, K)`` and log_std ``(K, n)`` if experts have one.
+
+        :param observations: shape ``(batch, n_inputs)``
+        :param weights: a vector like :attr:`weights` to take in its place, by PyTorch's own steps
+        :raises ValueError: for observations of another shape
+        """
+        if weights is None and self.is_compiled:
+            evaluated: tuple[Tensor, Tensor, Tensor | None] = Evaluation.apply(self.followed(), self, observations)
+            return evaluated
+        return self._by_pytorch(observations, self.followed() if weights is None else weights)
 
     def run(self, observations: Tensor) -> Run:
-        """Run every tower on observations of shape ``(batch, n_inputs)``; autograd records nothing.
+        """Run every tower on observations of shape ``(batch, n_inputs)`` by compiled code; autograd records nothing.
 
         :raises ValueError: for another shape
         """
-        if self._grouped[0][0][0].data_ptr() != self._blocks[0].data_ptr():  # as after SB3's load_from_vector
-            self.gather()
+        self.followed()
         observations, n = self._checked(observations), len(observations)
-        if not self.is_compiled:
-            return self._run_by_pytorch(observations)
         hidden = torch.empty(2 * len(self._experts) * int(self._widths[1:].sum()), room_for(n))
         scores, values = (torch.empty(*self._shapes[2 * self.n_layers + 2 * head][:2], n) for head in range(2))
         arrays = (one.numpy() for one in (observations, hidden, scores, values))
@@ -124,12 +134,9 @@ class Stack:
         """Return the gradient of :attr:`weights` from those of a run's scores, values and log_std."""
         assert d_scores.shape == run.scores.shape, (d_scores.shape, run.scores.shape)
         assert d_values.shape == run.values.shape, (d_values.shape, run.values.shape)
-        if self.is_compiled:
-            gradient = torch.empty_like(self.weights, requires_grad=False)
-            given = (run.observations, run.hidden, d_scores.contiguous(), d_values.contiguous(), gradient)
-            towers.run_back(self._kind, self._array, self._widths, *(one.numpy() for one in given))
-        else:
-            gradient = self._gradient_by_pytorch(run, d_scores, d_values)
+        gradient = torch.empty_like(self.weights, requires_grad=False)
+        given = (run.observations, run.hidden, d_scores.contiguous(), d_values.contiguous(), gradient)
+        towers.run_back(self._kind, self._array, self._widths, *(one.numpy() for one in given))
         if d_log_std is not None:
             self.blocks(gradient)[-1].copy_(d_log_std)
         return gradient
@@ -140,7 +147,7 @@ class Stack:
         No critic is run.
         """
         if not self.is_compiled:
-            return lambda observations: self.run(observations).scores.permute(2, 0, 1)
+            return torch.no_grad()(lambda observations: self(observations)[0])
         n_units, shape = 2 * len(self._experts) * int(self._widths[1:].sum()), self._shapes[2 * self.n_layers][:2]
 
         def scores(observations: Tensor) -> Tensor:
@@ -163,43 +170,17 @@ class Stack:
             raise ValueError(f"experts: expected shape (n, {self._widths[0]}), got {tuple(observations.shape)}")
         return observations.to(self.weights.dtype).contiguous()
 
-    def _layers(self, hidden: Tensor) -> list[Tensor]:
-        """Return the hidden layers within ``(units, batch)``, each ``(2 K, width, batch)``."""
-        widths = self._widths[1:].tolist()
-        n_towers = 2 * len(self._experts)
-        parts = hidden.split([n_towers * width for width in widths])
-        return [part.view(n_towers, width, -1) for part, width in zip(parts, widths, strict=True)]
-
-    def _run_by_pytorch(self, observations: Tensor) -> Run:
-        blocks, activated = self._blocks, torch.tanh if self._kind == TANH else torch.relu
-        below, layers = observations.T.expand(len(blocks[0]), -1, -1), []
-        for at in range(0, 2 * self.n_layers, 2):
+    def _by_pytorch(self, observations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Evaluate step by step, so that autograd, ``vmap`` and ``torch.compile`` can follow."""
+        blocks, activated = self.blocks(weights), torch.tanh if self._kind == TANH else torch.relu
+        first = torch.addmm(blocks[1].view(-1, 1), blocks[0].flatten(0, 1), observations.to(weights.dtype).T)
+        below = activated(first).unflatten(0, blocks[1].shape)
+        for at in range(2, 2 * self.n_layers, 2):
             below = activated(torch.baddbmm(blocks[at + 1].unsqueeze(2), blocks[at], below))
-            layers.append(below)
-        scores, values = (
-            torch.baddbmm(blocks[at + 1].unsqueeze(2), blocks[at], below[number::2])
-            for number, at in enumerate(range(2 * self.n_layers, 2 * self.n_layers + 4, 2))
-        )
-        return Run(observations, torch.cat([layer.flatten(0, 1) for layer in layers]), scores, values)
-
-    def _gradient_by_pytorch(self, run: Run, d_scores: Tensor, d_values: Tensor) -> Tensor:
-        blocks, gradient = self._blocks, torch.empty_like(self.weights, requires_grad=False)
-        d_blocks, layers = self.blocks(gradient), self._layers(run.hidden)
-        d = torch.empty_like(layers[-1])
-        for number, d_output in enumerate((d_scores, d_values)):
-            tower, at = layers[-1][number::2], 2 * (self.n_layers + number)
-            d_blocks[at].copy_(d_output @ tower.transpose(1, 2))
-            d_blocks[at + 1].copy_(d_output.sum(2))
-            d[number::2] = blocks[at].transpose(1, 2) @ d_output
-        for layer in reversed(range(self.n_layers)):
-            slope = 1 - layers[layer].square() if self._kind == TANH else (layers[layer] > 0).to(d.dtype)
-            d = d * slope
-            d_blocks[2 * layer + 1].copy_(d.sum(2))
-            if layer:
-                d_blocks[2 * layer].copy_(d @ layers[layer - 1].transpose(1, 2))
-                d = blocks[2 * layer].transpose(1, 2) @ d
-        d_blocks[0].copy_(d @ run.observations)
-        return gradient
+        (actors, critics), at = below.unflatten(0, (-1, 2)).unbind(1), 2 * self.n_layers
+        scores = torch.baddbmm(blocks[at + 1].unsqueeze(2), blocks[at], actors)  # (K, n, batch)
+        values = torch.baddbmm(blocks[at + 3].unsqueeze(2), blocks[at + 2], critics)  # (K, 1, batch)
+        return scores.permute(2, 0, 1), values.squeeze(1).T, blocks[-1] if self.has_log_std else None
 
 
 @dataclass(frozen=True)

@@ -57,21 +57,23 @@ class EntmaxNetwork(ScoredNetwork):
 
 def sparsemax(logits: Tensor) -> Tensor:
     """Return max(z - tau, 0), where tau makes each row sum to 1."""
-    weights: Tensor = _Sparse.apply(logits, 2.0)
+    weights: Tensor = _Sparse.apply(logits, 2.0)[0]
     return weights
 
 
 def entmax15(logits: Tensor) -> Tensor:
     """Return max(z / 2 - tau, 0)^2, where tau makes each row sum to 1."""
-    weights: Tensor = _Sparse.apply(logits, 1.5)
+    weights: Tensor = _Sparse.apply(logits, 1.5)[0]
     return weights
 
 
 class _Sparse(torch.autograd.Function):
     """Both transforms by sorting; with s = p^(2 - alpha) on the support, the Jacobian is diag(s) - s s' / sum(s)."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, alpha: float) -> Tensor:
+    def forward(logits: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
         z = logits - logits.max(dim=-1, keepdim=True).values
         rank = torch.arange(1, z.shape[-1] + 1, device=z.device, dtype=z.dtype)
         if alpha == 2.0:
@@ -86,12 +88,17 @@ class _Sparse(torch.autograd.Function):
         support = (tau < descending).sum(-1, keepdim=True).clamp_min(1)
         p = (z - tau.gather(-1, support - 1)).clamp_min(0)
         weights = p if alpha == 2.0 else p.square()
-        ctx.save_for_backward((p > 0).to(p.dtype) if alpha == 2.0 else p)
-        return weights / weights.sum(-1, keepdim=True)  # rounding alone keeps it from 1
+        s = (p > 0).to(p.dtype) if alpha == 2.0 else p
+        return weights / weights.sum(-1, keepdim=True), s  # rounding alone keeps it from 1
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(output[1])
+        ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_weights: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, d_weights: Tensor, _: Tensor) -> tuple[Tensor, None]:
         (s,) = ctx.saved_tensors
         pulled = d_weights * s
         return pulled - s * (pulled.sum(-1, keepdim=True) / s.sum(-1, keepdim=True)), None

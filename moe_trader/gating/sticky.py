@@ -66,7 +66,7 @@ class StickyNetwork(ScoredNetwork):
         bars = features.unflatten(-1, (-1, self._n_features)).transpose(0, 1)  # (rows, batch, n_features)
         scores = super().logits(bars).transpose(1, 2).contiguous()  # (rows, K, batch): the batch runs fastest
         rho = torch.sigmoid(self.leaving).clamp(LEAST, 1 - LEAST)
-        filtered: Tensor = _Filter.apply(scores, rho)
+        filtered: Tensor = _Filter.apply(scores, rho)[0]
         return filtered.T
 
     def routed(self, logits: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class StickyNetwork(ScoredNetwork):
         return Routing(logits, weights, back)
 
 
-def _staying(rho: float, n_experts: int) -> tuple[float, float]:
+def _staying(rho: Any, n_experts: int) -> tuple[Any, Any]:
     """Return a and b of A' alpha = a alpha + b."""
     b = rho / max(n_experts - 1, 1)  # of one expert there is nothing to learn
     return 1 - rho - b, b
@@ -117,31 +117,36 @@ class _Filter(torch.autograd.Function):
     With p_t = A' alpha_(t-1) = a alpha_(t-1) + b, z_t = l_t + log p_t and alpha_t = softmax(z_t).
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, rho: Tensor) -> Tensor:
-        """Return z_T + log K, shape ``(K, batch)``, from scores of shape ``(T, K, batch)``."""
+    def forward(scores: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z_T + log K, shape ``(K, batch)``, and alpha_0 to alpha_(T-1), from scores ``(T, K, batch)``."""
         n_experts = scores.shape[1]
-        a, b = _staying(float(rho), n_experts)
-        alphas = torch.empty_like(scores)  # alpha_0 to alpha_(T-1)
-        alphas[0] = 1 / n_experts
+        a, b = _staying(rho, n_experts)
+        alphas = torch.full_like(scores, 1 / n_experts)
         for t in range(len(scores) - 1):
-            z = torch.mul(alphas[t], a).add_(b).log_().add_(scores[t])
-            torch.softmax(z, dim=0, out=alphas[t + 1])
-        ctx.save_for_backward(alphas)
-        ctx.a, ctx.b = a, b
-        return torch.mul(alphas[-1], a).add_(b).log_().add_(scores[-1]).add_(math.log(n_experts))
+            alphas[t + 1] = torch.softmax((alphas[t] * a + b).log_().add_(scores[t]), dim=0)
+        return (alphas[-1] * a + b).log_().add_(scores[-1]).add_(math.log(n_experts)), alphas
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+        """Keep what the way back needs."""
+        ctx.save_for_backward(inputs[1], output[1])
+        ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_z: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, d_z: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradients of scores and rho."""
-        (alphas,) = ctx.saved_tensors
-        by_p = (alphas * ctx.a).add_(ctx.b).reciprocal_()  # 1 / p_t, and soon d p_t
+        rho, alphas = ctx.saved_tensors
+        a, b = _staying(rho, alphas.shape[1])
+        by_p = (alphas * a).add_(b).reciprocal_()  # 1 / p_t, and soon d p_t
         d_scores = torch.empty_like(alphas)
         for t in range(len(alphas) - 1, -1, -1):
             d_scores[t] = d_z
             d_p = by_p[t].mul_(d_z)
-            d_z = torch._softmax_backward_data(d_p * ctx.a, alphas[t], 0, alphas.dtype)
+            d_z = torch._softmax_backward_data(d_p * a, alphas[t], 0, alphas.dtype)
         d_b = by_p.sum()
         d_a = (by_p * alphas).sum()
         return d_scores, _by_rho(d_a, d_b, alphas.shape[1])

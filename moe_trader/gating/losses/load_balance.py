@@ -24,7 +24,8 @@ class LoadBalance(ScheduledLoss):
         """Return the loss: 0 for equal importance, K - 1 when one expert has all the weight."""
         importance = batch.weights.mean(dim=0)
         n_experts = len(importance)
-        load = torch.bincount(batch.weights.argmax(dim=-1), minlength=n_experts) / len(batch.weights)
+        leader = batch.weights.argmax(dim=-1, keepdim=True)
+        load = (leader == torch.arange(n_experts, device=leader.device)).to(batch.weights.dtype).mean(0)
         return n_experts * (load * importance).sum() - 1
 
     def add_gradient(self, arrays: GateArrays, weight: float) -> float:

@@ -1,0 +1,64 @@
+"""What a mixture says about a batch of states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture, Mixture
+
+
+@dataclass(frozen=True)
+class MixtureOutput:
+    """Everything the mixture says about a batch of states.
+
+    :param mixture: action density
+    :param gate_logits: shape ``(batch, K)``
+    :param expert_values: V_k, shape ``(batch, K)``
+    :param previous_weights: gate weights one bar earlier, shape ``(batch, K)``, if they were asked for
+    """
+
+    mixture: Mixture
+    gate_logits: Tensor
+    expert_values: Tensor
+    previous_weights: Tensor | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """V = sum_k g_k V_k, shape ``(batch,)``.
+
+        The gate is held fixed: it has to pick good actions, and must not be drawn towards experts whose critics happen
+        to fit the returns.
+        """
+        return (self.mixture.weights.detach() * self.expert_values).sum(-1)
+
+
+class Evaluated(NamedTuple):
+    """What gate and experts put out, as tensors alone.
+
+    :param logits: the gate's scores, shape ``(batch, K)``
+    :param weights: the gate's weights, shape ``(batch, K)``
+    :param before: gate weights one bar earlier, shape ``(batch, K)``, if they were asked for
+    :param scores: of the actions, shape ``(batch, K, n)``; with ``log_std``, ``(K, n)``, the means of Gaussians
+    :param values: V_k, shape ``(batch, K)``
+    """
+
+    logits: Tensor
+    weights: Tensor
+    before: Tensor | None
+    scores: Tensor
+    values: Tensor
+    log_std: Tensor | None
+
+
+def output_of(evaluated: Evaluated, by_pytorch: bool = False) -> MixtureOutput:
+    """Return the output that these tensors make.
+
+    :param by_pytorch: see :class:`~moe_trader.expert.mixture.CategoricalMixture`
+    """
+    logits, weights, before, scores, values, log_std = evaluated
+    if log_std is None:
+        return MixtureOutput(CategoricalMixture(weights, scores, by_pytorch), logits, values, before)
+    return MixtureOutput(GaussianMixture(weights, scores, log_std), logits, values, before)

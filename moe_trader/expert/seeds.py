@@ -1,0 +1,251 @@
+"""Several seeds of one config in one process: where the arithmetic is PyTorch's, that of all of them at once.
+
+On a GPU a small network costs what its kernels cost to start, whatever the batch: sixteen seeds one after the other
+take sixteen times as long as one. Here each seed's training is the program that it is alone, SB3's own loop, in a
+coroutine. Where it needs its networks it waits until all the others do; then ``torch.vmap`` runs them together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from greenlet import GreenletExit, getcurrent, greenlet
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_leaves, tree_map
+
+from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.expert.mixture_ppo import MixturePPO
+from moe_trader.expert.output import Evaluated, MixtureOutput, output_of
+from moe_trader.option import ConfigError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Seeds:
+    """Runs jobs that each train one seed, and does their arithmetic together.
+
+    Each job's draws are its own: what PyTorch's, NumPy's and Python's generators would say next is put by while another
+    job runs, so that a seed is what it is alone, to rounding. For Box actions it is not: the estimate of the entropy is
+    then drawn for all seeds at once.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[_Kind, _Together] = {}
+
+    def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        """Run every job to its end, and return what they return.
+
+        A job that fails ends the others; where one is interrupted all are, so that each can save what it has.
+
+        :raises ConfigError: when the device's memory is too small for so many
+        """
+        self._hub, records = getcurrent(), torch.is_grad_enabled()
+        returned: dict[greenlet, T] = {}
+        started = [greenlet(lambda job=job: returned.__setitem__(getcurrent(), job())) for job in jobs]
+        waiting: dict[greenlet, _Request] = {}
+
+        def go_on(one: greenlet, *answer: Any) -> None:
+            waiting.pop(one, None)
+            asked = one.switch(*answer)
+            torch.set_grad_enabled(records)  # each job has its own, as a thread would
+            if asked is not None:  # it did not come to its end
+                waiting[one] = asked
+
+        try:
+            for one in started:
+                go_on(one)
+            while waiting:
+                kind = min(request.kind for request in waiting.values())
+                chosen = [one for one in started if one in waiting and waiting[one].kind == kind]
+                for one, answer in zip(chosen, self._answers([waiting[one] for one in chosen]), strict=True):
+                    go_on(one, answer)
+        except BaseException as error:
+            for one in started:
+                if one:  # begun, and not at its end
+                    with contextlib.suppress(BaseException):
+                        one.throw(type(error) if isinstance(error, KeyboardInterrupt) else GreenletExit)
+            raise
+        finally:
+            torch.set_grad_enabled(records)
+        return [returned[one] for one in started]
+
+    @contextlib.contextmanager
+    def beside(self, algorithm: MixturePPO) -> Iterator[None]:
+        """Train an algorithm, in a job, beside those of the others; what this package compiled gains nothing by it."""
+        algorithm.policy.beside = self if algorithm.is_batched else None
+        try:
+            yield
+        finally:
+            algorithm.policy.beside = None
+
+    def mix(self, policy: MixturePolicy, observations: Tensor) -> MixtureOutput:
+        """Return what ``policy.mix`` returns, for a job."""
+        output: MixtureOutput = self._ask(_Request(_kind(1, policy, observations), policy, (observations,)))
+        return output
+
+    def differentiate(self, algorithm: MixturePPO, batch: RolloutBufferSamples, clip_range: float) -> dict[str, Tensor]:
+        """Do what ``algorithm.differentiate`` does, for a job."""
+        policy = algorithm.policy
+        told = (tuple(batch), algorithm.gate_loss_weights(), algorithm.coefficients(clip_range))
+        # Updates go first: a seed that ended its own early (expert.target_kl) waits for the others.
+        terms: dict[str, Tensor] = self._ask(_Request(_kind(0, policy, batch.observations), policy, told, algorithm))
+        return terms
+
+    def _ask(self, request: _Request) -> Any:
+        draws, records = _draws(), torch.is_grad_enabled()
+        try:
+            answer = self._hub.switch(request)
+        finally:
+            torch.set_grad_enabled(records)
+        _draw_on(draws)
+        return answer
+
+    def _answers(self, requests: Sequence[_Request]) -> Sequence[Any]:
+        """Return what requests of one kind ask for."""
+        algorithms = [request.algorithm for request in requests if request.algorithm]
+        try:
+            with torch.set_grad_enabled(bool(algorithms)):
+                return self._differentiated(requests, algorithms) if algorithms else self._mixed(requests)
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"trainer.parallel_seeds: {len(requests)} seeds at once need more memory than the device has "
+                f"({str(error).splitlines()[0]}); try {max(len(requests) // 2, 1)}"
+            ) from None
+
+    def _mixed(self, requests: Sequence[_Request]) -> list[MixtureOutput]:
+        policy = requests[0].policy
+
+        def evaluated(vector: Tensor, observations: Tensor) -> dict[str, Tensor]:
+            found = policy.evaluate(observations, vector=vector)._asdict()
+            return {name: one for name, one in found.items() if one is not None}  # vmap returns tensors alone
+
+        run = self._together(requests, evaluated, compiles=False)
+        found = run(_stacked(requests), torch.stack([request.told[0] for request in requests]))
+        absent = dict.fromkeys(Evaluated._fields)
+        return [
+            output_of(Evaluated(**(absent | {name: values[at] for name, values in found.items()})))
+            for at in range(len(requests))
+        ]
+
+    def _differentiated(
+        self, requests: Sequence[_Request], algorithms: Sequence[MixturePPO]
+    ) -> list[dict[str, Tensor]]:
+        first, coefficients = algorithms[0], requests[0].told[2]
+
+        def loss(vector: Tensor, batch: tuple[Tensor, ...], weights: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            return first.loss(vector, RolloutBufferSamples(*batch), weights, coefficients)
+
+        run = self._together(requests, loss, first.compiles)
+        given = _stacked(requests)
+        batches = tuple(torch.stack(parts) for parts in zip(*(request.told[0] for request in requests), strict=True))
+        losses, terms = run(given, batches, torch.stack([request.told[1] for request in requests]))
+        losses.sum().backward()  # no parameter of one seed is in the loss of another
+        for at, request in enumerate(requests):
+            for name, parameter in _Trained(request.policy).named_parameters():
+                gradient = given[name].grad
+                parameter.grad = None if gradient is None else gradient[at]
+        return [{name: values[at] for name, values in terms.items()} for at in range(len(requests))]
+
+    def _together(self, requests: Sequence[_Request], function: Callable[..., Any], compiles: bool) -> _Together:
+        """Return what runs a function of a policy's weights and more for all seeds.
+
+        :param function: of the first request's policy, in which those of the others take the place of its own weights
+        """
+        if requests[0].kind not in self._made:
+            first = _Trained(requests[0].policy)
+            self._made[requests[0].kind] = _Together(
+                lambda given, *told: functional_call(first, given, (function, *told)), compiles
+            )
+        return self._made[requests[0].kind]
+
+
+class _Together:
+    """A function run for all seeds at once, everything stacked; one after the other if ``vmap`` cannot."""
+
+    def __init__(self, function: Callable[..., Any], compiles: bool) -> None:
+        self._function, self._compiles, self._run = function, compiles, None
+
+    _run: Callable[..., Any] | None
+
+    def __call__(self, *told: Any) -> Any:
+        if self._run is None:
+            run: Callable[..., Any] = torch.vmap(self._function, randomness="different")
+            try:
+                with torch.no_grad():
+                    run(*told)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # a gate or a loss has a step that vmap does not know, like PyTorch's GRU
+                log.warning("The networks of several seeds take turns, as they cannot be run at once: %s", error)
+                run = self._in_turn
+            self._run = torch.compile(run) if self._compiles else run
+        return self._run(*told)
+
+    def _in_turn(self, *told: Any) -> Any:
+        n = len(tree_leaves(told)[0])
+        returned = [self._function(*tree_map(lambda one, at=at: one[at], told)) for at in range(n)]
+        return tree_map(lambda *parts: torch.stack(parts), *returned)
+
+
+def _stacked(requests: Sequence[_Request]) -> dict[str, Tensor]:
+    """Return what training changes of every seed's policy, one on top of the other."""
+    values = [_Trained(request.policy).values() for request in requests]
+    stacked = {name: torch.stack([one[name] for one in values]).detach() for name in values[0]}
+    return {name: one.requires_grad_(values[0][name].requires_grad) for name, one in stacked.items()}
+
+
+_Kind = tuple[Any, ...]
+"""Updates before rollouts, then what must be alike to be done at once: the sizes of what is seen and of the weights."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    kind: _Kind
+    policy: MixturePolicy
+    told: tuple[Any, ...]
+    algorithm: MixturePPO | None = None  # whose gradient is asked for
+
+
+def _kind(turn: int, policy: MixturePolicy, observations: Tensor) -> _Kind:
+    return turn, tuple(observations.shape), tuple((name, *one.shape) for name, one in _Trained(policy).values().items())
+
+
+class _Trained(nn.Module):
+    """What training changes of a policy, in a module of its own: other values can be put in its place."""
+
+    def __init__(self, policy: MixturePolicy) -> None:
+        super().__init__()
+        self.vector, self.gate = policy.stack.followed(), policy.gate
+
+    def values(self) -> dict[str, Tensor]:
+        """Return the vector of the experts' weights, and the gate's parameters and buffers."""
+        return dict([*self.named_parameters(), *self.named_buffers()])
+
+    def forward(self, function: Callable[..., Any], *told: Any) -> Any:
+        """Call a function on the vector and more, while the gate has what was put in place of its own."""
+        return function(self.vector, *told)
+
+
+def _draws() -> tuple[Any, ...]:
+    """Return what the global generators would say next."""
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    return torch.get_rng_state(), np.random.get_state(), random.getstate(), on_gpu  # noqa: NPY002 - it is SB3's
+
+
+def _draw_on(draws: tuple[Any, ...]) -> None:
+    torch.set_rng_state(draws[0])
+    np.random.set_state(draws[1])  # noqa: NPY002
+    random.setstate(draws[2])
+    if draws[3] is not None:
+        torch.cuda.set_rng_state_all(draws[3])

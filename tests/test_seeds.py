@@ -1,0 +1,189 @@
+"""Seeds trained side by side: each is what it is alone, and a failure of one is told once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from moe_trader.config import compose, run_settings
+from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.expert.mixture_ppo import MixturePPO
+from moe_trader.expert.seeds import Seeds
+from moe_trader.option import ConfigError
+
+ALL_LOSSES = "gating/losses=[standard,diversity,switching,sinkhorn,importance,load_balance]"
+STEPS = 384  # three updates of the small experts
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """As if no compiled code of ours could do the arithmetic: what a GPU's PyTorch does, done by the CPU's."""
+    monkeypatch.setattr(MixturePPO, "is_batched", property(lambda self: True))
+
+
+def gating(name, *overrides):
+    return run_settings(compose([f"gating={name}", *overrides])).gating
+
+
+def learned(agent, seeds=None, steps=STEPS):
+    if seeds is None:
+        return agent.learn(steps)
+    with seeds.beside(agent.algorithm):
+        return agent.learn(steps)
+
+
+def side_by_side(make, numbers, steps=STEPS):
+    seeds = Seeds()
+    return seeds.run([lambda seed=seed: learned(make(seed), seeds, steps) for seed in numbers])
+
+
+def largest_difference(one, other):
+    one, other = one.policy.state_dict(), other.policy.state_dict()
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+GATES = {
+    "softmax": ("softmax", ALL_LOSSES),
+    "sticky": ("sticky", "gating.rows=5"),
+    "annealed": ("annealed",),
+    "top_k": ("top_k", "gating.k=2"),
+    "sparsemax": ("sparsemax",),
+    "random": ("random",),
+    "rule": ("rule",),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_seed_beside_others_is_what_it_is_alone(name, on_a_gpu, make_agent, monkeypatch):
+    def make(seed):
+        return make_agent(seed, gating=gating(*GATES[name]), target_kl=None)
+
+    asked = []
+    monkeypatch.setattr(Seeds, "_answers", lambda *given, plain=Seeds._answers: asked.append(given) or plain(*given))
+    together = side_by_side(make, [0, 1, 2])
+    assert asked
+    assert {len(requests) for _, requests in asked} == {3}  # nobody went alone
+    for seed, beside in enumerate(together):
+        alone = learned(make(seed))
+        assert largest_difference(alone, make(seed)) > 1e-3
+        assert largest_difference(alone, beside) < 3e-5
+        entropy = "mixture/gate_entropy"
+        assert beside.metrics[entropy] == pytest.approx(alone.metrics[entropy], abs=1e-4)
+        assert beside.policy.beside is None
+
+
+def test_a_gate_that_vmap_does_not_know_takes_turns(on_a_gpu, make_agent, warnings):
+    def make(seed):
+        return make_agent(seed, gating=gating("gru", "gating.rows=4"), target_kl=None)
+
+    for seed, beside in enumerate(side_by_side(make, [0, 1])):
+        assert largest_difference(learned(make(seed)), beside) < 3e-5
+    assert (
+        "The networks of several seeds take turns, as they cannot be run at once: Batching rule not implem"
+        in warnings()
+    )
+
+
+def test_one_that_ends_its_updates_early_waits_for_the_others(on_a_gpu, make_agent):
+    """Updates that end at different minibatches: seeds ask for different things at the same time."""
+
+    def make(seed):
+        return make_agent(seed, target_kl=0.004, n_epochs=20, learning_rate=3e-3)
+
+    together = side_by_side(make, [0, 1, 2])
+    assert len({one.algorithm._n_updates for one in together}) > 1
+    for seed, beside in enumerate(together):
+        alone = learned(make(seed))
+        assert alone.algorithm._n_updates == beside.algorithm._n_updates
+        assert largest_difference(alone, beside) < 1e-3  # Adam enlarges what rounding does
+
+
+def test_experts_of_box_actions_train_side_by_side(on_a_gpu, make_agent, pendulum):
+    """One update; after that the estimate of the entropy has taken other draws than alone."""
+
+    def make(seed):
+        return make_agent(seed, env=pendulum(seed), n_steps=64, ent_coef=0.0, target_kl=None)
+
+    for seed, beside in enumerate(side_by_side(make, [0, 1], steps=128)):
+        alone = learned(make(seed), steps=128)
+        assert largest_difference(alone, make(seed)) > 1e-3
+        assert largest_difference(alone, beside) < 3e-5
+
+
+def test_compiled_code_has_no_need_of_company(make_agent):
+    """On a CPU a seed is what it is alone, to the last bit."""
+    for seed, beside in enumerate(side_by_side(make_agent, [0, 1])):
+        assert largest_difference(learned(make_agent(seed)), beside) == 0.0
+
+
+def test_a_failure_ends_all_and_is_told(on_a_gpu, make_agent):
+    ended = []
+
+    def job(seed):
+        try:
+            if seed == 1:
+                raise RuntimeError("the second one fails")
+            learned(make_agent(seed), seeds)
+        finally:
+            ended.append(seed)
+
+    seeds = Seeds()
+    with pytest.raises(RuntimeError, match="the second one fails"):
+        seeds.run([lambda seed=seed: job(seed) for seed in range(3)])
+    assert sorted(ended) == [0, 1]  # the third had not begun
+
+
+def test_an_interrupt_reaches_every_seed_so_that_each_can_save(on_a_gpu, make_agent, monkeypatch):
+    stopped = []
+
+    def job(seed):
+        try:
+            learned(make_agent(seed), seeds)
+        except KeyboardInterrupt:
+            stopped.append(seed)
+            raise
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Seeds, "_differentiated", interrupted)
+    seeds = Seeds()
+    with pytest.raises(KeyboardInterrupt):
+        seeds.run([lambda seed=seed: job(seed) for seed in range(3)])
+    assert stopped == [0, 1, 2]
+
+
+def test_too_many_for_the_memory_are_told_how_many_to_try(on_a_gpu, make_agent, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it")
+
+    monkeypatch.setattr(MixturePolicy, "evaluate", full)
+    with pytest.raises(ConfigError) as refused:
+        side_by_side(make_agent, range(4))
+    assert str(refused.value) == (
+        "trainer.parallel_seeds: 4 seeds at once need more memory than the device has "
+        "(CUDA out of memory. Tried to allocate 2.00 GiB.); try 2"
+    )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_torch_compile_takes_the_same_steps(make_agent):
+    """Alone and beside others; each costs some ten seconds of compiling."""
+
+    def make(seed):
+        agent = make_agent(seed, target_kl=None)
+        agent.algorithm.compile_updates()
+        return agent
+
+    plain = learned(make_agent(0, target_kl=None))
+    assert largest_difference(plain, learned(make(0))) < 3e-5
+    assert largest_difference(plain, side_by_side(make, [0, 1])[0]) < 3e-5
+
+
+def test_a_gate_with_nothing_to_learn_gets_no_gradient(on_a_gpu, make_agent):
+    fixed = dataclasses.replace(gating("uniform"), losses={})
+    agents = side_by_side(lambda seed: make_agent(seed, gating=fixed, count=1), [0, 1])
+    assert largest_difference(*agents) > 0
