@@ -109,7 +109,7 @@ def test_experts_of_box_actions_train_side_by_side(on_a_gpu, make_agent, pendulu
 
     for seed, beside in enumerate(side_by_side(make, [0, 1], steps=128)):
         alone = learned(make(seed), steps=128)
-        assert largest_difference(alone, make(seed)) > 1e-3
+        assert largest_difference(alone, make(seed)) > 5e-4
         assert largest_difference(alone, beside) < 3e-5
 
 
