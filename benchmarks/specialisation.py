@@ -25,11 +25,11 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-from mixture_or_one import interval
 from torch import nn
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, config_directory, run_settings
+from moe_trader.evaluation.statistics import t_interval
 from moe_trader.train import run
 
 SPLIT = "test"
@@ -91,7 +91,7 @@ def over_seeds(seeds: Seeds, figure: Callable[[dict[str, float]], float]) -> tup
     """Return mean and half width of a figure's interval; seeds at which it does not exist are left out."""
     values = np.array([figure(one) for one in seeds])
     values = values[~np.isnan(values)]
-    return interval(values) if len(values) else (float("nan"), float("nan"))
+    return t_interval(values) if len(values) else (float("nan"), float("nan"))
 
 
 def claims(given: argparse.Namespace) -> dict[str, object]:
@@ -106,7 +106,7 @@ def claims(given: argparse.Namespace) -> dict[str, object]:
     rows = {
         "share of the Bayes filter": ("at least 85 %", over_seeds(default, lambda a: a["mixture"] / a["bayes_filter"])),
         "single policy of its size, share": ("", over_seeds(default, lambda a: a["single_policy"] / a["bayes_filter"])),
-        "mixture - single policy": ("0 or more", interval(np.array(gaps["single policy of its size"]))),
+        "mixture - single policy": ("0 or more", t_interval(np.array(gaps["single policy of its size"]))),
         "lost by shuffling the gate": (
             "at least 40 %",
             over_seeds(default, lambda a: 1 - a["shuffled_gate"] / a["mixture"]),
@@ -114,8 +114,8 @@ def claims(given: argparse.Namespace) -> dict[str, object]:
         "least importance": ("above 5 %", over_seeds(default, lambda a: a["least_importance"])),
         "regret share": ("below 25 %", over_seeds(default, lambda a: a["regret_share"])),
         "regret share of the Bayes filter": ("", over_seeds(default, filter_regret_share)),
-        "oracle gate - default": ("above 0", interval(np.array(gaps["oracle gate"]))),
-        "default - uniform gate": ("above 0", interval(np.array(gaps["uniform gate"]))),
+        "oracle gate - default": ("above 0", t_interval(np.array(gaps["oracle gate"]))),
+        "default - uniform gate": ("above 0", t_interval(np.array(gaps["uniform gate"]))),
     }
     print(f"\n| synthetic, {given.seeds} seeds | asked | measured |\n|---|---|---|")
     for name, (asked, (mean, half)) in rows.items():
@@ -143,7 +143,7 @@ def collapse(given: argparse.Namespace) -> dict[str, object]:
     """Print how many experts work again after training from a collapsed start."""
     jobs = (joblib.delayed(recovered)(seed, given.overrides) for seed in range(given.seeds))
     found = joblib.Parallel(n_jobs=given.jobs)(jobs)
-    mean, half = interval(np.array(found))
+    mean, half = t_interval(np.array(found))
     shown = ", ".join(f"{value:.2f}" for value in found)
     print(f"\nEffective experts from a gate bias of {BIAS:g} (asked: 3): {mean:.2f} ± {half:.2f} ({shown})")
     return {"by_seed": found, "mean": mean, "half_width": half}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from moe_trader.gating.contradictions import contradictions
 from moe_trader.option import describe
 from moe_trader.sight import View
 
+if TYPE_CHECKING:
+    from moe_trader.expert.seeds import Seeds
+
 log = logging.getLogger(__name__)
 
 Weights = NDArray[np.float32]
@@ -41,9 +45,22 @@ class MoEAgent:
     :param gating: settings of the gate
     :param seed: of initial weights and of action draws; as in SB3 it seeds Python's, NumPy's and PyTorch's generators
     :param device: of the networks, ``"cpu"`` or ``"cuda"``
+    :param compiles: let ``torch.compile`` make the updates
+    :param beside: the seeds among which it is trained
+    :raises ConfigError: when ``torch.compile`` does not work here
     """
 
-    def __init__(self, env: VecEnv, expert: ExpertFamily, gating: Gate, *, seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        env: VecEnv,
+        expert: ExpertFamily,
+        gating: Gate,
+        *,
+        seed: int,
+        device: str = "cpu",
+        compiles: bool = False,
+        beside: Seeds | None = None,
+    ) -> None:
         if not isinstance(env, VecEnv):
             raise ValueError(f"expected an SB3 VecEnv, got {type(env).__name__}: wrap it, DummyVecEnv([lambda: env])")
         if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
@@ -58,6 +75,11 @@ class MoEAgent:
             )
         view = view_of(env, gating, len(expert.names()))
         self._assemble(env, env.observation_space, env.action_space, expert, gating, view, seed, device)
+        self._beside = beside
+        if compiles:
+            self.algorithm.compile_updates()  # type: ignore[attr-defined]
+
+    _beside: Seeds | None = None
 
     def _assemble(
         self,
@@ -138,7 +160,8 @@ class MoEAgent:
             batch_size=self.expert.batch_size,
         ):
             log.warning("%s", line)
-        self.algorithm.learn(total_timesteps, callback=callback)
+        with self._beside.beside(self.algorithm) if self._beside else nullcontext():  # type: ignore[arg-type]
+            self.algorithm.learn(total_timesteps, callback=callback)
         return self
 
     def predict(self, observation: np.ndarray, deterministic: bool = True) -> tuple[np.ndarray, None]:

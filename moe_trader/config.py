@@ -80,6 +80,19 @@ def load_config(path: Path) -> Any:
     return loaded
 
 
+def save_as_of_seed(saved: Path, target: Path, seed: int) -> None:
+    """Write the config in ``saved`` to ``target`` as that of a run of this seed alone, where Hydra saved any.
+
+    It stays unresolved, as Hydra saves it: a resolved one would freeze what refers to the time or the run directory.
+    """
+    if not (saved / "config.yaml").is_file():  # a run that did not come from the command line
+        return
+    config = load_config(saved / "config.yaml")
+    config.seed, config.trainer.parallel_seeds = seed, 1
+    target.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, target / "config.yaml")
+
+
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compose ``conf/train.yaml`` with overrides, for notebooks: ``compose(["env=synthetic", "expert.count=2"])``."""
     from hydra import compose as hydra_compose

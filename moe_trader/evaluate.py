@@ -61,6 +61,8 @@ def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
     saved = run / ".hydra" / "config.yaml"
     if not saved.is_file():
         raise BundleError(f"{run}: not a run directory (no .hydra/config.yaml there); give one that moe-train made")
+    if seeds := sorted(path.name for path in run.glob("seed_*")):
+        raise BundleError(f"{run}: holds a run of several seeds; give one of them, such as {run / seeds[0]}")
     settings = run_settings(to_plain(load_config(saved)))
     manifest = read_manifest(run / "bundle")
     torch.set_num_threads(manifest["threads"])

@@ -49,7 +49,7 @@ def rerun_arguments(given: Sequence[str]) -> list[str]:
 def rerun_report(original: Path, repeated: Path) -> str:
     """Compare the files of :data:`COMPARED` and return the result as a sentence."""
     found: dict[str, list[str]] = {"same": [], "different": [], "lost": [], "gone": []}
-    for what, file in COMPARED.items():
+    for what, file in _compared(original, repeated):
         one, other = _digest(original / file), _digest(repeated / file)
         if one is None and other is None:
             continue
@@ -67,9 +67,19 @@ def rerun_report(original: Path, repeated: Path) -> str:
     return "; ".join(begin + ", ".join(found[kind]) for kind, begin in words.items() if found[kind]) + changed
 
 
+def _compared(original: Path, repeated: Path) -> list[tuple[str, str]]:
+    """Return what is compared, and its file; of runs of several seeds that of every seed."""
+    seeds = {path.name for run in (original, repeated) for path in run.glob("seed_*")}
+    if not seeds:
+        return list(COMPARED.items())
+    by_number = sorted(seeds, key=lambda name: int(name.removeprefix("seed_")))
+    each = [(f"{what} of seed {name[5:]}", f"{name}/{file}") for name in by_number for what, file in COMPARED.items()]
+    return [*each, ("means over seeds", "seeds.csv")]
+
+
 def _prices(run: Path) -> str | None:
     """Return the hash of the prices that a run was trained on; ``None`` where it saved no bundle."""
-    manifest = run / "bundle" / "manifest.json"
+    manifest = next(run.glob("**/bundle/manifest.json"), run)
     return json.loads(manifest.read_text())["task"].get("market_sha256") if manifest.is_file() else None
 
 

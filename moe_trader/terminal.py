@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from multiprocessing import current_process
 from typing import TYPE_CHECKING
@@ -37,6 +40,33 @@ def log_handler() -> logging.Handler:
     from rich.logging import RichHandler
 
     return RichHandler(console=console(), show_path=False, log_time_format="%H:%M:%S", rich_tracebacks=True)
+
+
+@contextmanager
+def speaking_of(name: str) -> Iterator[None]:
+    """Put a name before what is logged: here, and in what is run from here, as in a coroutine of its own."""
+    token = _WHOM.set(name)
+    handlers = logging.getLogger().handlers
+    for handler in handlers:
+        handler.addFilter(_named)  # once, however often it is asked
+    try:
+        yield
+    finally:
+        _WHOM.reset(token)
+
+
+_WHOM: ContextVar[str] = ContextVar("whom", default="")
+
+
+def whom() -> str:
+    """Return whom :func:`speaking_of` speaks of, empty if nobody."""
+    return _WHOM.get()
+
+
+def _named(record: logging.LogRecord) -> bool:
+    if _WHOM.get() and not hasattr(record, "whom"):
+        record.whom, record.msg = _WHOM.get(), f"{_WHOM.get()}: {record.msg}"
+    return True
 
 
 def say(text: str) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig
 
 import moe_trader
 from moe_trader.command import run_directory, start
-from moe_trader.config import config_directory, run_settings, to_plain
+from moe_trader.config import config_directory, run_settings, save_as_of_seed, to_plain
 
 if TYPE_CHECKING:
     from moe_trader.agent import MoEAgent
     from moe_trader.env.task import PreparedTask
     from moe_trader.evaluation.evaluate import Tables
+    from moe_trader.expert.seeds import Seeds
     from moe_trader.settings import RunSettings
 
 log = logging.getLogger("moe_trader.train")
@@ -29,18 +33,15 @@ USED = "hydra.run.dir: {} holds a run already; choose another directory"
 
 
 def holds_run(directory: Path) -> bool:
-    """Whether a run began to train there."""
-    return (directory / "bundle").exists() or (directory / "progress.csv").exists()
+    """Whether a run began to train there, of one seed or of several."""
+    return any(any(directory.glob(one)) for one in ("bundle", "progress.csv", "seed_*/progress.csv"))
 
 
 def run(settings: RunSettings, directory: Path) -> None:
     """Carry out a run; this is the whole story of ``moe-train``, top to bottom."""
     import torch
 
-    from moe_trader.agent import MoEAgent
-    from moe_trader.evaluation.evaluate import evaluate, write_tables
     from moe_trader.expert import towers
-    from moe_trader.gating.fixed import Uniform
     from moe_trader.option import ConfigError
 
     if holds_run(directory):
@@ -54,22 +55,78 @@ def run(settings: RunSettings, directory: Path) -> None:
         log.info("No expert sees %s, but the gate and a single policy do (env.gate_only)", alone)
     if not towers.are_compiled():
         log.info("Compiling for this processor: a quarter of a minute, in the first run alone")
+    if settings.trainer.parallel_seeds > 1:
+        run_seeds(settings, task, directory)
+    else:
+        tables = run_seed(settings, task, directory)
+        _show(tables, directory)
+
+
+def run_seed(settings: RunSettings, task: PreparedTask, directory: Path, beside: Seeds | None = None) -> Tables:
+    """Train and evaluate the mixture and the single policy, and leave everything in a directory.
+
+    :param beside: the seeds among which this one is trained
+    """
+    from moe_trader.agent import MoEAgent
+    from moe_trader.evaluation.evaluate import evaluate, write_tables
+    from moe_trader.gating.fixed import Uniform
+
     trainer, seed = settings.trainer, settings.seed
+    how: dict[str, Any] = {"seed": seed, "device": settings.device, "compiles": trainer.compile, "beside": beside}
 
     env = task.training_env(trainer.n_envs, seed)
-    agent = MoEAgent(env, settings.expert, settings.gating, seed=seed, device=settings.device)
+    agent = MoEAgent(env, settings.expert, settings.gating, **how)
     trainer.fit(agent, directory, task=task.summary())
 
     single = None
     if settings.single_policy and len(agent.expert_names) > 1:
         family = settings.expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
         env = task.training_env(trainer.n_envs, seed)
-        single = MoEAgent(env, family, Uniform(losses={}), seed=seed, device=settings.device)  # one has all the weight
+        single = MoEAgent(env, family, Uniform(losses={}), **how)  # one has all the weight
         trainer.fit(single, directory / "single_policy", title="single policy", task=task.summary())
 
     tables = evaluate(task, agent, single, seed, shapley=settings.shapley)
     write_tables(tables, directory)
-    _report(settings, task, agent, single, tables, directory)
+    _write_report(settings, task, agent, single, tables, directory)
+    return tables
+
+
+def run_seeds(settings: RunSettings, task: PreparedTask, directory: Path) -> None:
+    """Train and evaluate several seeds, each in a run directory of its own, and say what they have in common."""
+    from moe_trader.evaluation.over_seeds import seeds_view, strategies_over_seeds, verdict, write_seeds
+    from moe_trader.expert.seeds import Seeds
+    from moe_trader.terminal import console, say, speaking_of
+
+    numbers = range(settings.seed, settings.seed + settings.trainer.parallel_seeds)
+    if settings.device == "cpu" and not settings.trainer.compile:
+        log.info("On a CPU seeds are trained in turn; moe-train -m seed=%s trains one on each core", _listed(numbers))
+    beside, alone = Seeds(), dataclasses.replace(settings.trainer, parallel_seeds=1)
+
+    def job(seed: int) -> Tables:
+        with speaking_of(f"seed {seed}"):
+            mine = directory / f"seed_{seed}"
+            save_as_of_seed(directory / ".hydra", mine / ".hydra", seed)
+            return run_seed(dataclasses.replace(settings, seed=seed, trainer=alone), task, mine, beside)
+
+    tables = beside.run([functools.partial(job, seed) for seed in numbers])
+    facts = _facts(settings, task) | {"seed": _listed(numbers)}
+    report = write_seeds(tables, numbers, directory, facts)
+    strategies = strategies_over_seeds(tables)
+    console().print(seeds_view(strategies, "test"))
+    for rival in ("single_policy", "buy_and_hold"):
+        if line := verdict(strategies, rival, "test"):
+            log.debug("%s", line)
+            say(line)
+    say(
+        f"\nLook at the report:  {os.path.relpath(report)}\n"
+        f"Curves:              tensorboard --logdir {shlex.quote(os.path.relpath(directory))}\n"
+        f"Evaluate one again:  moe-evaluate {shlex.quote(os.path.relpath(directory / f'seed_{numbers[0]}'))}\n"
+        f"Repeat:              moe-train rerun {shlex.quote(os.path.relpath(directory))}"
+    )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ",".join(map(str, numbers))
 
 
 def _seen_by_gate_alone(settings: RunSettings) -> str:
@@ -78,7 +135,7 @@ def _seen_by_gate_alone(settings: RunSettings) -> str:
     return ", ".join(settings.env.seen_by_gate_alone) if hidden else ""
 
 
-def _report(
+def _write_report(
     settings: RunSettings,
     task: PreparedTask,
     agent: MoEAgent,
@@ -86,11 +143,8 @@ def _report(
     tables: Tables,
     directory: Path,
 ) -> None:
-    """Write the report, print the test table, and say what one can do next."""
-    from moe_trader.env.costs import describe_costs
-    from moe_trader.evaluation.console import performance_view, verdict
+    """Write the report, with what one must know before believing it."""
     from moe_trader.evaluation.report import write_report
-    from moe_trader.terminal import console, say
 
     notes = []
     if settings.env.fill == "this_close":
@@ -107,22 +161,36 @@ def _report(
         who = ", ".join(dict.fromkeys(name for names in found for name in names.split(" and ")))
         notes.append(f"Bankrupt on the {split} split, closed and earning nothing after: {who}.")
         log.warning("%s", notes[-1])
-    n = len(agent.expert_names)
-    facts = {
-        "market": task.market.name,
-        "instruments": len(task.market.instruments),
-        "experts": f"{n} {agent.expert.algorithm_name} expert{'s' if n > 1 else ''}",
-        "gate": f"{type(settings.gating).__name__}; losses: {', '.join(settings.gating.losses) or 'none'}",
-        "seen by the gate alone": _seen_by_gate_alone(settings) or "nothing",
+    facts = _facts(settings, task) | {
         "parameters": f"{agent.policy.n_parameters():,}",
         "single policy": f"{single.policy.n_parameters():,} parameters" if single else "not trained",
+    }
+    write_report(tables, directory, facts, notes)
+
+
+def _facts(settings: RunSettings, task: PreparedTask) -> dict[str, object]:
+    """Return what a report's head says of a run."""
+    from moe_trader.env.costs import describe_costs
+
+    n = len(settings.expert.names())
+    return {
+        "market": task.market.name,
+        "instruments": len(task.market.instruments),
+        "experts": f"{n} {settings.expert.algorithm_name} expert{'s' if n > 1 else ''}",
+        "gate": f"{type(settings.gating).__name__}; losses: {', '.join(settings.gating.losses) or 'none'}",
+        "seen by the gate alone": _seen_by_gate_alone(settings) or "nothing",
         "training steps": f"{settings.trainer.total_timesteps:,}",
         "seed": settings.seed,
         "fill": settings.env.fill.replace("_", " "),
         "costs": describe_costs(task.rules.costs),
         "moe_trader": moe_trader.__version__,
     }
-    report = write_report(tables, directory, facts, notes)
+
+
+def _show(tables: Tables, directory: Path) -> None:
+    """Print the test table, and say what one can do next."""
+    from moe_trader.evaluation.console import performance_view, verdict
+    from moe_trader.terminal import console, say
 
     console().print(performance_view(tables.experts, "test", console().width))
     for rival in ("single_policy", "buy_and_hold"):
@@ -131,7 +199,8 @@ def _report(
             say(line)
     where = shlex.quote(os.path.relpath(directory))
     say(
-        f"\nLook at the report:  {os.path.relpath(report)}\nCurves:              tensorboard --logdir {where}\n"
+        f"\nLook at the report:  {os.path.relpath(directory / 'report.html')}\n"
+        f"Curves:              tensorboard --logdir {where}\n"
         f"Evaluate again:      moe-evaluate {where}\nRepeat:              moe-train rerun {where}"
     )
 

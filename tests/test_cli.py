@@ -259,6 +259,58 @@ def test_an_oracles_run_says_everywhere_that_nobody_can_trade_it(tmp_path):
     assert "to the last bit: weights of the mixture, activations" in repeated.stdout, repeated.stderr
 
 
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """A run of the seeds 1 and 2, and what it printed."""
+    folder = tmp_path_factory.mktemp("seeds")
+    done = moe_train(*SMALL, "seed=1", "trainer.parallel_seeds=2", "hydra.run.dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done.stdout
+
+
+def test_a_seed_among_others_is_the_run_that_it_is_alone(seeds, tmp_path):
+    run, printed = seeds
+    assert "On a CPU seeds are trained in turn; moe-train -m seed=1,2 trains one on each core" in printed
+    assert "INFO seed 2: Training mixture" in printed
+    assert "seed 2: Training mixture" in (run / "train.log").read_text()
+    again = call(SCRIPTS / "moe-evaluate", run / "seed_2", cwd=tmp_path)
+    assert "Identical to the tables of" in again.stdout, again.stderr
+    repeated = moe_train("rerun", run / "seed_2", cwd=tmp_path)  # with the seed, and alone
+    assert "to the last bit: weights of the mixture, weights of the single policy" in repeated.stdout, repeated.stderr
+
+
+def test_a_run_of_several_seeds_says_what_they_have_in_common_and_can_be_repeated(seeds, tmp_path):
+    run, printed = seeds
+    assert "Test split, 2 seeds" in printed
+    assert "Over 2 seeds the mixture" in printed
+    for step in ("run/report.html", "moe-evaluate run/seed_1", "moe-train rerun run"):
+        assert step in printed
+    each = [pd.read_csv(run / f"seed_{seed}" / "evaluation" / "experts.csv") for seed in (1, 2)]
+    whole = [table.query("instrument == 'all'").set_index(["split", "strategy"])["log_return"] for table in each]
+    means = pd.read_csv(run / "seeds.csv").set_index(["split", "strategy"])["log_return"]
+    assert means["test", "mixture"] == pytest.approx(sum(table["test", "mixture"] for table in whole) / 2)
+    repeated = moe_train("rerun", run, cwd=tmp_path)
+    assert "to the last bit: weights of the mixture of seed 1" in repeated.stdout, repeated.stderr
+    assert "equity of seed 2, means over seeds" in repeated.stdout
+
+
+def test_a_directory_of_several_seeds_is_no_run_of_one(seeds, tmp_path):
+    run, _ = seeds
+    evaluated = call(SCRIPTS / "moe-evaluate", run, cwd=tmp_path)
+    assert evaluated.returncode == 1
+    assert f"{run}: holds a run of several seeds; give one of them, such as {run / 'seed_1'}" in evaluated.stderr
+    used = moe_train(*SMALL, f"hydra.run.dir={run}", cwd=tmp_path)
+    assert f"hydra.run.dir: {run} holds a run already; choose another directory" in used.stderr
+
+
+def test_without_a_compiler_there_is_no_compiling(tmp_path):
+    done = call(SCRIPTS / "moe-train", *SMALL, "trainer.compile=true", cwd=tmp_path, CXX="no-such-compiler")
+    assert done.returncode == 1
+    assert "ConfigError: trainer.compile: torch.compile does not work here (" in done.stderr
+    assert "install a C++ compiler such as g++ (on a GPU, Triton), or use trainer.compile=false" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_hydra_s_own_way_to_a_saved_config_works(first, tmp_path):
     run, _ = first
     done = moe_train("--config-path", run / ".hydra", "--config-name", "config", "single_policy=false", cwd=tmp_path)

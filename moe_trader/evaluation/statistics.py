@@ -1,4 +1,7 @@
-"""Intervals that respect how returns hang together in time: the stationary bootstrap of Politis and Romano (1994)."""
+"""Intervals: over seeds by Student's t, over bars by the stationary bootstrap of Politis and Romano (1994).
+
+The bootstrap respects how returns hang together in time.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,19 @@ from moe_trader.evaluation import Floats
 REPETITIONS = 500
 LEVEL = 0.95
 _DRAWS_AT_ONCE = 20  # divides the repetitions
+
+
+def t_interval(values: Floats) -> tuple[float, float]:
+    """Return the mean and the half width of its 95 % t-interval, NaN for fewer than two values.
+
+    Of seeds it says how much training varies; prices stay the same, so it does not say how much markets do.
+    """
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    from scipy import stats
+
+    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(half)
 
 
 def intervals(values: Floats, statistic: Callable[[Floats], Floats], seed: int) -> Floats:

@@ -22,6 +22,7 @@ from moe_trader.expert.metrics import mixture_metrics
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.objective import STATED, Coefficients, mixture_objective
 from moe_trader.gating import GateBatch
+from moe_trader.option import ConfigError
 
 LARGE_BLOCK = 31 * 2**20  # bytes; glibc learns from blocks below 32 MiB alone
 STATES_MEASURED = 1_024  # of a rollout, evenly spread, for the mixture's metrics
@@ -46,7 +47,18 @@ class MixturePPO(PPO):
         super().__init__(*args, **kwargs)
 
     def compile_updates(self) -> None:
-        """Let ``torch.compile`` make the loss and its gradient, in place of this package's compiled code."""
+        """Let ``torch.compile`` make the loss and its gradient, in place of this package's compiled code.
+
+        :raises ConfigError: when it does not work here
+        """
+        try:
+            torch.compile(torch.square)(torch.ones(2, device=self.device))
+        except Exception as error:  # whatever is missing
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ConfigError(
+                f"trainer.compile: torch.compile does not work here ({reason}); install a C++ compiler such as g++ (on "
+                "a GPU, Triton), or use trainer.compile=false"
+            ) from None
         self._compiled_loss = torch.compile(self.loss)
 
     @property

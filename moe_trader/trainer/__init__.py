@@ -52,10 +52,14 @@ class Trainer:
 
     :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them
     :param n_envs: lanes that trade at the same time
+    :param parallel_seeds: how many seeds a run trains, from ``seed`` on, in one process: on a GPU all at once
+    :param compile: let ``torch.compile`` make the updates; it needs a C++ compiler, on a GPU Triton
     """
 
     total_timesteps: PositiveInt
     n_envs: PositiveInt
+    parallel_seeds: PositiveInt
+    compile: bool
 
     def fit(
         self, agent: Agent, run_directory: str | Path, title: str = "mixture", task: Mapping[str, Any] | None = None
