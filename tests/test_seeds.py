@@ -9,18 +9,11 @@ import torch
 
 from moe_trader.config import compose, run_settings
 from moe_trader.expert.mixture_policy import MixturePolicy
-from moe_trader.expert.mixture_ppo import MixturePPO
 from moe_trader.expert.seeds import Seeds
 from moe_trader.option import ConfigError
 
 ALL_LOSSES = "gating/losses=[standard,diversity,switching,sinkhorn,importance,load_balance]"
 STEPS = 384  # three updates of the small experts
-
-
-@pytest.fixture
-def on_a_gpu(monkeypatch):
-    """As if no compiled code of ours could do the arithmetic: what a GPU's PyTorch does, done by the CPU's."""
-    monkeypatch.setattr(MixturePPO, "is_batched", property(lambda self: True))
 
 
 def gating(name, *overrides):
@@ -34,8 +27,9 @@ def learned(agent, seeds=None, steps=STEPS):
         return agent.learn(steps)
 
 
-def side_by_side(make, numbers, steps=STEPS):
-    seeds = Seeds()
+def side_by_side(make, numbers, steps=STEPS, always=True):
+    """As on a GPU, where no compiled code of ours could do the arithmetic."""
+    seeds = Seeds(always)
     return seeds.run([lambda seed=seed: learned(make(seed), seeds, steps) for seed in numbers])
 
 
@@ -57,7 +51,7 @@ GATES = {
 
 
 @pytest.mark.parametrize("name", GATES)
-def test_a_seed_beside_others_is_what_it_is_alone(name, on_a_gpu, make_agent, monkeypatch):
+def test_a_seed_beside_others_is_what_it_is_alone(name, make_agent, monkeypatch):
     def make(seed):
         return make_agent(seed, gating=gating(*GATES[name]), target_kl=None)
 
@@ -75,7 +69,7 @@ def test_a_seed_beside_others_is_what_it_is_alone(name, on_a_gpu, make_agent, mo
         assert beside.policy.beside is None
 
 
-def test_a_gate_that_vmap_does_not_know_takes_turns(on_a_gpu, make_agent, warnings):
+def test_a_gate_that_vmap_does_not_know_takes_turns(make_agent, warnings):
     def make(seed):
         return make_agent(seed, gating=gating("gru", "gating.rows=4"), target_kl=None)
 
@@ -87,7 +81,7 @@ def test_a_gate_that_vmap_does_not_know_takes_turns(on_a_gpu, make_agent, warnin
     )
 
 
-def test_one_that_ends_its_updates_early_waits_for_the_others(on_a_gpu, make_agent):
+def test_one_that_ends_its_updates_early_waits_for_the_others(make_agent):
     """Updates that end at different minibatches: seeds ask for different things at the same time."""
 
     def make(seed):
@@ -101,7 +95,7 @@ def test_one_that_ends_its_updates_early_waits_for_the_others(on_a_gpu, make_age
         assert largest_difference(alone, beside) < 1e-3  # Adam enlarges what rounding does
 
 
-def test_experts_of_box_actions_train_side_by_side(on_a_gpu, make_agent, pendulum):
+def test_experts_of_box_actions_train_side_by_side(make_agent, pendulum):
     """One update; after that the estimate of the entropy has taken other draws than alone."""
 
     def make(seed):
@@ -115,11 +109,11 @@ def test_experts_of_box_actions_train_side_by_side(on_a_gpu, make_agent, pendulu
 
 def test_compiled_code_has_no_need_of_company(make_agent):
     """On a CPU a seed is what it is alone, to the last bit."""
-    for seed, beside in enumerate(side_by_side(make_agent, [0, 1])):
+    for seed, beside in enumerate(side_by_side(make_agent, [0, 1], always=False)):
         assert largest_difference(learned(make_agent(seed)), beside) == 0.0
 
 
-def test_a_failure_ends_all_and_is_told(on_a_gpu, make_agent):
+def test_a_failure_ends_all_and_is_told(make_agent):
     ended = []
 
     def job(seed):
@@ -130,13 +124,13 @@ def test_a_failure_ends_all_and_is_told(on_a_gpu, make_agent):
         finally:
             ended.append(seed)
 
-    seeds = Seeds()
+    seeds = Seeds(always=True)
     with pytest.raises(RuntimeError, match="the second one fails"):
         seeds.run([lambda seed=seed: job(seed) for seed in range(3)])
     assert sorted(ended) == [0, 1]  # the third had not begun
 
 
-def test_an_interrupt_reaches_every_seed_so_that_each_can_save(on_a_gpu, make_agent, monkeypatch):
+def test_an_interrupt_reaches_every_seed_so_that_each_can_save(make_agent, monkeypatch):
     stopped = []
 
     def job(seed):
@@ -150,13 +144,13 @@ def test_an_interrupt_reaches_every_seed_so_that_each_can_save(on_a_gpu, make_ag
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Seeds, "_differentiated", interrupted)
-    seeds = Seeds()
+    seeds = Seeds(always=True)
     with pytest.raises(KeyboardInterrupt):
         seeds.run([lambda seed=seed: job(seed) for seed in range(3)])
     assert stopped == [0, 1, 2]
 
 
-def test_too_many_for_the_memory_are_told_how_many_to_try(on_a_gpu, make_agent, monkeypatch):
+def test_too_many_for_the_memory_are_told_how_many_to_try(make_agent, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it")
 
@@ -180,10 +174,10 @@ def test_torch_compile_takes_the_same_steps(make_agent):
 
     plain = learned(make_agent(0, target_kl=None))
     assert largest_difference(plain, learned(make(0))) < 3e-5
-    assert largest_difference(plain, side_by_side(make, [0, 1])[0]) < 3e-5
+    assert largest_difference(plain, side_by_side(make, [0, 1], always=False)[0]) < 3e-5
 
 
-def test_a_gate_with_nothing_to_learn_gets_no_gradient(on_a_gpu, make_agent):
+def test_a_gate_with_nothing_to_learn_gets_no_gradient(make_agent):
     fixed = dataclasses.replace(gating("uniform"), losses={})
     agents = side_by_side(lambda seed: make_agent(seed, gating=fixed, count=1), [0, 1])
     assert largest_difference(*agents) > 0

@@ -72,13 +72,13 @@ class ClippingAdam(torch.optim.Adam):
 
     def _clip_and_step(self, max_norm: float) -> Tensor:
         """Do the same in PyTorch's steps."""
-        squares, gradients = [], []
+        squares, gradients, first = [], [], self.param_groups[0]["params"][0]
         for group in self.param_groups:
             n, trained = group["owners"], [p.grad for p in group["params"] if p.grad is not None]
             gradients += trained
             blocks = [one for g in trained for one in g.flatten().split(group.get("blocks", g.numel()))]
             parts = torch._foreach_norm([part for block in blocks for part in block.split(len(block) // n)])
-            squares.append(torch.stack(parts).view(-1, n).square().sum(0) if parts else torch.zeros(n))
+            squares.append(torch.stack(parts).view(-1, n).square().sum(0) if parts else first.new_zeros(n))
         norms = torch.cat(squares).sqrt_()
         factor = max_norm / (torch.linalg.vector_norm(norms) + 1e-6)
         torch._foreach_mul_(gradients, factor.clamp_max_(1.0))

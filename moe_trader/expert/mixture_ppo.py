@@ -66,11 +66,6 @@ class MixturePPO(PPO):
         """Whether :meth:`compile_updates` was called."""
         return self._compiled_loss is not None
 
-    @property
-    def is_batched(self) -> bool:
-        """Whether its arithmetic is PyTorch's, so that that of several seeds can be done at once."""
-        return self.compiles or not self.policy.stack.is_compiled
-
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
         """Let the gate adapt, then roll out as SB3 does."""
         self.policy.gate.adapt(self._progress, self._gate_weights)

@@ -38,9 +38,12 @@ class Seeds:
     Each job's draws are its own: what PyTorch's, NumPy's and Python's generators would say next is put by while another
     job runs, so that a seed is what it is alone, to rounding. For Box actions it is not: the estimate of the entropy is
     then drawn for all seeds at once.
+
+    :param always: also where this package's compiled code could do the arithmetic, and faster, as on a CPU
     """
 
-    def __init__(self) -> None:
+    def __init__(self, always: bool = False) -> None:
+        self._always = always
         self._made: dict[_Kind, _Together] = {}
 
     def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
@@ -83,7 +86,8 @@ class Seeds:
     @contextlib.contextmanager
     def beside(self, algorithm: MixturePPO) -> Iterator[None]:
         """Train an algorithm, in a job, beside those of the others; what this package compiled gains nothing by it."""
-        algorithm.policy.beside = self if algorithm.is_batched else None
+        ours = algorithm.policy.stack.is_compiled and not algorithm.compiles
+        algorithm.policy.beside = None if ours and not self._always else self
         try:
             yield
         finally:

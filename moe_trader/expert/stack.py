@@ -53,7 +53,7 @@ class Stack:
         self._widths = np.array([first.in_features, first.out_features, *(layer.out_features for layer in following)])
         self.has_log_std = hasattr(experts[0], "log_std")
         self._kind = KINDS[type(tower[1])]
-        self.weights = nn.Parameter(torch.empty(0))
+        self.weights = nn.Parameter(torch.empty(0, device=first.weight.device))
         self.gather()
 
     def gather(self) -> None:

@@ -1,0 +1,83 @@
+"""Nothing of an update or a rollout is left on another device, as far as that can be shown without one.
+
+PyTorch's meta device computes no numbers, but refuses to mix its tensors with a CPU's, as a GPU does.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from moe_trader.config import compose, run_settings
+from moe_trader.expert.seeds import Seeds
+from moe_trader.expert.stack import Stack
+
+ALL_LOSSES = "gating/losses=[standard,diversity,switching,sinkhorn,importance,load_balance]"
+GATES = ["softmax", "annealed", "entmax", "sparsemax", "top_k", "sticky", "gru", "rule", "uniform", "random"]
+
+
+def on_meta(agent):
+    """Return the algorithm with everything of its policy on the meta device, and a minibatch of a rollout there."""
+    algorithm = agent.algorithm
+    _, callback = algorithm._setup_learn(10**6, None)
+    assert algorithm.collect_rollouts(algorithm.env, callback, algorithm.rollout_buffer, algorithm.n_steps)
+    batch = next(algorithm.rollout_buffer.get(32))
+    algorithm.policy.to("meta")
+    algorithm.policy.stack = Stack(algorithm.policy.actor_critics)  # there a parameter cannot be moved in place
+    algorithm.device = torch.device("meta")
+    return algorithm, type(batch)(*(part.to("meta") for part in batch))
+
+
+@pytest.fixture
+def moved(make_agent, make_settings):
+    """``moved("softmax", ...)``: an agent under this gate with all losses, on the meta device."""
+
+    def make(gate, *overrides, env=None):
+        gating = run_settings(compose([f"gating={gate}", *overrides])).gating
+        return on_meta(make_agent(gating=gating, env=env))
+
+    return make
+
+
+def gradients(algorithm):
+    return [p.grad for p in (algorithm.policy.stack.weights, *algorithm.policy.gate.parameters())]
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_an_update_stays_where_the_policy_is(gate, moved):
+    algorithm, batch = moved(gate, ALL_LOSSES)
+    whole = batch._replace(observations=algorithm.policy.whole_observations(batch.observations))
+    terms = algorithm.differentiate(whole, 0.2)
+    assert {one.device.type for one in (*terms.values(), *gradients(algorithm))} == {"meta"}
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_rollout_stays_where_the_policy_is(gate, moved):
+    algorithm, batch = moved(gate)
+    with torch.no_grad():
+        for shown in (algorithm.policy(batch.observations), algorithm.policy.evaluate_actions(*batch[:2])):
+            assert {one.device.type for one in shown} == {"meta"}
+        assert algorithm.policy.predict_values(batch.observations).device.type == "meta"
+
+
+def test_box_experts_stay_there_too(moved, pendulum):
+    algorithm, batch = moved("softmax", env=pendulum())
+    assert {one.device.type for one in algorithm.differentiate(batch, 0.2).values()} == {"meta"}
+    with torch.no_grad():
+        assert algorithm.policy(batch.observations)[0].device.type == "meta"
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_seeds_at_once_stay_there_too(gate, moved):
+    def job():
+        algorithm, batch = moved(gate, "gating/losses=[standard,diversity,sinkhorn]")
+        whole = batch._replace(observations=algorithm.policy.whole_observations(batch.observations))
+        with seeds.beside(algorithm):
+            terms = algorithm.differentiate(whole, 0.2)
+            with torch.no_grad():
+                actions = algorithm.policy(batch.observations)[0]
+        return [*terms.values(), *gradients(algorithm), actions]
+
+    seeds = Seeds()
+    for told in seeds.run([job, job]):
+        assert {one.device.type for one in told} == {"meta"}
