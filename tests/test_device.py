@@ -1,6 +1,6 @@
 """Nothing of an update or a rollout is left on another device, as far as that can be shown without one.
 
-PyTorch's meta device computes no numbers, but refuses to mix its tensors with a CPU's, as a GPU does.
+PyTorch's meta device computes no numbers, but most of its steps refuse a tensor of the CPU, as a GPU's do.
 """
 
 from __future__ import annotations
