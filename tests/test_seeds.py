@@ -158,7 +158,7 @@ def test_too_many_for_the_memory_are_told_how_many_to_try(make_agent, monkeypatc
     with pytest.raises(ConfigError) as refused:
         side_by_side(make_agent, range(4))
     assert str(refused.value) == (
-        "trainer.parallel_seeds: 4 seeds at once need more memory than the device has "
+        "trainer.parallel_seeds: 4 seeds need more memory than the device has "
         "(CUDA out of memory. Tried to allocate 2.00 GiB.); try 2"
     )
 

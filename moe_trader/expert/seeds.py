@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,7 +45,7 @@ class Seeds:
 
     def __init__(self, always: bool = False) -> None:
         self._always = always
-        self._made: dict[_Kind, _Together] = {}
+        self._made: dict[Any, _Together] = {}  # by kind of request
 
     def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
         """Run every job to its end, and return what they return.
@@ -78,6 +79,11 @@ class Seeds:
                 if one:  # begun, and not at its end
                     with contextlib.suppress(BaseException):
                         one.throw(type(error) if isinstance(error, KeyboardInterrupt) else GreenletExit)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise ConfigError(
+                    f"trainer.parallel_seeds: {len(jobs)} seeds need more memory than the device has "
+                    f"({str(error).splitlines()[0]}); try {max(len(jobs) // 2, 1)}"
+                ) from None
             raise
         finally:
             torch.set_grad_enabled(records)
@@ -95,15 +101,14 @@ class Seeds:
 
     def mix(self, policy: MixturePolicy, observations: Tensor) -> MixtureOutput:
         """Return what ``policy.mix`` returns, for a job."""
-        output: MixtureOutput = self._ask(_Request(_kind(1, policy, observations), policy, (observations,)))
+        output: MixtureOutput = self._ask(_Request(1, _Trained(policy), (observations,), policy))
         return output
 
     def differentiate(self, algorithm: MixturePPO, batch: RolloutBufferSamples, clip_range: float) -> dict[str, Tensor]:
         """Do what ``algorithm.differentiate`` does, for a job."""
-        policy = algorithm.policy
-        told = (tuple(batch), algorithm.gate_loss_weights(), algorithm.coefficients(clip_range))
+        told, given = (*batch, algorithm.gate_loss_weights()), algorithm.coefficients(clip_range)
         # Updates go first: a seed that ended its own early (expert.target_kl) waits for the others.
-        terms: dict[str, Tensor] = self._ask(_Request(_kind(0, policy, batch.observations), policy, told, algorithm))
+        terms: dict[str, Tensor] = self._ask(_Request(0, _Trained(algorithm.policy), told, algorithm, given))
         return terms
 
     def _ask(self, request: _Request) -> Any:
@@ -117,70 +122,57 @@ class Seeds:
 
     def _answers(self, requests: Sequence[_Request]) -> Sequence[Any]:
         """Return what requests of one kind ask for."""
-        algorithms = [request.algorithm for request in requests if request.algorithm]
-        try:
-            with torch.set_grad_enabled(bool(algorithms)):
-                return self._differentiated(requests, algorithms) if algorithms else self._mixed(requests)
-        except torch.OutOfMemoryError as error:
-            raise ConfigError(
-                f"trainer.parallel_seeds: {len(requests)} seeds at once need more memory than the device has "
-                f"({str(error).splitlines()[0]}); try {max(len(requests) // 2, 1)}"
-            ) from None
+        with torch.set_grad_enabled(requests[0].turn == 0):
+            return self._mixed(requests) if requests[0].turn else self._differentiated(requests)
 
     def _mixed(self, requests: Sequence[_Request]) -> list[MixtureOutput]:
-        policy = requests[0].policy
+        policy = requests[0].whose
 
         def evaluated(vector: Tensor, observations: Tensor) -> dict[str, Tensor]:
             found = policy.evaluate(observations, vector=vector)._asdict()
             return {name: one for name, one in found.items() if one is not None}  # vmap returns tensors alone
 
-        run = self._together(requests, evaluated, compiles=False)
-        found = run(_stacked(requests), torch.stack([request.told[0] for request in requests]))
+        found = self._run(requests, evaluated, _stacked(requests), compiles=False)
         absent = dict.fromkeys(Evaluated._fields)
-        return [
-            output_of(Evaluated(**(absent | {name: values[at] for name, values in found.items()})))
-            for at in range(len(requests))
-        ]
+        each = ({name: values[at] for name, values in found.items()} for at in range(len(requests)))
+        return [output_of(Evaluated(**(absent | one))) for one in each]
 
-    def _differentiated(
-        self, requests: Sequence[_Request], algorithms: Sequence[MixturePPO]
-    ) -> list[dict[str, Tensor]]:
-        first, coefficients = algorithms[0], requests[0].told[2]
+    def _differentiated(self, requests: Sequence[_Request]) -> list[dict[str, Tensor]]:
+        algorithm, coefficients = requests[0].whose, requests[0].constants
 
-        def loss(vector: Tensor, batch: tuple[Tensor, ...], weights: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-            return first.loss(vector, RolloutBufferSamples(*batch), weights, coefficients)
+        def loss(vector: Tensor, *told: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            *batch, weights = told
+            return algorithm.loss(vector, RolloutBufferSamples(*batch), weights, coefficients)
 
-        run = self._together(requests, loss, first.compiles)
         given = _stacked(requests)
-        batches = tuple(torch.stack(parts) for parts in zip(*(request.told[0] for request in requests), strict=True))
-        losses, terms = run(given, batches, torch.stack([request.told[1] for request in requests]))
+        losses, terms = self._run(requests, loss, given, compiles=algorithm.compiles)
         losses.sum().backward()  # no parameter of one seed is in the loss of another
         for at, request in enumerate(requests):
-            for name, parameter in _Trained(request.policy).named_parameters():
+            for name, parameter in request.trained.named_parameters():
                 gradient = given[name].grad
                 parameter.grad = None if gradient is None else gradient[at]
         return [{name: values[at] for name, values in terms.items()} for at in range(len(requests))]
 
-    def _together(self, requests: Sequence[_Request], function: Callable[..., Any], compiles: bool) -> _Together:
-        """Return what runs a function of a policy's weights and more for all seeds.
+    def _run(
+        self, requests: Sequence[_Request], function: Callable[..., Any], given: dict[str, Tensor], compiles: bool
+    ) -> Any:
+        """Return what a function of a policy's weights and of what is told returns, for all requests, stacked.
 
-        :param function: of the first request's policy, in which those of the others take the place of its own weights
+        :param function: of the first request's own, in which ``given`` takes the place of its weights
         """
-        if requests[0].kind not in self._made:
-            first = _Trained(requests[0].policy)
-            self._made[requests[0].kind] = _Together(
-                lambda given, *told: functional_call(first, given, (function, *told)), compiles
-            )
-        return self._made[requests[0].kind]
+        kind, first = requests[0].kind, requests[0].trained
+        if kind not in self._made:
+            self._made[kind] = _Together(lambda one, *told: functional_call(first, one, (function, *told)), compiles)
+        told = (torch.stack(parts) for parts in zip(*(request.told for request in requests), strict=True))
+        return self._made[kind](given, *told)
 
 
 class _Together:
     """A function run for all seeds at once, everything stacked; one after the other if ``vmap`` cannot."""
 
     def __init__(self, function: Callable[..., Any], compiles: bool) -> None:
-        self._function, self._compiles, self._run = function, compiles, None
-
-    _run: Callable[..., Any] | None
+        self._function, self._compiles = function, compiles
+        self._run: Callable[..., Any] | None = None
 
     def __call__(self, *told: Any) -> Any:
         if self._run is None:
@@ -204,25 +196,33 @@ class _Together:
 
 def _stacked(requests: Sequence[_Request]) -> dict[str, Tensor]:
     """Return what training changes of every seed's policy, one on top of the other."""
-    values = [_Trained(request.policy).values() for request in requests]
+    values = [request.trained.values() for request in requests]
     stacked = {name: torch.stack([one[name] for one in values]).detach() for name in values[0]}
     return {name: one.requires_grad_(values[0][name].requires_grad) for name, one in stacked.items()}
 
 
-_Kind = tuple[Any, ...]
-"""Updates before rollouts, then what must be alike to be done at once: the sizes of what is seen and of the weights."""
-
-
 @dataclass(frozen=True)
 class _Request:
-    kind: _Kind
-    policy: MixturePolicy
-    told: tuple[Any, ...]
-    algorithm: MixturePPO | None = None  # whose gradient is asked for
+    """What a job waits for.
 
+    :param turn: 0 for a gradient, 1 for an output: the least goes first
+    :param told: tensors, one for each seed
+    :param whose: the algorithm or the policy that asks
+    :param constants: the same for all seeds
+    """
 
-def _kind(turn: int, policy: MixturePolicy, observations: Tensor) -> _Kind:
-    return turn, tuple(observations.shape), tuple((name, *one.shape) for name, one in _Trained(policy).values().items())
+    turn: int
+    trained: _Trained
+    told: tuple[Tensor, ...]
+    whose: Any
+    constants: Any = ()
+
+    @cached_property
+    def kind(self) -> tuple[Any, ...]:
+        """What must be alike to be done at once, turns in ascending order."""
+        values = self.trained.values().items()
+        shapes = tuple((name, *one.shape) for name, one in values), tuple(tuple(one.shape) for one in self.told)
+        return self.turn, shapes, self.constants
 
 
 class _Trained(nn.Module):
