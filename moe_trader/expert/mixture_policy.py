@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples, Schedule
 from torch import Tensor, nn
 
 from moe_trader.expert.adam import ClippingAdam
@@ -19,10 +19,17 @@ from moe_trader.gating import Gate, GatingNetwork
 from moe_trader.option import ConfigError
 from moe_trader.sight import View
 
-if TYPE_CHECKING:
-    from moe_trader.expert.seeds import Seeds
-
 N_REFERENCE = 3  # numbers in a reference: that of the bar, and the account's two
+
+
+class Company(Protocol):
+    """Policies that are trained side by side: :class:`~moe_trader.expert.seeds.Seeds`."""
+
+    def mix(self, policy: MixturePolicy, observations: Tensor) -> MixtureOutput:
+        """Return what ``policy.mix`` returns."""
+
+    def differentiate(self, algorithm: Any, batch: RolloutBufferSamples, clip_range: float) -> dict[str, Tensor]:
+        """Do what ``algorithm.differentiate`` does."""
 
 
 class MixturePolicy(ActorCriticPolicy):
@@ -66,8 +73,8 @@ class MixturePolicy(ActorCriticPolicy):
     expert_columns: Tensor
     optimizer: ClippingAdam
     experts: nn.ModuleList
-    beside: Seeds | None = None
-    """The seeds beside which it is being trained, whose arithmetic is done together."""
+    beside: Company | None = None
+    """What does its arithmetic together with that of others, while it is trained beside them."""
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.experts = nn.ModuleList(
