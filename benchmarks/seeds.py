@@ -80,7 +80,7 @@ def compile_(device: str, rounds: int) -> Figures:
 
 
 def cold(device: str, batch: int) -> None:
-    """Print how much longer the first rollout and update of a process take than the second, by the clock."""
+    """Print how much longer making an agent and its first rollout and update take than the second, by the clock."""
     start = time.perf_counter()
     agent = fresh(0, device, batch, compiles=True)
     agent.learn(1)
@@ -90,27 +90,31 @@ def cold(device: str, batch: int) -> None:
 
 
 def seeds(device: str, rounds: int) -> Figures:
-    """Compare seeds at once with seeds one after the other; steps of all seeds together."""
+    """Compare seeds at once with seeds one after the other; steps of all seeds together, without making the agents."""
+
+    def at_once(n: int) -> Callable[[], object]:
+        beside = Seeds(always=True)
+        agents = [fresh(seed, device, beside=beside) for seed in range(n)]
+        return lambda: beside.run([lambda agent=agent: agent.learn(UPDATES * LANES * STEPS) for agent in agents])
+
+    def in_turn(n: int) -> Callable[[], object]:
+        alone = [at_once(1) for _ in range(n)]
+        return lambda: [one() for one in alone]
+
+    def ours(n: int) -> Callable[[], object]:
+        agents = [fresh(seed, device) for seed in range(n)]
+        return lambda: [agent.learn(UPDATES * LANES * STEPS) for agent in agents]
+
+    ways = {"at once": at_once, "in turn": in_turn} | ({"compiled code of ours": ours} if device == "cpu" else {})
     figures = {}
     for n in (1, 4, 16):
-
-        def at_once(n: int = n) -> None:
-            beside = Seeds(always=True)
-            agents = [fresh(seed, device, beside=beside) for seed in range(n)]
-            beside.run([lambda agent=agent: agent.learn(UPDATES * LANES * STEPS) for agent in agents])
-
-        def in_turn(n: int = n) -> None:
-            for seed in range(n):
-                beside = Seeds(always=True)
-                agent = fresh(seed, device, beside=beside)
-                beside.run([lambda agent=agent: agent.learn(UPDATES * LANES * STEPS)])
-
-        def ours(n: int = n) -> None:
-            for seed in range(n):
-                fresh(seed, device).learn(UPDATES * LANES * STEPS)
-
-        ways = {"at once": at_once, "in turn": in_turn} | ({"compiled code of ours": ours} if device == "cpu" else {})
-        spent = {name: [seconds(device, work) for _ in range(rounds + 1)][1:] for name, work in ways.items()}
+        work = {name: way(n) for name, way in ways.items()}
+        spent: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(rounds + 1):  # the first one warms up
+            for name, learn in work.items():
+                took = seconds(device, learn)
+                if number:
+                    spent[name].append(took)
         for name, values in spent.items():
             speed = n * UPDATES * LANES * STEPS / float(np.median(values))
             figures[f"{n} seeds, at once over {name}"] = ratio = float(np.median(np.divide(values, spent["at once"])))

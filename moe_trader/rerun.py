@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 COMPARED = {
@@ -48,8 +48,10 @@ def rerun_arguments(given: Sequence[str]) -> list[str]:
 
 def rerun_report(original: Path, repeated: Path) -> str:
     """Compare the files of :data:`COMPARED` and return the result as a sentence."""
+    if seeds := {path.name for run in (original, repeated) for path in run.glob("seed_*")}:
+        return _seeds_report(original, repeated, seeds)
     found: dict[str, list[str]] = {"same": [], "different": [], "lost": [], "gone": []}
-    for what, file in _compared(original, repeated):
+    for what, file in COMPARED.items():
         one, other = _digest(original / file), _digest(repeated / file)
         if one is None and other is None:
             continue
@@ -67,19 +69,25 @@ def rerun_report(original: Path, repeated: Path) -> str:
     return "; ".join(begin + ", ".join(found[kind]) for kind, begin in words.items() if found[kind]) + changed
 
 
-def _compared(original: Path, repeated: Path) -> list[tuple[str, str]]:
-    """Return what is compared, and its file; of runs of several seeds that of every seed."""
-    seeds = {path.name for run in (original, repeated) for path in run.glob("seed_*")}
-    if not seeds:
-        return list(COMPARED.items())
-    by_number = sorted(seeds, key=lambda name: int(name.removeprefix("seed_")))
-    each = [(f"{what} of seed {name[5:]}", f"{name}/{file}") for name in by_number for what, file in COMPARED.items()]
-    return [*each, ("means over seeds", "seeds.csv")]
+def _seeds_report(original: Path, repeated: Path, seeds: Iterable[str]) -> str:
+    """Compare runs of several seeds, seed by seed."""
+    same, lines = [], []
+    for name in sorted(seeds, key=lambda name: int(name.removeprefix("seed_"))):
+        number, found = name.removeprefix("seed_"), rerun_report(original / name, repeated / name)
+        if not ((original / name).is_dir() and (repeated / name).is_dir()):
+            lines.append(f"Seed {number} is in {'this run' if (repeated / name).is_dir() else original} alone")
+        elif found.startswith("Identical to"):
+            same.append(number)
+        else:
+            lines.append(f"Seed {number}: {found}")
+    if same:
+        lines.insert(0, f"Identical to {original}, to the last bit: seed{'s' * (len(same) > 1)} {', '.join(same)}")
+    return "; ".join(lines)
 
 
 def _prices(run: Path) -> str | None:
     """Return the hash of the prices that a run was trained on; ``None`` where it saved no bundle."""
-    manifest = next(run.glob("**/bundle/manifest.json"), run)
+    manifest = run / "bundle" / "manifest.json"
     return json.loads(manifest.read_text())["task"].get("market_sha256") if manifest.is_file() else None
 
 

@@ -13,6 +13,8 @@ from moe_trader.gating import Gate
 from moe_trader.option import option
 from moe_trader.trainer import Trainer
 
+SEEDS = 2**31
+
 
 @option
 class RunSettings:
@@ -22,7 +24,7 @@ class RunSettings:
     expert: ExpertFamily
     gating: Gate
     trainer: Trainer
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)]
     threads: PositiveInt
     device: str
     single_policy: bool
@@ -31,6 +33,9 @@ class RunSettings:
     rerun_of: str | None
 
     def __post_init__(self) -> None:
+        last = self.seed + self.trainer.parallel_seeds - 1
+        if last >= SEEDS:
+            raise ValueError(f"seed: with trainer.parallel_seeds the last is {last}; the greatest is {SEEDS - 1}")
         try:
             torch.zeros(1, device=self.device)
         except (RuntimeError, AssertionError) as error:

@@ -8,7 +8,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ from moe_trader.command import run_directory, start
 from moe_trader.config import config_directory, run_settings, save_as_of_seed, to_plain
 
 if TYPE_CHECKING:
-    from moe_trader.agent import MoEAgent
     from moe_trader.env.task import PreparedTask
     from moe_trader.evaluation.evaluate import Tables
     from moe_trader.expert.seeds import Seeds
@@ -58,17 +57,21 @@ def run(settings: RunSettings, directory: Path) -> None:
     if settings.trainer.parallel_seeds > 1:
         run_seeds(settings, task, directory)
     else:
-        tables = run_seed(settings, task, directory)
+        tables, _ = run_seed(settings, task, directory)
         _show(tables, directory)
 
 
-def run_seed(settings: RunSettings, task: PreparedTask, directory: Path, beside: Seeds | None = None) -> Tables:
+def run_seed(
+    settings: RunSettings, task: PreparedTask, directory: Path, beside: Seeds | None = None
+) -> tuple[Tables, list[str]]:
     """Train and evaluate the mixture and the single policy, and leave everything in a directory.
 
     :param beside: the seeds among which this one is trained
+    :return: what evaluation found, and what one must know before believing it
     """
     from moe_trader.agent import MoEAgent
     from moe_trader.evaluation.evaluate import evaluate, write_tables
+    from moe_trader.evaluation.report import write_report
     from moe_trader.gating.fixed import Uniform
 
     trainer, seed = settings.trainer, settings.seed
@@ -87,46 +90,76 @@ def run_seed(settings: RunSettings, task: PreparedTask, directory: Path, beside:
 
     tables = evaluate(task, agent, single, seed, shapley=settings.shapley)
     write_tables(tables, directory)
-    _write_report(settings, task, agent, single, tables, directory)
-    return tables
+    notes = _notes(settings, tables)
+    facts = _facts(settings, task) | {
+        "parameters": f"{agent.policy.n_parameters():,}",
+        "single policy": f"{single.policy.n_parameters():,} parameters" if single else "not trained",
+    }
+    write_report(tables, directory, facts, notes)
+    return tables, notes
 
 
 def run_seeds(settings: RunSettings, task: PreparedTask, directory: Path) -> None:
     """Train and evaluate several seeds, each in a run directory of its own, and say what they have in common."""
-    from moe_trader.evaluation.over_seeds import seeds_view, strategies_over_seeds, verdict, write_seeds
     from moe_trader.expert.seeds import Seeds
-    from moe_trader.terminal import console, say, speaking_of
+    from moe_trader.option import ConfigError
+    from moe_trader.terminal import speaking_of
 
     numbers = range(settings.seed, settings.seed + settings.trainer.parallel_seeds)
     if settings.device == "cpu" and not settings.trainer.compile:
-        log.info("On a CPU seeds are trained in turn; moe-train -m seed=%s trains one on each core", _listed(numbers))
+        listed = f"range({numbers.start},{numbers.stop})"
+        log.info("On a CPU seeds are trained in turn; moe-train -m 'seed=%s' trains one a core, without means", listed)
     beside, alone = Seeds(), dataclasses.replace(settings.trainer, parallel_seeds=1)
+    done: dict[int, tuple[Tables, list[str]]] = {}
 
-    def job(seed: int) -> Tables:
+    def job(seed: int) -> None:
+        mine = directory / f"seed_{seed}"
+        save_as_of_seed(directory / ".hydra", mine / ".hydra", seed)
         with speaking_of(f"seed {seed}"):
-            mine = directory / f"seed_{seed}"
-            save_as_of_seed(directory / ".hydra", mine / ".hydra", seed)
-            return run_seed(dataclasses.replace(settings, seed=seed, trainer=alone), task, mine, beside)
+            try:
+                done[seed] = run_seed(dataclasses.replace(settings, seed=seed, trainer=alone), task, mine, beside)
+            except ConfigError:  # not of this seed alone
+                raise
+            except Exception:
+                log.exception("This seed failed; what there is of it is in %s", mine)
+                raise
 
-    tables = beside.run([functools.partial(job, seed) for seed in numbers])
-    facts = _facts(settings, task) | {"seed": _listed(numbers)}
-    report = write_seeds(tables, numbers, directory, facts)
-    strategies = strategies_over_seeds(tables)
+    try:
+        beside.run([functools.partial(job, seed) for seed in numbers])
+    finally:
+        if len(done) > 1:  # of those that came to their end
+            _show_seeds({seed: done[seed] for seed in sorted(done)}, _facts(settings, task), directory)
+
+
+def _show_seeds(done: Mapping[int, tuple[Tables, list[str]]], facts: dict[str, object], directory: Path) -> None:
+    """Write and print what seeds have in common, and say what one can do next."""
+    from moe_trader.evaluation.over_seeds import seeds_view, verdict, write_seeds
+    from moe_trader.terminal import console, say
+
+    of_note: dict[str, list[int]] = {}
+    for seed, (_, notes) in done.items():
+        for note in notes:
+            of_note.setdefault(note, []).append(seed)
+    shared = [
+        note if len(seeds) == len(done) else f"Seed {', '.join(map(str, seeds))}: {note}"
+        for note, seeds in of_note.items()
+    ]
+    tables = {seed: tables for seed, (tables, _) in done.items()}
+    first, last = min(done), max(done)
+    facts |= {"seed": f"{first} to {last}" if len(done) == last - first + 1 else ", ".join(map(str, done))}
+    strategies = write_seeds(tables, shared, directory, facts)
     console().print(seeds_view(strategies, "test"))
     for rival in ("single_policy", "buy_and_hold"):
         if line := verdict(strategies, rival, "test"):
             log.debug("%s", line)
             say(line)
+    where = os.path.relpath(directory)
     say(
-        f"\nLook at the report:  {os.path.relpath(report)}\n"
-        f"Curves:              tensorboard --logdir {shlex.quote(os.path.relpath(directory))}\n"
-        f"Evaluate one again:  moe-evaluate {shlex.quote(os.path.relpath(directory / f'seed_{numbers[0]}'))}\n"
-        f"Repeat:              moe-train rerun {shlex.quote(os.path.relpath(directory))}"
+        f"\nLook at the report:  {where}/report.html\n"
+        f"Curves:              tensorboard --logdir {shlex.quote(where)}\n"
+        f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}\n"
+        f"Repeat:              moe-train rerun {shlex.quote(where)}"
     )
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ",".join(map(str, numbers))
 
 
 def _seen_by_gate_alone(settings: RunSettings) -> str:
@@ -135,17 +168,8 @@ def _seen_by_gate_alone(settings: RunSettings) -> str:
     return ", ".join(settings.env.seen_by_gate_alone) if hidden else ""
 
 
-def _write_report(
-    settings: RunSettings,
-    task: PreparedTask,
-    agent: MoEAgent,
-    single: MoEAgent | None,
-    tables: Tables,
-    directory: Path,
-) -> None:
-    """Write the report, with what one must know before believing it."""
-    from moe_trader.evaluation.report import write_report
-
+def _notes(settings: RunSettings, tables: Tables) -> list[str]:
+    """Return what one must know before believing a run's results."""
     notes = []
     if settings.env.fill == "this_close":
         notes.append("Orders were filled at the close they were decided on. Nobody can trade like that.")
@@ -161,11 +185,7 @@ def _write_report(
         who = ", ".join(dict.fromkeys(name for names in found for name in names.split(" and ")))
         notes.append(f"Bankrupt on the {split} split, closed and earning nothing after: {who}.")
         log.warning("%s", notes[-1])
-    facts = _facts(settings, task) | {
-        "parameters": f"{agent.policy.n_parameters():,}",
-        "single policy": f"{single.policy.n_parameters():,} parameters" if single else "not trained",
-    }
-    write_report(tables, directory, facts, notes)
+    return notes
 
 
 def _facts(settings: RunSettings, task: PreparedTask) -> dict[str, object]:

@@ -270,7 +270,9 @@ def seeds(tmp_path_factory):
 
 def test_a_seed_among_others_is_the_run_that_it_is_alone(seeds, tmp_path):
     run, printed = seeds
-    assert "On a CPU seeds are trained in turn; moe-train -m seed=1,2 trains one on each core" in printed
+    assert (
+        "On a CPU seeds are trained in turn; moe-train -m 'seed=range(1,3)' trains one a core, without means" in printed
+    )
     assert "INFO seed 2: Training mixture" in printed
     assert "seed 2: Training mixture" in (run / "train.log").read_text()
     again = call(SCRIPTS / "moe-evaluate", run / "seed_2", cwd=tmp_path)
@@ -290,8 +292,41 @@ def test_a_run_of_several_seeds_says_what_they_have_in_common_and_can_be_repeate
     means = pd.read_csv(run / "seeds.csv").set_index(["split", "strategy"])["log_return"]
     assert means["test", "mixture"] == pytest.approx(sum(table["test", "mixture"] for table in whole) / 2)
     repeated = moe_train("rerun", run, cwd=tmp_path)
-    assert "to the last bit: weights of the mixture of seed 1" in repeated.stdout, repeated.stderr
-    assert "equity of seed 2, means over seeds" in repeated.stdout
+    assert f"Identical to {run}, to the last bit: seeds 1, 2" in repeated.stdout, repeated.stderr
+
+
+def test_a_rerun_of_several_seeds_says_which_one_differs(seeds, tmp_path):
+    run, _ = seeds
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "seed_2" / "evaluation" / "experts.csv").write_text("another\n")
+    report = rerun_report(run, copy)
+    assert (
+        f"Identical to {run}, to the last bit: seed 1; Seed 2: Differs from {run / 'seed_2'} in: performance" in report
+    )
+    shutil.rmtree(copy / "seed_1")
+    assert f"Seed 1 is in {run} alone; Seed 2: Differs" in rerun_report(run, copy)
+
+
+def test_seeds_that_came_to_their_end_before_an_interrupt_have_their_means(tmp_path):
+    """And nothing is lost of those that did."""
+    command = [SCRIPTS / "moe-train", *SMALL, "trainer.parallel_seeds=50", "shapley=false", "hydra.run.dir=run"]
+    command = [sys.executable, "-c", HEAR_CTRL_C, *command]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        try:
+            for _ in range(900):
+                if (tmp_path / "run" / "seed_2" / "progress.csv").is_file():
+                    break
+                time.sleep(0.1)
+            run.send_signal(signal.SIGINT)
+            printed, _ = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == 130, printed
+    means = pd.read_csv(tmp_path / "run" / "seeds.csv")
+    assert means["seeds"].min() >= 2
+    assert f"Test split, {means['seeds'].max()} seeds" in printed
+    assert not list((tmp_path / "run").glob("seed_2?"))
 
 
 def test_a_directory_of_several_seeds_is_no_run_of_one(seeds, tmp_path):
@@ -301,6 +336,27 @@ def test_a_directory_of_several_seeds_is_no_run_of_one(seeds, tmp_path):
     assert f"{run}: holds a run of several seeds; give one of them, such as {run / 'seed_1'}" in evaluated.stderr
     used = moe_train(*SMALL, f"hydra.run.dir={run}", cwd=tmp_path)
     assert f"hydra.run.dir: {run} holds a run already; choose another directory" in used.stderr
+
+
+def test_an_oracles_warnings_stand_in_the_report_of_several_seeds_too(tmp_path):
+    gate = ["gating=oracle", "single_policy=false", "trainer.parallel_seeds=2", "shapley=false"]
+    done = moe_train(*SMALL, *gate, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = html.unescape((only_run(tmp_path) / "report.html").read_text())
+    assert page.count("The oracle gate sees the market's true regimes: what its mixture earns is not tradable.") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["trainer.parallel_seeds=1e3"], "trainer.parallel_seeds: Input should be a valid integer, got 1000.0"),
+        (["trainer.parallel_seeds=0"], "trainer.parallel_seeds: Input should be greater than or equal to 1, got 0"),
+        (["seed=2147483647", "trainer.parallel_seeds=2"], "seed: with trainer.parallel_seeds the last is 2147483648"),
+    ],
+)
+def test_seeds_that_there_are_not_are_refused(given, message, make_settings):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_settings(*given)
 
 
 def test_without_a_compiler_there_is_no_compiling(tmp_path):

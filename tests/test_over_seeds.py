@@ -74,6 +74,19 @@ def test_means_are_over_seeds_and_differences_paired(seeds):
     assert set(table["seeds"]) == {2}
 
 
+def test_what_no_seed_changes_has_no_interval():
+    """Whatever rounding makes of the mean of equal numbers."""
+    tables = [tables_of({"mixture": 0.1 * n, "buy_and_hold": -0.188}, [[0.9, 0.1], [0.2, 0.8]]) for n in range(7)]
+    held = row(over_seeds.strategies_over_seeds(tables), split="test", strategy="buy_and_hold")
+    assert held["log_return"] == held["log_return_low"] == held["log_return_high"] == -0.188
+    assert over_seeds.signed(held, "log_return") == "-0.188"
+
+
+def test_a_sharpe_ratio_that_one_seed_lacks_has_no_mean(seeds):
+    seeds[1].experts.loc[seeds[1].experts["strategy"] == "mixture", "sharpe"] = np.nan
+    assert np.isnan(row(over_seeds.strategies_over_seeds(seeds), split="test", strategy="mixture")["sharpe"])
+
+
 def test_experts_are_matched_before_they_are_averaged(seeds):
     table = over_seeds.strategies_over_seeds(seeds)
     assert row(table, split="test", strategy="expert_1")["log_return"] == pytest.approx((0.3 + 0.1) / 2)
@@ -102,11 +115,13 @@ def test_the_verdict_is_as_strong_as_its_interval(gaps, said):
 
 
 def test_what_is_written_is_what_is_shown(seeds, tmp_path):
-    page = over_seeds.write_seeds(seeds, [3, 4], tmp_path, {"market": "hand", "experts": "2 PPO experts"})
-    table = pd.read_csv(tmp_path / "seeds.csv")
+    facts = {"market": "hand", "experts": "2 PPO experts"}
+    table = over_seeds.write_seeds({3: seeds[0], 4: seeds[1]}, ["Nobody can trade it."], tmp_path, facts)
+    pd.testing.assert_frame_equal(table, pd.read_csv(tmp_path / "seeds.csv"))
     pd.testing.assert_frame_equal(table, over_seeds.strategies_over_seeds(seeds))
     assert len(pd.read_csv(tmp_path / "seeds_by_regime.csv")) == 8
-    text = page.read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert '<ul class="notes"><li>Nobody can trade it.</li></ul>' in text
     assert 'href="seed_3/report.html"' in text
     assert "0.90 ± 0.00" in text
     shown = Console(width=120, record=True)

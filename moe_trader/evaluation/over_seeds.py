@@ -27,7 +27,8 @@ def strategies_over_seeds(tables: Sequence[Tables]) -> pd.DataFrame:
 
     ``log_return`` and ``sharpe`` are means; ``mixture_minus`` is the mixture's log return less the strategy's, paired
     seed by seed. ``*_low`` and ``*_high`` are 95 % t-intervals over seeds. Experts are matched across seeds by the
-    regimes in which they act (:mod:`moe_trader.evaluation.alignment`), and ``without_expert_2`` with them.
+    regimes in which they act (:mod:`moe_trader.evaluation.alignment`), and ``without_expert_2`` with them. A Sharpe
+    ratio that does not exist for one of the seeds has no mean.
     """
     matched = _matched(tables)
     rows: list[dict[str, Any]] = []
@@ -44,12 +45,16 @@ def strategies_over_seeds(tables: Sequence[Tables]) -> pd.DataFrame:
             row = {"split": split, "strategy": strategy, "kind": kinds[strategy], "seeds": len(tables)}
             row |= _bounds("log_return", earned.loc[strategy])
             row |= _bounds("mixture_minus", earned.loc["mixture"] - earned.loc[strategy])
-            rows.append(row | {"sharpe": sharpe.loc[strategy].mean()})
+            rows.append(row | {"sharpe": sharpe.loc[strategy].mean(skipna=False)})
     return pd.DataFrame(rows)
 
 
 def regimes_over_seeds(tables: Sequence[Tables]) -> pd.DataFrame:
-    """Return one row a split, regime and expert: its importance there, the mean over seeds with a 95 % t-interval."""
+    """Return one row a split, regime and expert: its importance there, the mean over seeds with a 95 % t-interval.
+
+    The interval takes the matching as given. That makes seeds agree as well as they can, so that even gates that divide
+    the market at random seem to agree somewhat: read it with the seeds' own ``p_value`` for specialisation.
+    """
     renamed = [
         table.by_regime.assign(expert=table.by_regime["expert"].map(names))
         for table, names in zip(tables, _matched(tables), strict=True)
@@ -62,13 +67,16 @@ def regimes_over_seeds(tables: Sequence[Tables]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write_seeds(tables: Sequence[Tables], seeds: Sequence[int], directory: Path, facts: Mapping[str, Any]) -> Path:
-    """Write :data:`FILES` and a page that leads to the reports of the seeds; return the page's path.
+def write_seeds(
+    tables: Mapping[int, Tables], notes: Sequence[str], directory: Path, facts: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Write :data:`FILES` and a page that leads to the seeds' reports; return the table of strategies.
 
-    :param seeds: whose run directories are ``directory/seed_N``
+    :param tables: by seed, whose run directory is ``directory/seed_N``
+    :param notes: what a reader must know before believing a number
     :param facts: what the page's head says of the run, name -> value
     """
-    strategies, regimes = strategies_over_seeds(tables), regimes_over_seeds(tables)
+    strategies, regimes = (of(list(tables.values())) for of in (strategies_over_seeds, regimes_over_seeds))
     for name, table in (("strategies", strategies), ("regimes", regimes)):
         table.to_csv(directory / FILES[name], index=False)
     page = Environment(
@@ -77,16 +85,16 @@ def write_seeds(tables: Sequence[Tables], seeds: Sequence[int], directory: Path,
     splits = list(reversed(strategies["split"].unique()))
     text = page.render(
         facts=facts,
-        seeds=list(seeds),
+        seeds=list(tables),
+        notes=notes,
         verdicts=[line for rival in ("single_policy", "buy_and_hold") if (line := verdict(strategies, rival, "test"))],
         strategies={split: strategies[strategies["split"] == split].to_dict("records") for split in splits},
         regimes={split: _wide(regimes[regimes["split"] == split]) for split in splits},
         signed=signed,
         number=number,
     )
-    path = directory / "report.html"
-    path.write_text(text, encoding="utf-8")
-    return path
+    (directory / "report.html").write_text(text, encoding="utf-8")
+    return strategies
 
 
 def seeds_view(strategies: pd.DataFrame, split: str) -> Table:
@@ -126,6 +134,8 @@ def signed(row: Mapping[str, Any], name: str) -> str:
 
 def _bounds(name: str, values: pd.Series) -> dict[str, float]:
     mean, half = t_interval(values.to_numpy(dtype=np.float64))
+    if (values == values.iloc[0]).all():  # no seed changes it; the mean of equal numbers may be another one
+        mean, half = float(values.iloc[0]), 0.0
     return {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
 
 

@@ -8,6 +8,7 @@ coroutine. Where it needs its networks it waits until all the others do; then ``
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -45,26 +46,33 @@ class Seeds:
 
     def __init__(self, always: bool = False) -> None:
         self._always = always
-        self._made: dict[Any, _Together] = {}  # by kind of request
+        self._made: dict[Any, Callable[..., Any]] = {}  # by kind of request
+        self._warned: set[str] = set()
 
     def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
         """Run every job to its end, and return what they return.
 
-        A job that fails ends the others; where one is interrupted all are, so that each can save what it has.
+        Where one fails the others go on, and its exception is raised at the end; a :class:`ConfigError`, which is every
+        job's, ends all of them. Where one is interrupted all are, so that each can save what it has.
 
         :raises ConfigError: when the device's memory is too small for so many
         """
         self._hub, records = getcurrent(), torch.is_grad_enabled()
         returned: dict[greenlet, T] = {}
+        failures: list[Exception] = []
         started = [greenlet(lambda job=job: returned.__setitem__(getcurrent(), job())) for job in jobs]
         waiting: dict[greenlet, _Request] = {}
 
         def go_on(one: greenlet, *answer: Any) -> None:
             waiting.pop(one, None)
-            asked = one.switch(*answer)
+            try:
+                if (asked := one.switch(*answer)) is not None:  # it did not come to its end
+                    waiting[one] = asked
+            except (ConfigError, torch.OutOfMemoryError):
+                raise
+            except Exception as failure:
+                failures.append(failure)
             torch.set_grad_enabled(records)  # each job has its own, as a thread would
-            if asked is not None:  # it did not come to its end
-                waiting[one] = asked
 
         try:
             for one in started:
@@ -74,19 +82,19 @@ class Seeds:
                 chosen = [one for one in started if one in waiting and waiting[one].kind == kind]
                 for one, answer in zip(chosen, self._answers([waiting[one] for one in chosen]), strict=True):
                     go_on(one, answer)
+        except torch.OutOfMemoryError as error:
+            _end(started, GreenletExit)
+            raise ConfigError(
+                f"trainer.parallel_seeds: {len(jobs)} seeds need more memory than the device has "
+                f"({str(error).splitlines()[0]}); try {max(len(jobs) // 2, 1)}"
+            ) from None
         except BaseException as error:
-            for one in started:
-                if one:  # begun, and not at its end
-                    with contextlib.suppress(BaseException):
-                        one.throw(type(error) if isinstance(error, KeyboardInterrupt) else GreenletExit)
-            if isinstance(error, torch.OutOfMemoryError):
-                raise ConfigError(
-                    f"trainer.parallel_seeds: {len(jobs)} seeds need more memory than the device has "
-                    f"({str(error).splitlines()[0]}); try {max(len(jobs) // 2, 1)}"
-                ) from None
+            _end(started, type(error) if isinstance(error, KeyboardInterrupt) else GreenletExit)
             raise
         finally:
             torch.set_grad_enabled(records)
+        if failures:
+            raise failures[0]
         return [returned[one] for one in started]
 
     @contextlib.contextmanager
@@ -158,40 +166,53 @@ class Seeds:
     ) -> Any:
         """Return what a function of a policy's weights and of what is told returns, for all requests, stacked.
 
-        :param function: of the first request's own, in which ``given`` takes the place of its weights
+        :param function: of the first request's own, in which ``given`` takes the place of its weights; asked for once
+            for every kind, so that all that differs later must be among what is given and told
         """
         kind, first = requests[0].kind, requests[0].trained
+        told = [torch.stack(parts) for parts in zip(*(request.told for request in requests), strict=True)]
         if kind not in self._made:
-            self._made[kind] = _Together(lambda one, *told: functional_call(first, one, (function, *told)), compiles)
-        told = (torch.stack(parts) for parts in zip(*(request.told for request in requests), strict=True))
+
+            def run(one: dict[str, Tensor], *told: Tensor) -> Any:
+                return functional_call(first, one, (function, *told))
+
+            made = self._at_once(run, type(first.gate).__name__, given, *told)
+            self._made[kind] = torch.compile(made) if compiles else made
         return self._made[kind](given, *told)
 
+    def _at_once(self, run: Callable[..., Any], gate: str, *told: Any) -> Callable[..., Any]:
+        """Return what runs a function for all seeds at once, or one after the other if ``vmap`` cannot."""
+        made: Callable[..., Any] = torch.vmap(run, randomness="different")
+        try:
+            with torch.no_grad():
+                made(*told)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # a gate or a loss has a step that vmap does not know, like PyTorch's GRU
+            if gate not in self._warned:
+                log.warning("%s: the networks of several seeds take turns, as vmap cannot run them: %s", gate, error)
+                self._warned.add(gate)
+            return functools.partial(_in_turn, run)
+        return made
 
-class _Together:
-    """A function run for all seeds at once, everything stacked; one after the other if ``vmap`` cannot."""
 
-    def __init__(self, function: Callable[..., Any], compiles: bool) -> None:
-        self._function, self._compiles = function, compiles
-        self._run: Callable[..., Any] | None = None
+def _end(started: Sequence[greenlet], stop: type[BaseException]) -> None:
+    """Throw an exception into every job that has begun and is not at its end."""
+    for one in started:
+        try:
+            if one:
+                one.throw(stop)
+        except stop:
+            pass
+        except Exception:
+            log.exception("A seed could not be ended in order, and may not have been saved")
 
-    def __call__(self, *told: Any) -> Any:
-        if self._run is None:
-            run: Callable[..., Any] = torch.vmap(self._function, randomness="different")
-            try:
-                with torch.no_grad():
-                    run(*told)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:  # a gate or a loss has a step that vmap does not know, like PyTorch's GRU
-                log.warning("The networks of several seeds take turns, as they cannot be run at once: %s", error)
-                run = self._in_turn
-            self._run = torch.compile(run) if self._compiles else run
-        return self._run(*told)
 
-    def _in_turn(self, *told: Any) -> Any:
-        n = len(tree_leaves(told)[0])
-        returned = [self._function(*tree_map(lambda one, at=at: one[at], told)) for at in range(n)]
-        return tree_map(lambda *parts: torch.stack(parts), *returned)
+def _in_turn(run: Callable[..., Any], *told: Any) -> Any:
+    """Do as ``torch.vmap(run)``, one after the other."""
+    n = len(tree_leaves(told)[0])
+    returned = [run(*tree_map(lambda one, at=at: one[at], told)) for at in range(n)]
+    return tree_map(lambda *parts: torch.stack(parts), *returned)
 
 
 def _stacked(requests: Sequence[_Request]) -> dict[str, Tensor]:

@@ -124,10 +124,10 @@ class _Filter(torch.autograd.Function):
         """Return z_T + log K, shape ``(K, batch)``, and alpha_0 to alpha_(T-1), from scores ``(T, K, batch)``."""
         n_experts = scores.shape[1]
         a, b = _staying(rho, n_experts)
-        alphas = torch.full_like(scores, 1 / n_experts)
-        for t in range(len(scores) - 1):
-            alphas[t + 1] = torch.softmax((alphas[t] * a + b).log_().add_(scores[t]), dim=0)
-        return (alphas[-1] * a + b).log_().add_(scores[-1]).add_(math.log(n_experts)), alphas
+        alphas = [torch.full_like(scores[0], 1 / n_experts)]
+        for bar in scores[:-1]:
+            alphas.append(torch.softmax((alphas[-1] * a + b).log() + bar, dim=0))
+        return (alphas[-1] * a + b).log() + scores[-1] + math.log(n_experts), torch.stack(alphas)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
@@ -58,7 +58,7 @@ class Trainer:
 
     total_timesteps: PositiveInt
     n_envs: PositiveInt
-    parallel_seeds: PositiveInt
+    parallel_seeds: Annotated[int, Field(ge=1, strict=True)]
     compile: bool
 
     def fit(
