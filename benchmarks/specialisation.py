@@ -63,17 +63,20 @@ def measured(directory: Path) -> dict[str, float]:
     return found
 
 
-def cost(market: str, gate: str, overrides: Sequence[str]) -> float:
-    """Return processor seconds of a training step, the median of five stretches of some 30,000 steps."""
-    settings = run_settings(compose([f"env={market}", f"gating={gate}", *overrides]))
-    env = settings.env.prepare(sight=settings.gating.sight()).training_env(settings.trainer.n_envs, 0)
-    agent = MoEAgent(env, dataclasses.replace(settings.expert, target_kl=None), settings.gating, seed=0)
-    spent = []
+def costs(market: str, gates: Sequence[str], overrides: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return gate -> processor seconds of a training step, in five stretches of some 30,000 steps, taken in turns."""
+    agents = {}
+    for gate in gates:
+        settings = run_settings(compose([f"env={market}", f"gating={gate}", *overrides]))
+        env = settings.env.prepare(sight=settings.gating.sight()).training_env(settings.trainer.n_envs, 0)
+        agents[gate] = MoEAgent(env, dataclasses.replace(settings.expert, target_kl=None), settings.gating, seed=0)
+    spent: dict[str, list[float]] = {gate: [] for gate in gates}
     for _ in range(6):  # the first one warms up
-        start = time.process_time()
-        agent.learn(30_000)
-        spent.append((time.process_time() - start) / agent.algorithm.num_timesteps)
-    return float(np.median(spent[1:]))
+        for gate, agent in agents.items():
+            start = time.process_time()
+            agent.learn(30_000)
+            spent[gate].append((time.process_time() - start) / agent.algorithm.num_timesteps)
+    return {gate: np.array(values[1:]) for gate, values in spent.items()}
 
 
 def runs(market: str, gates: Sequence[str], given: argparse.Namespace) -> dict[str, Seeds]:
@@ -162,7 +165,7 @@ def gates(given: argparse.Namespace) -> dict[str, object]:
     for market in given.markets:
         names = [gate for gate in GATES if gate != "oracle" or market in KNOWS_REGIMES]
         found = runs(market, names, given)
-        spent = {gate: cost(market, gate, given.overrides) for gate in names}
+        spent = costs(market, names, given.overrides)
         figures = {"log return": "mixture", "regret share": "regret_share", "effective experts": "effective_experts"}
         figures |= {"switch rate": "switch_rate"}
         print(f"\n| {market}, {given.seeds} seeds | {' | '.join(figures)} | cost of a step |")
@@ -170,8 +173,11 @@ def gates(given: argparse.Namespace) -> dict[str, object]:
         for gate, seeds in found.items():
             cells = [over_seeds(seeds, lambda one, key=key: one.get(key, float("nan"))) for key in figures.values()]
             shown = " | ".join(cell(mean, half) for mean, half in cells)
-            print(f"| `{gate}` | {shown} | {spent[gate] / spent[DEFAULT]:.2f} x |")
-        written[market] = {"by_seed": found, "seconds of a step": spent}
+            print(f"| `{gate}` | {shown} | {np.median(spent[gate] / spent[DEFAULT]):.2f} x |")
+        written[market] = {
+            "by_seed": found,
+            "seconds of a step": {gate: float(np.median(values)) for gate, values in spent.items()},
+        }
     return written
 
 
