@@ -24,6 +24,8 @@ COMPARED = {
     "equity": "evaluation/equity.parquet",
 }
 
+CHANGED = "; the prices are not those of the original run"
+
 USAGE = """Usage: moe-train rerun RUN [overrides]
 
 Repeats the run in directory RUN from its saved config, in a new run directory, and says whether weights and tables are
@@ -48,7 +50,7 @@ def rerun_arguments(given: Sequence[str]) -> list[str]:
 
 def rerun_report(original: Path, repeated: Path) -> str:
     """Compare the files of :data:`COMPARED` and return the result as a sentence."""
-    if seeds := {path.name for run in (original, repeated) for path in run.glob("seed_*")}:
+    if seeds := {path.name for run in (original, repeated) for path in run.glob("seed_[0-9]*")}:
         return _seeds_report(original, repeated, seeds)
     found: dict[str, list[str]] = {"same": [], "different": [], "lost": [], "gone": []}
     for what, file in COMPARED.items():
@@ -57,7 +59,7 @@ def rerun_report(original: Path, repeated: Path) -> str:
             continue
         found["lost" if one is None else "gone" if other is None else "same" if one == other else "different"] += [what]
     prices = {_prices(original), _prices(repeated)} - {None}
-    changed = "; the prices are not those of the original run" if len(prices) > 1 else ""
+    changed = CHANGED if len(prices) > 1 else ""
     if not (found["different"] or found["lost"] or found["gone"]):
         return f"Identical to {original}, to the last bit: {', '.join(found['same'])}{changed}"
     words = {
@@ -76,7 +78,7 @@ def _seeds_report(original: Path, repeated: Path, seeds: Iterable[str]) -> str:
         number, found = name.removeprefix("seed_"), rerun_report(original / name, repeated / name)
         if not ((original / name).is_dir() and (repeated / name).is_dir()):
             lines.append(f"Seed {number} is in {'this run' if (repeated / name).is_dir() else original} alone")
-        elif found.startswith("Identical to"):
+        elif found.startswith("Identical to") and not found.endswith(CHANGED):
             same.append(number)
         else:
             lines.append(f"Seed {number}: {found}")

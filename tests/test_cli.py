@@ -304,6 +304,12 @@ def test_a_rerun_of_several_seeds_says_which_one_differs(seeds, tmp_path):
     assert (
         f"Identical to {run}, to the last bit: seed 1; Seed 2: Differs from {run / 'seed_2'} in: performance" in report
     )
+    manifest = copy / "seed_1" / "bundle" / "manifest.json"
+    told = json.loads(manifest.read_text())
+    told["task"]["market_sha256"] = "0" * 64
+    manifest.write_text(json.dumps(told))
+    assert "to the last bit: weights" in (report := rerun_report(run, copy))
+    assert "; the prices are not those of the original run; Seed 2: Differs" in report
     shutil.rmtree(copy / "seed_1")
     assert f"Seed 1 is in {run} alone; Seed 2: Differs" in rerun_report(run, copy)
 

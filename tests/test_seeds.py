@@ -138,42 +138,38 @@ def test_a_setting_that_none_can_use_ends_all(make_agent):
     assert begun == [0]
 
 
-def test_a_seed_that_cannot_be_saved_when_all_are_stopped_is_told(make_agent, monkeypatch, caplog):
+def interrupted(monkeypatch, make_agent, n, then):
+    """Interrupt so many seeds in their first update; ``then(seed)`` is what each does about it."""
+
     def job(seed):
         try:
             learned(make_agent(seed), seeds)
         except KeyboardInterrupt:
-            raise OSError("No space left on device") from None
+            then(seed)
+            raise
 
-    def interrupted(*_):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Seeds, "_differentiated", interrupted)
+    monkeypatch.setattr(Seeds, "_differentiated", interrupt)
     seeds = Seeds(always=True)
     with pytest.raises(KeyboardInterrupt):
-        seeds.run([lambda seed=seed: job(seed) for seed in range(2)])
-    assert caplog.text.count("A seed could not be ended in order, and may not have been saved") == 2
-    assert "No space left on device" in caplog.text
+        seeds.run([lambda seed=seed: job(seed) for seed in range(n)])
 
 
 def test_an_interrupt_reaches_every_seed_so_that_each_can_save(make_agent, monkeypatch):
     stopped = []
-
-    def job(seed):
-        try:
-            learned(make_agent(seed), seeds)
-        except KeyboardInterrupt:
-            stopped.append(seed)
-            raise
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Seeds, "_differentiated", interrupted)
-    seeds = Seeds(always=True)
-    with pytest.raises(KeyboardInterrupt):
-        seeds.run([lambda seed=seed: job(seed) for seed in range(3)])
+    interrupted(monkeypatch, make_agent, 3, stopped.append)
     assert stopped == [0, 1, 2]
+
+
+def test_a_seed_that_cannot_be_saved_when_all_are_stopped_is_told(make_agent, monkeypatch, caplog):
+    def full(_):
+        raise OSError("No space left on device")
+
+    interrupted(monkeypatch, make_agent, 2, full)
+    assert caplog.text.count("A seed could not be ended in order, and may not have been saved") == 2
+    assert "No space left on device" in caplog.text
 
 
 def test_too_many_for_the_memory_are_told_how_many_to_try(make_agent, monkeypatch):
