@@ -54,11 +54,12 @@ def run(task: TradingTask, look_ahead: LookAhead, panels: int, directory: Path) 
 
 def market_view(market: Market) -> Table:
     """Return a table with a row for each instrument."""
+    from moe_trader.env.calendars import calendar_of
     from moe_trader.env.contents import contents
 
     table = _table(
         f"{market.name}: {len(market.instruments)} instrument{'s' if len(market.instruments) > 1 else ''}, "
-        f"{market.bars_per_year:,.0f} bars a year, opens {'real' if market.opens_are_real else 'not real'}",
+        f"{calendar_of(market.instruments)} bars a year, opens {'real' if market.opens_are_real else 'not real'}",
         [
             "instrument",
             "bars",

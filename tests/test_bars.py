@@ -41,13 +41,13 @@ def test_nasdaq_is_5031_sessions_from_1999_to_2018(nasdaq):
 
 
 def test_daily_business_data_has_about_252_bars_a_year(nasdaq, make_market):
-    assert 250 <= nasdaq.bars_per_year <= 262
-    assert 250 <= make_market(np.full(1000, 1.0)).bars_per_year <= 262
+    assert 250 <= nasdaq.instruments[0].bars_per_year <= 262
+    assert 250 <= make_market(np.full(1000, 1.0)).instruments[0].bars_per_year <= 262
 
 
 def test_bars_a_year_come_from_the_stamps(make_market):
     hours = np.datetime64("2020-01-01T00", "h") + np.arange(1000)
-    assert make_market(np.full(1000, 1.0), time=hours).bars_per_year == pytest.approx(365.25 * 24)
+    assert make_market(np.full(1000, 1.0), time=hours).instruments[0].bars_per_year == pytest.approx(365.25 * 24)
 
 
 def test_the_hash_of_a_market_knows_every_price_and_stamp(make_market):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moe_trader.evaluation.metrics import METRICS, performance
-from moe_trader.evaluation.statistics import intervals
+from moe_trader.evaluation.statistics import intervals_of_sums
 from moe_trader.evaluation.strategies import restrict, shuffle_in_time
 from moe_trader.evaluation.walk import walk
 
@@ -70,7 +70,7 @@ def test_intervals_cover_the_mean_of_a_persistent_series_as_often_as_they_say():
         series = np.zeros(1000)
         for at in range(1, 1000):
             series[at] = 0.8 * series[at - 1] + noise[at]
-        low, high = intervals(series, lambda rows: np.array([rows.mean()]), seed)
+        low, high = intervals_of_sums(series[:, None], lambda sums: sums / 1000, seed, 1000**0.5)
         hits += bool(low[0] <= 0 <= high[0])
     assert hits / trials > 0.82
 
@@ -79,7 +79,7 @@ def test_intervals_repeat_with_their_seed():
     values = np.random.default_rng(0).standard_normal((200, 2))
 
     def ends(seed):
-        return intervals(values, lambda rows: rows.mean(0), seed)
+        return intervals_of_sums(values, lambda sums: sums / 200, seed, 14.0)
 
     np.testing.assert_array_equal(ends(1), ends(1))
     assert (ends(1) != ends(2)).any()
@@ -146,7 +146,7 @@ def test_the_table_fits_the_terminal(width, prepared, make_agent):
     text = page.file.getvalue()
     assert "…" not in text
     assert all(name in text for name in ("log return", "Sharpe", "max drawdown", "trades", "strongest_expert"))
-    assert ("more columns in evaluation/experts.csv" in text) == (width < 150)
+    assert ("More columns in evaluation/experts.csv" in text) == (width < 150)
 
 
 def test_bankruptcy_is_said_and_nothing_is_concluded_from_it(make_settings, small_experts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from itertools import permutations
 from pathlib import Path
@@ -11,13 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from moe_trader.env import Market
+from moe_trader.env.evaluated import Evaluated
 from moe_trader.evaluation.attribution import attribution_table
 from moe_trader.evaluation.disagreement import disagreement_measure, disagreement_table
 from moe_trader.evaluation.evaluate import FILES, evaluate, write_tables
 from moe_trader.evaluation.report import write_report
 from moe_trader.evaluation.routing import MEASURES, best_experts, routing_table
 from moe_trader.evaluation.shapley import coalitions, shapley_series, shapley_table
-from moe_trader.evaluation.statistics import intervals, intervals_of_sums
 from moe_trader.evaluation.strategies import Routing, coalition_name, restrict
 from moe_trader.evaluation.walk import Trace, walk
 
@@ -26,8 +28,14 @@ NAMES = ["expert_1", "expert_2", "expert_3", "expert_4"]
 
 @pytest.fixture(scope="module")
 def task(make_settings):
-    """Two test series, so that means over instruments are not those of one."""
-    return make_settings("env.market.series.test=2").env.prepare()
+    """Two test series of different calendars: the second lost every third bar, and its last quarter."""
+    env = make_settings("env.market.series.test=2").env
+    *others, last = env.market.load().instruments
+    kept = np.flatnonzero(np.arange(3 * len(last) // 4) % 3 != 1)
+    bars = {name: getattr(last, name)[kept] for name in ("time", "open", "high", "low", "close", "volume", "regime")}
+    whole = env.market.load()
+    cut = dataclasses.replace(last, **bars)
+    return env.prepare(market=Market("cut", (*others, cut), opens_are_real=True, regime_names=whole.regime_names))
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +58,9 @@ def by_hand(rewards, regimes=None, gate=None, own_target=None, hidden=None):
     n = len(next(iter(rewards.values())))
     kinds = {name: "expert" if name.startswith("expert") else "baseline" for name in rewards}
     strategies = tuple(SimpleNamespace(name=name, kind=kinds[name]) for name in rewards)
-    instrument = SimpleNamespace(regime=np.zeros(n, int) if regimes is None else np.array(regimes))
-    instrument = type("Instrument", (SimpleNamespace,), {"__len__": lambda self: n})(**vars(instrument))
+    days = np.datetime64("2020-01-01", "us") + np.arange(n + 1) * np.timedelta64(40, "D")
+    regime = np.zeros(n, int) if regimes is None else np.array(regimes)
+    instrument = Evaluated("hand", days[:-1], days[1:], regime, np.ones(n + 1), 365.25 / 40, {})
     reward = np.stack([np.asarray(r, dtype=float) for r in rewards.values()], axis=1)[..., None]
     nothing = np.zeros_like(reward)
     gate = np.full((n, 2), 0.5) if gate is None else np.asarray(gate)
@@ -75,12 +84,6 @@ def by_hand(rewards, regimes=None, gate=None, own_target=None, hidden=None):
 
 def values_of(table):
     return table.set_index("measure")["value"]
-
-
-def test_intervals_of_sums_are_the_intervals_of_the_same_statistic():
-    values = np.random.default_rng(0).standard_normal((300, 2))
-    expected = intervals(values, lambda rows: rows.mean(0), 5)
-    np.testing.assert_allclose(intervals_of_sums(values, lambda sums: sums / 300, 5), expected, rtol=1e-12)
 
 
 # Routing
@@ -136,7 +139,7 @@ def test_the_oracle_takes_the_best_of_the_validation_split(task, agent, tables):
     expected = competence[NAMES].to_numpy()
     for z, row in enumerate(expected):
         assert best.experts[z] == (best.fixed if np.isnan(row).any() else row.argmax())
-    overall = np.nansum(expected * competence[["bars"]].to_numpy(), axis=0)
+    overall = np.nansum(expected * competence[["bars"]].to_numpy(), axis=0)  # one series: bars weigh equally
     assert best.fixed == overall.argmax()
 
 
@@ -187,8 +190,7 @@ def test_shapley_values_are_mean_contributions_over_all_orders():
 
 def test_shapley_values_sum_to_the_mixture_less_the_flat_account(trace):
     table = shapley_table(trace, NAMES, 0)
-    each = np.nansum(trace.reward[:, [trace.index("mixture"), trace.index("flat")]], axis=0).mean(1)
-    assert table["shapley"].sum() == pytest.approx(each[0] - each[1], abs=1e-12)
+    assert table["shapley"].sum() == pytest.approx(trace.pooling.total(trace.reward[:, 0]), abs=1e-12)
     assert table["shapley"].abs().max() > 1e-3
     assert (table["low"] < table["high"]).all()
 
@@ -235,7 +237,7 @@ def test_shapley_values_can_be_turned_off(prepared, make_agent):
 
 
 def test_attribution_sums_to_what_the_mixture_did(task, trace, tables):
-    table = attribution_table(trace, task.labels.names, NAMES, task.market.bars_per_year)
+    table = attribution_table(trace, task.labels.names, NAMES)
     whole = tables.experts.query("split == 'test' and strategy == 'mixture' and instrument == 'all'").iloc[0]
     for what in ("log_return", "trades", "turnover", "cost"):
         assert table.query("regime == 'all'")[what].sum() == pytest.approx(whole[what], rel=1e-12)
@@ -245,7 +247,7 @@ def test_attribution_sums_to_what_the_mixture_did(task, trace, tables):
 
 def test_an_expert_with_all_the_weight_gets_it_all():
     trace = by_hand({"mixture": [0.1, -0.2, 0.3]}, [0, 1, 1], gate=[[1, 0], [0, 1], [0.5, 0.5]])
-    table = attribution_table(trace, ["calm", "wild"], NAMES[:2], 252).set_index(["regime", "expert"])["log_return"]
+    table = attribution_table(trace, ["calm", "wild"], NAMES[:2]).set_index(["regime", "expert"])["log_return"]
     assert table["calm", "expert_1"] == pytest.approx(0.1)
     assert table["calm", "expert_2"] == 0
     assert table["wild", "expert_1"] == pytest.approx(0.15)
@@ -264,7 +266,14 @@ def run(tables, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def steps(run):
-    return pd.read_parquet(run / "activations/steps.parquet").query("split == 'test'")
+    """The mixture's bars on test; `share`: weight of the instrument by the time it covers, `weight`: of one bar."""
+    steps = pd.read_parquet(run / "activations/steps.parquet").query("split == 'test'").reset_index(drop=True)
+    equity = pd.read_parquet(run / "evaluation/equity.parquet").query("split == 'test'")
+    spans = equity.groupby("instrument")["time"].max() - steps.groupby("instrument")["time"].min()
+    steps["share"] = steps["instrument"].map(spans / spans.sum())
+    steps["weight"] = steps["share"] / steps.groupby("instrument")["time"].transform("size")
+    assert steps["share"].min() < 0.4  # unequal, so that weights matter
+    return steps
 
 
 def measure(run, name):
@@ -276,46 +285,54 @@ def rewards(run, name):
     """Return a strategy's log return of each bar, from its equity; the flat account keeps what all began with."""
     equity = pd.read_parquet(run / "evaluation/equity.parquet").query("split == 'test'")
     level = np.log(equity[name] / equity["flat"])
-    return level.groupby(equity["instrument"]).diff().fillna(level)
+    return level.groupby(equity["instrument"]).diff().fillna(level).reset_index(drop=True)
+
+
+def mean(values, weight):
+    return (values * weight).sum() / weight.sum()
 
 
 def test_importance_can_be_recomputed(run, steps):
     table = pd.read_csv(run / "activations/by_regime.csv").query("split == 'test'").dropna()
     for row in table.itertuples():
         mine = steps[steps["regime"] == row.regime]
-        assert mine[f"gate_{row.expert}"].mean() == pytest.approx(row.importance, rel=1e-12)
+        assert mean(mine[f"gate_{row.expert}"], mine["weight"]) == pytest.approx(row.importance, rel=1e-12)
         assert len(mine) == row.bars
         assert row.importance_low <= row.importance <= row.importance_high
 
 
 def test_regret_can_be_recomputed(run, steps):
     regret = rewards(run, "oracle_routing") - rewards(run, "mixture")
-    assert measure(run, "routing_regret") == pytest.approx(1e4 * regret.mean(), abs=1e-9)
+    assert measure(run, "routing_regret") == pytest.approx(1e4 * mean(regret, steps["weight"]), abs=1e-9)
     competence = pd.read_csv(run / "evaluation/competence.csv").query("split == 'test'").set_index("regime")
     table = pd.read_csv(run / "activations/by_regime.csv").query("split == 'test'")
     importance = table.pivot_table(index="regime", columns="expert", values="importance")[NAMES]
-    earned, bars = competence.loc[importance.index, NAMES], competence.loc[importance.index, "bars"]
+    earned, share = competence.loc[importance.index, NAMES], steps.groupby("regime")["weight"].sum()
+    for name in NAMES:
+        own = (rewards(run, name) * steps["weight"]).groupby(steps["regime"]).sum() / share
+        np.testing.assert_allclose(1e4 * own[earned.index], earned[name], rtol=1e-9)
     lost = earned.max(axis=1) - (importance * earned).sum(axis=1)
-    assert measure(run, "regret_rate") == pytest.approx((bars * lost).sum() / bars.sum(), rel=1e-9)
+    assert measure(run, "regret_rate") == pytest.approx(mean(lost, share[lost.index]), rel=1e-9)
 
 
 def test_disagreement_can_be_recomputed(run, steps):
     table = pd.read_csv(run / "evaluation/disagreement.csv").query("split == 'test'")
     for row in table.itertuples():
         gap = (steps[f"own_{row.expert}"] - steps[f"own_{row.other}"]).abs()
-        assert (row.disagreement, row.distance) == pytest.approx(((gap > 0).mean(), gap.mean()), rel=1e-12)
+        expected = mean(gap > 0, steps["weight"]), mean(gap, steps["weight"])
+        assert (row.disagreement, row.distance) == pytest.approx(expected, rel=1e-12)
     assert measure(run, "disagreement") == pytest.approx(table["disagreement"].mean(), rel=1e-12)
 
 
 def test_attribution_can_be_recomputed(run, steps):
     table = pd.read_csv(run / "evaluation/attribution.csv").query("split == 'test' and regime == 'all'")
-    n, start = steps["instrument"].nunique(), pd.read_parquet(run / "evaluation/equity.parquet")["flat"].iloc[0]
+    start = pd.read_parquet(run / "evaluation/equity.parquet")["flat"].iloc[0]
     weights = steps[[f"gate_{name}" for name in NAMES]]
     for row in table.itertuples():
-        share = steps[f"gate_{row.expert}"] / weights.sum(axis=1)
-        assert (share * steps["reward"]).sum() / n == pytest.approx(row.log_return, rel=1e-9)
-        assert (share * (steps["traded"] > 0)).sum() / n == pytest.approx(row.trades, rel=1e-9)
-        assert (share * steps["cost"]).sum() / n / start == pytest.approx(row.cost, rel=1e-9)
+        share = steps["share"] * steps[f"gate_{row.expert}"] / weights.sum(axis=1)
+        assert (share * steps["reward"]).sum() == pytest.approx(row.log_return, rel=1e-9)
+        assert (share * (steps["traded"] > 0)).sum() == pytest.approx(row.trades, rel=1e-9)
+        assert (share * steps["cost"]).sum() / start == pytest.approx(row.cost, rel=1e-9)
 
 
 def test_shapley_values_can_be_recomputed(run):

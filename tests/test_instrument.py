@@ -107,6 +107,6 @@ def test_a_single_bar_is_too_few_for_a_return(make_market):
         r"^hand has a single bar, at 2000-01-03T.*, and a return needs two; load more bars of it, or leave it out$"
     )
     with pytest.raises(MarketError, match=message):
-        _ = market.bars_per_year
+        _ = market.instruments[0].bars_per_year
     with pytest.raises(MarketError, match=message):
         contents(market.instruments[0])

@@ -83,7 +83,7 @@ def test_bars_are_consistent_and_open_where_the_last_one_closed(source):
 def test_stamps_are_business_days(source):
     market = source.load()
     assert np.is_busday(market.instruments[0].time.astype("datetime64[D]")).all()
-    assert 250 <= market.bars_per_year <= 262
+    assert 250 <= market.instruments[0].bars_per_year <= 262
 
 
 def test_every_series_is_drawn_by_itself(source):

@@ -17,6 +17,7 @@ class Evaluated:
     :param paid: close of the bar that pays for it
     :param regime: index of each decision's regime, shape ``(n,)``
     :param close: close at each decision and after the last, shape ``(n + 1,)``
+    :param bars_per_year: of the instrument's whole history
     :param references: strategies of the market's own, as targets at each decision
     """
 
@@ -25,6 +26,7 @@ class Evaluated:
     paid: np.ndarray
     regime: np.ndarray
     close: Floats
+    bars_per_year: float
     references: dict[str, Floats]
 
     def __len__(self) -> int:

@@ -72,6 +72,11 @@ class Instrument:
             )
         return float((self.time[-1] - self.time[0]) / np.timedelta64(1, "s"))
 
+    @property
+    def bars_per_year(self) -> float:
+        """Bars in a year of 365.25 days, from the first and the last time stamp: annualises the metrics."""
+        return (len(self) - 1) * YEAR / self.seconds()
+
 
 def _check_bars(one: Instrument) -> None:
     """Refuse bars that are not what an instrument promises. :raises MarketError: naming the first of them."""
@@ -121,12 +126,6 @@ class Market:
                 raise MarketError(
                     f"{self.name}: {symbols.count(symbol)} instruments are called {symbol!r}; rename them"
                 )
-
-    @property
-    def bars_per_year(self) -> float:
-        """Bars in a calendar year, from the time stamps of the longest instrument: annualises the metrics."""
-        longest = max(self.instruments, key=len)
-        return (len(longest) - 1) * YEAR / longest.seconds()
 
     def sha256(self) -> str:
         """Return a hash of every stamp and price, to tell whether two runs saw the same data."""

@@ -23,6 +23,7 @@ from moe_trader.env import (
     Split,
 )
 from moe_trader.env.audience import places, seen_by_gate, seen_by_gate_alone
+from moe_trader.env.calendars import warn_of_short_instruments, warn_of_unequal_bars
 from moe_trader.env.costs import Cost, total
 from moe_trader.env.evaluated import Evaluated
 from moe_trader.env.features import Scaler, check_columns, fitted, learned, lookback, rows
@@ -145,6 +146,8 @@ class PreparedTask:
         if labeller is not None:
             uses = max(uses, labeller.warmup() + sight.rows)
         self._observed, train = task.segments(market, uses)
+        warn_of_unequal_bars(market)
+        warn_of_short_instruments(market, self._observed, SPLITS[1:])
         self._stretches = {split: [self._stretch(part) for part in self._observed[split]] for split in SPLITS}
         check_volume(market, self._observed, costs)
         self.labels: Labels = task.regimes.label(market, train)
@@ -228,6 +231,7 @@ class PreparedTask:
                     paid=one.time[rows.start + 1 : rows.stop + 1],
                     regime=self.labels.index[index][rows],
                     close=one.close[rows.start : rows.stop + 1],
+                    bars_per_year=one.bars_per_year,
                     references={name: targets[index][rows] for name, targets in references.items()},
                 )
             )

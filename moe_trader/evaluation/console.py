@@ -27,6 +27,8 @@ _COLUMNS = {
 }
 
 
+_EQUAL = 1e-3  # difference of weights that is not worth a word
+_MOST_NAMED = 4  # instruments whose weights fit into a line
 _FIRST_TO_GO = ("exposure", "hit_rate", "calmar", "sortino", "turnover", "volatility", "annual_return")
 
 
@@ -43,11 +45,15 @@ def performance_view(experts: pd.DataFrame, split: str, width: int) -> Table:
         if sum(max(map(len, cells[n])) + 3 for n in ["strategy", *names]) + 1 <= width:
             break
         names.remove(name)
-    several = (experts[experts["split"] == split]["instrument"].nunique()) > 2
-    title = f"{split.capitalize()} split" + (", means over instruments" if several else "")
-    left_out = "" if len(names) == len(_COLUMNS) else "; more columns in evaluation/experts.csv"
-    caption = f"Sharpe in brackets: 95 % interval{left_out}"
-    table = Table(title=title, title_style="bold", caption=caption, caption_justify="left")
+    weights = weights_of(experts, split)
+    title = f"{split.capitalize()} split" + (", weighted means over instruments" if weights else "")
+    table = Table(title=title, title_style="bold", caption_justify="left")
+    lines = ["Sharpe in brackets: 95 % interval", *([f"Weights by time covered: {weights}"] if weights else [])]
+    if len(names) < len(_COLUMNS):
+        lines.append("More columns in evaluation/experts.csv")
+    if all(np.isnan(row["annual_return"]) for row in rows):
+        lines.append("No annual figures: the split covers less than four weeks")
+    table.caption = escape("\n".join(lines))
     table.add_column("strategy", no_wrap=True)
     for name in names:
         table.add_column(_COLUMNS[name][0], justify="right", no_wrap=True)
@@ -57,6 +63,19 @@ def performance_view(experts: pd.DataFrame, split: str, width: int) -> Table:
         style = "bold" if row["strategy"] == "mixture" else None
         table.add_row(str(row["strategy"]), *(escape(cells[name][at + 1]) for name in names), style=style)
     return table
+
+
+def weights_of(experts: pd.DataFrame, split: str) -> str:
+    """Return the weights of a split's instruments as text, "COIN 50 %, STOCK 50 %"; empty for a single instrument."""
+    rows = experts[(experts["split"] == split) & (experts["strategy"] == "mixture") & (experts["instrument"] != ALL)]
+    weights = dict(zip(rows["instrument"], rows["weight"], strict=True))
+    if len(weights) < 2:
+        return ""
+    if max(weights.values()) - min(weights.values()) < _EQUAL:
+        return f"{len(weights)} instruments, equal"
+    if len(weights) > _MOST_NAMED:
+        return f"{len(weights)} instruments, {100 * min(weights.values()):.1f} to {100 * max(weights.values()):.1f} %"
+    return ", ".join(f"{name} {100 * weight:.0f} %" for name, weight in weights.items())
 
 
 def _cell(row: dict[Hashable, Any], name: str) -> str:

@@ -20,12 +20,12 @@ def disagreement_table(trace: Trace, experts: Sequence[str]) -> pd.DataFrame:
 
     ``disagreement``: share of bars on which their targets differ; ``distance``: mean absolute difference of targets.
     """
-    own = trace.own_target[trace.there]  # (n_bars, K)
     rows = []
     for one, other in combinations(range(len(experts)), 2):
-        gap = np.abs(own[:, one] - own[:, other])
+        gap = np.abs(trace.own_target[..., one] - trace.own_target[..., other])
         pair = {"split": trace.split, "expert": experts[one], "other": experts[other]}
-        rows.append(pair | {"disagreement": (gap > 0).mean(), "distance": gap.mean()})
+        share, distance = (float(trace.pooling.mean(values)) for values in ((gap > 0).astype(np.float64), gap))
+        rows.append(pair | {"disagreement": share, "distance": distance})
     return pd.DataFrame(rows, columns=["split", "expert", "other", "disagreement", "distance"])
 
 
@@ -35,12 +35,13 @@ def disagreement_measure(trace: Trace, seed: int) -> pd.DataFrame:
     pairs = list(combinations(range(n_experts), 2))
     value, low, high = np.nan, np.nan, np.nan
     if pairs:
-        differing = sum((trace.own_target[..., a] != trace.own_target[..., b]).astype(np.float64) for a, b in pairs)
-        sums = np.stack([(differing * trace.there).sum(1) / len(pairs), trace.there.sum(1)], axis=1)
+        own, pooling = trace.own_target, trace.pooling
+        differing = np.mean([own[..., a] != own[..., b] for a, b in pairs], axis=0)
+        rows = pooling.mean_rows(np.stack([differing, np.ones_like(differing)], axis=2))
 
         def share(totals: Floats) -> Floats:
             return totals[:1] / totals[1:]
 
-        value, (low, high) = share(sums.sum(0))[0], intervals_of_sums(sums, share, seed)[:, 0]
+        value, (low, high) = share(rows.sum(0))[0], intervals_of_sums(rows, share, seed, pooling.block)[:, 0]
     (name,) = MEASURES
     return pd.DataFrame([{"split": trace.split, "measure": name, "value": value, "low": low, "high": high}])

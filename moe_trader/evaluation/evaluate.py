@@ -68,7 +68,6 @@ def evaluate(
     :param shapley: walk the experts' coalitions for their Shapley values too, where there are few enough experts
     """
     names, regimes = agent.expert_names, task.labels.names
-    per_year = task.market.bars_per_year
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FILES}
     coalitions = shapley and worth_coalitions(len(names))
     routing = best_experts(task, agent) if len(names) > 1 else None
@@ -77,7 +76,7 @@ def evaluate(
         trace = walk(task, split, agent, single, seed, routing, coalitions)
         parts["steps"].append(make.steps_table(trace, regimes, names))
         parts["by_regime"].append(make.by_regime_table(trace, regimes, names, seed))
-        parts["experts"].append(make.performance_table(trace, task.task.initial_equity, per_year, seed))
+        parts["experts"].append(make.performance_table(trace, seed))
         parts["comparisons"].append(make.comparison_table(trace, seed))
         parts["competence"].append(make.competence_table(trace, regimes, names))
         parts["specialisation"].append(specialisation_table(trace, seed))
@@ -86,7 +85,7 @@ def evaluate(
         parts["disagreement"].append(disagreement_table(trace, names))
         parts["shapley"].append(shapley_table(trace, names, seed))
         parts["coalitions"].append(coalition_table(trace, names))
-        parts["attribution"].append(attribution_table(trace, regimes, names, per_year))
+        parts["attribution"].append(attribution_table(trace, regimes, names))
         parts["equity"].append(make.equity_table(trace))
     return Tables(**{name: pd.concat(found, ignore_index=True) for name, found in parts.items()})
 

@@ -29,6 +29,7 @@ def save_figures(
     directory: Path,
     steps: pd.DataFrame,
     equity: pd.DataFrame,
+    weights: pd.Series,
     by_regime: pd.DataFrame,
     competence: pd.DataFrame,
     attribution: pd.DataFrame,
@@ -36,11 +37,12 @@ def save_figures(
 ) -> dict[str, Path]:
     """Draw every figure into ``directory`` as PNG and return their paths by name.
 
+    :param weights: of each instrument, by split and instrument
     :param curves: training logs (``progress.csv``) by title, the mixture's first
     """
     directory.mkdir(parents=True, exist_ok=True)
     experts = [name.removeprefix("gate_") for name in steps if name.startswith("gate_")]
-    drawn = {"equity": _equity(equity, experts), "gate": _gate(steps, experts)}
+    drawn = {"equity": _equity(equity, weights, experts), "gate": _gate(steps, experts)}
     drawn["regimes"] = _heat_maps(by_regime, competence, attribution, experts)
     if curves:
         drawn["learning"] = _learning(curves, experts)
@@ -51,7 +53,7 @@ def save_figures(
     return paths
 
 
-def _equity(equity: pd.DataFrame, experts: Sequence[str]) -> Figure:
+def _equity(equity: pd.DataFrame, weights: pd.Series, experts: Sequence[str]) -> Figure:
     splits = list(equity["split"].unique())
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, len(splits), squeeze=False)[0]
@@ -64,8 +66,7 @@ def _equity(equity: pd.DataFrame, experts: Sequence[str]) -> Figure:
         for name, (colour, width, style) in looks.items():
             if name not in part or part[name].isna().all():
                 continue
-            level = np.log(part[name]).groupby(part["time"]).mean()
-            growth = np.exp(level - np.log(_start(part, name)))
+            growth = pooled_growth(part, name, weights[split])
             ax.plot(growth.index, growth, color=colour, lw=width, ls=style, label=name.replace("_", " "))
         ax.axhline(1.0, color="0.8", lw=0.8, zorder=0)
         ax.set_yscale("log")
@@ -74,15 +75,24 @@ def _equity(equity: pd.DataFrame, experts: Sequence[str]) -> Figure:
             ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0)))
         ax.yaxis.set_minor_formatter(NullFormatter())
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}x")
-        ax.set_title(f"{split}: equity" + (f", geometric mean of {n_instruments} series" if n_instruments > 1 else ""))
+        mean = f", weighted geometric mean of {n_instruments} instruments" if n_instruments > 1 else ""
+        ax.set_title(f"{split}: equity{mean}")
         _tidy(ax)
     axes[0].legend(fontsize=8, frameon=True, framealpha=0.7, edgecolor="none", ncols=2)
     return figure
 
 
-def _start(part: pd.DataFrame, name: str) -> float:
-    """Return the equity every account began with: flat never moves."""
-    return float(part["flat"].iloc[0]) if "flat" in part else float(part[name].iloc[0])
+def pooled_growth(part: pd.DataFrame, name: str, weights: pd.Series) -> pd.Series:
+    """Return growth of a strategy's equity over instruments at each time stamp; its log ends at the pooled log return.
+
+    Before its first bar an instrument has grown by nothing, after its last it stays where it ended.
+
+    :param part: equity of one split
+    :param weights: by instrument
+    """
+    start = float(part["flat"].iloc[0])  # of every account: flat never moves
+    levels = np.log(part.pivot_table(name, "time", "instrument") / start).ffill().fillna(0.0)
+    return np.exp(levels @ weights[levels.columns])
 
 
 def _gate(steps: pd.DataFrame, experts: Sequence[str]) -> Figure:

@@ -1,6 +1,7 @@
 """Performance of one account, from its log returns; checked against empyrical in the tests.
 
 Rates are per year of ``bars_per_year`` bars and the risk-free rate is zero. Ratios use simple returns, as is usual.
+The figures of :data:`ANNUAL` are NaN where ``bars_per_year`` is: too little time was covered to annualise anything.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ METRICS = {
     "exposure": "mean absolute value of position over equity, the largest carried in each bar",
     "cost": "costs paid over initial equity",
 }
+
+ROUNDING = 1e-12  # of the mean square: a variance below it is rounding
+ANNUAL = {"annual_return", "volatility", "sharpe", "sortino", "calmar", "turnover"}
 
 
 def performance(
@@ -51,12 +55,22 @@ def performance(
     }
 
 
-def sharpe(log_returns: Floats, bars_per_year: float) -> Floats:
+def sharpe(log_returns: Floats, bars_per_year: Floats | float) -> Floats:
     """Return the annualised Sharpe ratio along the first axis; NaN where returns do not vary."""
     returns = np.expm1(log_returns)
-    spread = returns.std(axis=0, ddof=1)
+    return sharpe_of_sums(len(returns), returns.sum(axis=0), np.square(returns).sum(axis=0), bars_per_year)
+
+
+def sharpe_of_sums(n: Floats | int, sums: Floats, squares: Floats, bars_per_year: Floats | float) -> Floats:
+    """Return the annualised Sharpe ratio of simple returns from their number, sum and sum of squares.
+
+    NaN for fewer than two returns, and where they do not vary.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio: Floats = np.where(spread > 1e-15, returns.mean(axis=0) / spread, np.nan) * np.sqrt(bars_per_year)
+        mean = sums / n
+        variance = (squares - sums * mean) / (np.asarray(n) - 1)
+        varies = variance > ROUNDING * squares / n
+        ratio: Floats = np.where(varies, mean / np.sqrt(np.abs(variance)), np.nan) * np.sqrt(bars_per_year)
     return ratio
 
 

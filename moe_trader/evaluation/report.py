@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from moe_trader.evaluation import disagreement, routing, specialisation
-from moe_trader.evaluation.console import number, verdict
+from moe_trader.evaluation.console import number, verdict, weights_of
 from moe_trader.evaluation.evaluate import Tables
 from moe_trader.evaluation.figures import save_figures
 from moe_trader.evaluation.metrics import METRICS
@@ -32,7 +32,9 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], note
     """
     logs = {"mixture": directory / "progress.csv", "single policy": directory / "single_policy" / "progress.csv"}
     curves = {title: pd.read_csv(file) for title, file in logs.items() if file.is_file()}
-    drawn = (tables.steps, tables.equity, tables.by_regime, tables.competence, tables.attribution)
+    mixture = tables.experts[(tables.experts["strategy"] == "mixture") & (tables.experts["instrument"] != ALL)]
+    weights = mixture.set_index(["split", "instrument"])["weight"]
+    drawn = (tables.steps, tables.equity, weights, tables.by_regime, tables.competence, tables.attribution)
     figures = save_figures(directory / "figures", *drawn, curves)
     page = Environment(
         loader=PackageLoader("moe_trader.evaluation", "."), autoescape=True, undefined=StrictUndefined
@@ -40,6 +42,8 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], note
     splits = list(reversed(tables.experts["split"].unique()))
     alone = sum(name.startswith("gate_") for name in tables.steps) == 1
     rivals = [rival for rival in _RIVALS if not (alone and rival.endswith("_gate"))]
+    if shares := weights_of(tables.experts, splits[0]):
+        facts = {**facts, f"weights on {splits[0]}": shares}
     text = page.render(
         facts=facts,
         notes=notes,

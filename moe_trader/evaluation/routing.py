@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from moe_trader.evaluation import Decider, Floats, Walkable
+from moe_trader.evaluation.pooling import Pooling
 from moe_trader.evaluation.statistics import intervals_of_sums
 from moe_trader.evaluation.strategies import Routing, experts_alone
 from moe_trader.evaluation.walk import Trace, trade
@@ -37,14 +38,13 @@ def best_experts(task: Walkable, agent: Decider) -> Routing:
     instruments = task.evaluated(CHOSEN_ON)
     length, n, n_experts = max(len(one) for one in instruments), len(instruments), len(agent.expert_names)
     rewards = trade(task, CHOSEN_ON, experts_alone(agent, (length, n, n_experts)), instruments, seed=0)["reward"]
-    earned = np.concatenate([rewards[: len(one), :, i] for i, one in enumerate(instruments)])
-    regime = np.concatenate([one.regime for one in instruments])
-    fixed = int(earned.mean(0).argmax())
-    best = [
-        int(earned[regime == z].mean(0).argmax()) if (regime == z).any() else fixed
-        for z in range(len(task.labels.names))
-    ]
-    return Routing(np.array(best), fixed)
+    earned, pooling = rewards.transpose(0, 2, 1), Pooling(instruments)  # (n_decisions, n_instruments, K)
+    fixed = int(pooling.mean(earned).argmax())
+    inside = np.zeros((length, n, len(task.labels.names)))
+    for i, one in enumerate(instruments):
+        inside[: len(one), i] = np.asarray(one.regime)[:, None] == np.arange(inside.shape[2])
+    best = np.where(inside.any((0, 1)), pooling.mean(earned, within=inside).argmax(1), fixed)
+    return Routing(best, fixed)
 
 
 def routing_table(trace: Trace, routing: Routing | None, n_regimes: int, seed: int) -> pd.DataFrame:
@@ -59,29 +59,31 @@ def routing_table(trace: Trace, routing: Routing | None, n_regimes: int, seed: i
     names = list(MEASURES)
     values, bounds = np.full(len(names), np.nan), np.full((2, len(names)), np.nan)
     if routing is not None:
-        sums = _sums(trace, routing, n_regimes)
+        rows = _rows(trace, routing, n_regimes)
 
         def measures(totals: Floats) -> Floats:
             return _measures(totals, n_regimes)
 
-        values, bounds = measures(sums.sum(0)), intervals_of_sums(sums, measures, seed)
+        values = measures(rows.sum(0))
+        bounds = intervals_of_sums(rows, measures, seed, trace.pooling.block)
         bounds[:, np.isnan(values)] = np.nan
     return pd.DataFrame({"split": trace.split, "measure": names, "value": values, "low": bounds[0], "high": bounds[1]})
 
 
-def _sums(trace: Trace, routing: Routing, n_regimes: int) -> Floats:
-    """Return what a bar adds: bars and both differences, then each regime's bars, weights and rewards of the experts.
+def _rows(trace: Trace, routing: Routing, n_regimes: int) -> Floats:
+    """Return what a row adds: bars and both differences, then each regime's bars, weights and rewards of the experts.
 
-    :return: shape ``(n_decisions, 3 + Z (1 + 2 K))``
+    :return: shape ``(n_rows, 3 + Z (1 + 2 K))``; a bar counts with its weight in a mean over bars
     """
     names = experts_of(trace)
     oracle, fixed = trace.earned("oracle_routing"), trace.earned(names[routing.fixed])
-    gaps = [trace.there.sum(1), (oracle - trace.earned("mixture")).sum(1), (oracle - fixed).sum(1)]
+    ones = np.ones_like(oracle)
+    gaps = np.stack([ones, oracle - trace.earned("mixture"), oracle - fixed], axis=2)
     inside = (trace.regime[..., None] == np.arange(n_regimes)).astype(np.float64)
-    rewards = np.stack([trace.earned(name) for name in names], axis=2)
-    parts = [inside.sum(1)[..., None], *(np.einsum("tiz,tik->tzk", inside, of) for of in (trace.gate, rewards))]
-    by_regime = np.concatenate(parts, axis=2).reshape(len(oracle), -1)
-    return np.concatenate([np.stack(gaps, axis=1), by_regime], axis=1)
+    rewards = [trace.earned(name) for name in names]
+    seen = np.concatenate([ones[..., None], trace.gate, np.stack(rewards, axis=2)], axis=2)
+    by_regime = trace.pooling.mean_rows(seen, within=inside)  # (n_rows, Z, 1 + 2K)
+    return np.concatenate([trace.pooling.mean_rows(gaps), by_regime.reshape(len(by_regime), -1)], axis=1)
 
 
 def _measures(totals: Floats, n_regimes: int) -> Floats:

@@ -1,8 +1,8 @@
 """What each expert is worth to the others: Shapley values over all coalitions of experts.
 
 L. S. Shapley, "A value for n-person games" (1953). A coalition is worth the log return of the mixture whose gate
-weights are shared among its members in proportion, mean over instruments; nobody is a flat account. The values of all
-experts sum to the mixture's log return less the flat account's.
+weights are shared among its members in proportion, the weighted mean over instruments; nobody is a flat account. The
+values of all experts sum to the mixture's log return less the flat account's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def shapley_table(trace: Trace, experts: Sequence[str], seed: int) -> pd.DataFra
     if trace.coalitions is None:
         return pd.DataFrame(columns=columns)
     series = shapley_series(trace, experts)
-    low, high = intervals_of_sums(series, lambda sums: sums, seed)
+    low, high = intervals_of_sums(series, lambda sums: sums, seed, trace.pooling.block)
     rows = zip([trace.split] * len(experts), experts, series.sum(0), low, high, strict=True)
     return pd.DataFrame(rows, columns=columns)
 
@@ -52,12 +52,12 @@ def coalition_table(trace: Trace, experts: Sequence[str]) -> pd.DataFrame:
 
 
 def shapley_series(trace: Trace, experts: Sequence[str]) -> Floats:
-    """Return what each bar adds to each expert's Shapley value, shape ``(n_decisions, K)``.
+    """Return what each row adds to each expert's Shapley value, shape ``(n_rows, K)``.
 
     phi_k = sum over coalitions S without k of |S|! (K - |S| - 1)! / K! (v(S with k) - v(S)).
     """
     n_experts = len(experts)
-    series = np.zeros((len(trace.gate), n_experts))
+    series = np.zeros((trace.pooling.n_rows, n_experts))
     for members in coalitions(n_experts):
         size, earned = len(members), _earned(trace, members, experts)
         for k in range(n_experts):
@@ -75,5 +75,5 @@ def coalitions(n_experts: int) -> Iterator[tuple[int, ...]]:
 
 
 def _earned(trace: Trace, members: Sequence[int], experts: Sequence[str]) -> Floats:
-    """Return a coalition's log return of each bar, mean over instruments, shape ``(n_decisions,)``."""
-    return trace.earned(coalition_name(members, experts)).sum(1) / len(trace.instruments)
+    """Return a coalition's log return of each row, weighted mean over instruments, shape ``(n_rows,)``."""
+    return trace.pooling.total_rows(trace.earned(coalition_name(members, experts)))

@@ -30,21 +30,21 @@ def specialisation_table(trace: Trace, seed: int) -> pd.DataFrame:
     """Return one row a measure of :data:`MEASURES`, over all instruments of the split.
 
     ``p_value`` is that of the mutual information under circular shifts: regimes last, so labels that are drawn anew bar
-    by bar would call any slow gate significant. Each instrument's regimes are shifted against its gate by a random
-    number of bars; what remains is what two slow series share by chance (Politis and Romano's circular blocks, of which
-    this is the largest).
+    by bar would call any slow gate significant. Regimes are shifted against the gate by a random share of the bars, the
+    same share in every instrument: what instruments have in common stays. The rest is what two slow series share by
+    chance (Politis and Romano's circular blocks, of which this is the largest).
     """
+    pooling = trace.pooling
     leads = [trace.gate[: len(one), i].argmax(1) for i, one in enumerate(trace.instruments)]
     regimes = [np.asarray(one.regime) for one in trace.instruments]
-    weights = np.concatenate([trace.gate[: len(one), i] for i, one in enumerate(trace.instruments)])
-    switches = sum(int((np.diff(lead) != 0).sum()) for lead in leads)
-    observed, adjusted, p_value = information(leads, regimes, seed)
+    switches = np.array([(np.diff(lead) != 0).sum() for lead in leads])
+    observed, adjusted, p_value = information(leads, regimes, pooling.bar_weights, seed)
     found = {
-        "effective_experts": float(np.exp(_entropy(weights.mean(0)))),
-        "gate_entropy": float(_entropy(weights).mean()),
-        "switch_rate": switches / max(sum(len(lead) - 1 for lead in leads), 1),
-        "dwell": len(weights) / (switches + len(leads)),
-        "routing_lag": routing_lag(leads, regimes),
+        "effective_experts": float(np.exp(_entropy(pooling.mean(trace.gate)))),
+        "gate_entropy": float(pooling.mean(_entropy(trace.gate))),
+        "switch_rate": float(pooling.weights @ (switches / np.maximum(pooling.n_bars - 1, 1))),
+        "dwell": float(1 / (pooling.weights @ ((switches + 1) / pooling.n_bars))),
+        "routing_lag": routing_lag(leads, regimes, pooling.bar_weights),
         "nmi": observed,
         "nmi_adjusted": adjusted,
     }
@@ -54,7 +54,9 @@ def specialisation_table(trace: Trace, seed: int) -> pd.DataFrame:
     return table
 
 
-def information(leads: Sequence[Labels], regimes: Sequence[Labels], seed: int) -> tuple[float, float, float]:
+def information(
+    leads: Sequence[Labels], regimes: Sequence[Labels], weights: Floats, seed: int
+) -> tuple[float, float, float]:
     """Return normalised mutual information, the same adjusted for chance, and its p-value, under circular shifts.
 
     With information I, entropies H and K and the mean information of shifted regimes E: I / ((H + K) / 2), and
@@ -62,28 +64,32 @@ def information(leads: Sequence[Labels], regimes: Sequence[Labels], seed: int) -
 
     :param leads: the leading expert of each bar, an array for each instrument
     :param regimes: the regime of each bar, -1 where it is not known
+    :param weights: of a bar of each instrument, shape ``(n_instruments,)``
     """
-    counts = _counts(leads, regimes)
+    counts = _counts(leads, regimes, weights)
     most = (_entropy(counts.sum(0) / counts.sum()) + _entropy(counts.sum(1) / counts.sum())) / 2
     if min((counts.sum(0) > 0).sum(), (counts.sum(1) > 0).sum()) < 2:
         return float("nan"), float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    seen = _information(counts)
+    seen, longest = _information(counts), max(map(len, regimes))
     by_chance = np.empty(SHIFTS)
     for number in range(SHIFTS):
-        shifted = [np.roll(regime, rng.integers(len(regime))) for regime in regimes]
-        by_chance[number] = _information(_counts(leads, shifted))
+        shift = int(rng.integers(longest))  # of the longest; the same share of the others
+        shifted = [np.roll(regime, shift * len(regime) // longest) for regime in regimes]
+        by_chance[number] = _information(_counts(leads, shifted, weights))
     expected = by_chance.mean()
     p_value = (1 + np.sum(by_chance >= seen - 1e-12)) / (1 + SHIFTS)
     return float(seen / most), float((seen - expected) / (most - expected)), float(p_value)
 
 
-def routing_lag(leads: Sequence[Labels], regimes: Sequence[Labels]) -> float:
+def routing_lag(leads: Sequence[Labels], regimes: Sequence[Labels], weights: Floats) -> float:
     """Return the median bars from a change of regime until its usual leader leads; NaN if leaders never differ.
 
     A stay that ends before its leader has led counts with its whole length: the median is then a lower bound.
+
+    :param weights: of a bar of each instrument, which decide who usually leads, shape ``(n_instruments,)``
     """
-    counts = _counts(leads, regimes)
+    counts = _counts(leads, regimes, weights)
     usual = counts.argmax(0)  # regime -> expert
     lags = []
     for lead, regime in zip(leads, regimes, strict=True):
@@ -97,12 +103,14 @@ def routing_lag(leads: Sequence[Labels], regimes: Sequence[Labels]) -> float:
     return float(np.median(lags)) if lags else float("nan")
 
 
-def _counts(leads: Sequence[Labels], regimes: Sequence[Labels]) -> Floats:
-    """Return how often each expert leads in each regime, shape ``(n_experts, n_regimes)``."""
+def _counts(leads: Sequence[Labels], regimes: Sequence[Labels], weights: Floats) -> Floats:
+    """Return the share of bars on which each expert leads in each regime, shape ``(n_experts, n_regimes)``."""
     lead, regime = np.concatenate(leads), np.concatenate(regimes)
-    lead, regime = lead[regime >= 0], regime[regime >= 0]
+    weight = np.repeat(weights, [len(one) for one in leads])
+    known = regime >= 0
+    lead, regime, weight = lead[known], regime[known], weight[known]
     shape = (lead.max(initial=0) + 1, regime.max(initial=0) + 1)
-    return np.bincount(lead * shape[1] + regime, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+    return np.bincount(lead * shape[1] + regime, weight, minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def _information(counts: Floats) -> float:

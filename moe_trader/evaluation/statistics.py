@@ -29,32 +29,24 @@ def t_interval(values: Floats) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
-def intervals(values: Floats, statistic: Callable[[Floats], Floats], seed: int) -> Floats:
-    """Return 95 % percentile intervals of a statistic of rows, resampling blocks of sqrt(n) rows on average.
+def intervals_of_sums(values: Floats, statistic: Callable[[Floats], Floats], seed: int, block: float) -> Floats:
+    """Return 95 % percentile intervals of a statistic that needs no more of the rows than their sums.
 
-    :param values: shape ``(n_bars, ...)``: what happens in one bar stays together
-    :param statistic: rows -> vector
+    Means, shares, ratios of moments: a row drawn twice counts twice, and no row is copied.
+
+    :param values: shape ``(n_rows, n_sums)``: what happens in one row stays together; 0 where a row adds nothing
+    :param statistic: sums, shape ``(n_sums,)`` -> vector
+    :param block: mean length of the blocks drawn, in rows
     :return: shape ``(2, len(vector))``: lower and upper ends
     """
-    from arch.bootstrap import StationaryBootstrap  # seconds to import: only who evaluates pays
-
-    sampler = StationaryBootstrap(max(1.0, len(values) ** 0.5), values, seed=np.random.default_rng(seed))
-    draws = np.stack([statistic(data[0]) for data, _ in sampler.bootstrap(REPETITIONS)])
-    return _bounds(draws)
-
-
-def intervals_of_sums(values: Floats, statistic: Callable[[Floats], Floats], seed: int) -> Floats:
-    """Return what :func:`intervals` returns, for a statistic that needs no more of the bars than their sums.
-
-    Means, shares and what is made of them: a bar drawn twice counts twice, and no bar has to be copied.
-
-    :param values: shape ``(n_bars, n_sums)``; 0 where a bar adds nothing
-    :param statistic: sums, shape ``(n_sums,)`` -> vector
-    """
-    from arch.bootstrap import StationaryBootstrap
+    from arch.bootstrap import StationaryBootstrap  # seconds to import: only evaluation pays
 
     n = len(values)
-    sampler = StationaryBootstrap(max(1.0, n**0.5), np.arange(n), seed=np.random.default_rng(seed))
+    sampler = StationaryBootstrap(
+        max(1.0, block),  # type: ignore[arg-type]  # a mean length need not be whole
+        np.arange(n),
+        seed=np.random.default_rng(seed),
+    )
     times = np.empty((_DRAWS_AT_ONCE, n))
     draws = []
     for number, (data, _) in enumerate(sampler.bootstrap(REPETITIONS), start=1):

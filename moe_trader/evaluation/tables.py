@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from moe_trader.evaluation import Floats
-from moe_trader.evaluation.metrics import performance, sharpe
-from moe_trader.evaluation.statistics import intervals, intervals_of_sums
+from moe_trader.evaluation.metrics import ANNUAL, METRICS, performance, sharpe_of_sums
+from moe_trader.evaluation.pooling import Pooling
+from moe_trader.evaluation.statistics import intervals_of_sums
 from moe_trader.evaluation.walk import Trace
 
 ALL = "all"
@@ -28,7 +29,7 @@ def steps_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str]) ->
             "close": one.close[:-1],
         }
         columns |= {f"gate_{name}": trace.gate[:n, i, k] for k, name in enumerate(experts)}
-        done = {"position": trace.position, "reward": trace.reward, "traded": trace.traded, "cost": trace.cost}
+        done = {name: getattr(trace, name) for name in ("position", "reward", "carried", "traded", "cost")}
         columns |= {name: values[:n, 0, i] for name, values in done.items()}
         columns |= {f"own_{name}": trace.own_target[:n, i, k] for k, name in enumerate(experts)}
         parts.append(pd.DataFrame(columns))
@@ -37,20 +38,21 @@ def steps_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str]) ->
 
 def by_regime_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str], seed: int) -> pd.DataFrame:
     """Return regime x expert: importance (mean weight) with a 95 % interval, load (share of bars in the lead), bars."""
-    inside = (trace.regime[..., None] == np.arange(len(regimes))).astype(np.float64)  # (n_decisions, n_instruments, Z)
+    inside = _inside(trace, len(regimes))  # (n_decisions, n_instruments, Z)
     weights, lead = trace.gate, np.eye(len(experts))[trace.gate.argmax(-1)]
-    parts = [np.einsum("tiz,tik->tzk", inside, of) for of in (weights, lead, np.ones((*weights.shape[:2], 1)))]
-    sums = np.concatenate(parts, axis=2)  # (n_decisions, Z, 2K + 1): weights, leads, bars
+    seen = np.concatenate([weights, lead, np.ones((*weights.shape[:2], 1))], axis=2)
+    rows = trace.pooling.mean_rows(seen, within=inside)  # (n_rows, Z, 2K + 1): weights, leads, bars
 
     def shares(totals: Floats) -> Floats:
         found = totals.reshape(len(regimes), -1)
         return found[:, :-1] / np.where(found[:, -1:] > 0, found[:, -1:], np.nan)
 
-    sums = sums.reshape(len(sums), -1)
-    whole, k = shares(sums.sum(0)), len(experts)
-    low, high = intervals_of_sums(sums, lambda totals: shares(totals)[:, :k].ravel(), seed).reshape(2, -1, k)
+    rows = rows.reshape(len(rows), -1)
+    whole, k = shares(rows.sum(0)), len(experts)
+    draws = intervals_of_sums(rows, lambda totals: shares(totals)[:, :k].ravel(), seed, trace.pooling.block)
+    low, high = draws.reshape(2, -1, k)
     bars = inside.sum((0, 1)).astype(int)
-    rows = [
+    table = [
         {
             "split": trace.split,
             "regime": regime,
@@ -64,65 +66,74 @@ def by_regime_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str]
         for z, regime in enumerate(regimes)
         for j, name in enumerate(experts)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(table)
 
 
 def competence_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str]) -> pd.DataFrame:
     """Return regime x expert: mean log return per bar, in basis points, when that expert is forced at every bar."""
-    regime = np.concatenate([one.regime for one in trace.instruments])
-    rows = []
-    for index, name in enumerate(regimes):
-        mask = regime == index
-        row: dict[str, object] = {"split": trace.split, "regime": name, "bars": int(mask.sum())}
-        for who in [*experts, "mixture"]:
-            earned = np.concatenate(
-                [trace.reward[: len(one), trace.index(who), i] for i, one in enumerate(trace.instruments)]
-            )
-            row[who] = 1e4 * earned[mask].mean() if mask.any() else np.nan
-        rows.append(row)
-    return pd.DataFrame(rows)
+    inside, names = _inside(trace, len(regimes)), [*experts, "mixture"]
+    earned = np.stack([trace.earned(name) for name in names], axis=2)  # (n_decisions, n_instruments, K + 1)
+    share = trace.pooling.mean(inside)[:, None]
+    mean = trace.pooling.mean(earned, within=inside) / np.where(share > 0, share, np.nan)
+    table = pd.DataFrame(1e4 * mean, columns=names)
+    table.insert(0, "bars", inside.sum((0, 1)).astype(int))
+    table.insert(0, "regime", list(regimes))
+    table.insert(0, "split", trace.split)
+    return table
 
 
-def performance_table(trace: Trace, initial_equity: float, bars_per_year: float, seed: int) -> pd.DataFrame:
-    """Return every strategy's metrics for each instrument, and over all of them: the mean over instruments.
+def performance_table(trace: Trace, seed: int) -> pd.DataFrame:
+    """Return every strategy's metrics for each instrument, and over all of them: the weighted mean over instruments.
 
-    The rows of all instruments carry 95 % intervals of log return and Sharpe ratio.
+    ``weight`` is that of the instrument in the mean, ``bars_per_year`` what annualises it. Annual figures of the mean
+    are those of the instruments that have any. The rows of all instruments carry 95 % intervals of log return and
+    Sharpe ratio.
     """
-    rows = []
+    pooling, rows = trace.pooling, []
+    low, high = _return_and_sharpe_intervals(trace, seed)  # (n_strategies, 2) each
     for s in range(len(trace.strategies)):
-        each = []
+        each = [_of_instrument(trace, s, i) for i in range(len(trace.instruments))]
         for i, one in enumerate(trace.instruments):
-            n = len(one)
-            found = performance(
-                trace.reward[:n, s, i],
-                traded=trace.traded[:n, s, i],
-                carried=trace.carried[:n, s, i],
-                cost=trace.cost[:n, s, i],
-                initial_equity=initial_equity,
-                bars_per_year=bars_per_year,
-            )
-            each.append(found)
-            rows.append(_head(trace, s, one.instrument) | each[-1])
-        pooled = {name: float(np.mean([row[name] for row in each])) for name in each[0]}
-        low, high = intervals(trace.reward[:, s], lambda r: _pooled(r, bars_per_year), seed)
-        ends = {"log_return_low": low[0], "log_return_high": high[0], "sharpe_low": low[1], "sharpe_high": high[1]}
-        rows.append(_head(trace, s, ALL) | pooled | ends)
+            measured = {
+                "bars": len(one),
+                "weight": pooling.weights[i],
+                "bars_per_year": one.bars_per_year,
+            }
+            rows.append(_head(trace, s, one.instrument) | measured | each[i])
+        pooled = {name: _over_instruments(pooling, name, np.array([row[name] for row in each])) for name in METRICS}
+        ends = {
+            "log_return_low": low[s, 0],
+            "log_return_high": high[s, 0],
+            "sharpe_low": low[s, 1],
+            "sharpe_high": high[s, 1],
+        }
+        rows.append(_head(trace, s, ALL) | {"bars": int(pooling.n_bars.sum()), "weight": 1.0} | pooled | ends)
     table = pd.DataFrame(rows)
     return table.sort_values("instrument", key=lambda column: column != ALL, kind="stable", ignore_index=True)
 
 
 def comparison_table(trace: Trace, seed: int) -> pd.DataFrame:
-    """Return mixture minus every other strategy: log return over the split, paired bar by bar, with a 95 % interval."""
-    rows = []
-    for s, strategy in enumerate(trace.strategies):
-        if strategy.name == "mixture":
-            continue
-        gap = np.nanmean(trace.reward[:, 0] - trace.reward[:, s], axis=1)  # (n_bars,), mean over instruments
-        low, high = intervals(gap, lambda g: np.array([g.sum()]), seed)
-        row = {"split": trace.split, "against": strategy.name, "log_return_difference": gap.sum()}
-        who = [one.name for one in (trace.strategies[0], strategy) if trace.bankrupt(one.name)]
-        rows.append(row | {"low": low[0], "high": high[0], "bankrupt": " and ".join(who)})
-    return pd.DataFrame(rows)
+    """Return mixture minus every other strategy: log return over the split with a 95 % interval.
+
+    The difference is that of the two rows of all instruments in the performance table. The interval draws the moments
+    of both together.
+    """
+    others = [s for s, strategy in enumerate(trace.strategies) if strategy.name != "mixture"]
+    gaps = trace.reward[:, :1] - trace.reward[:, others]  # (n_decisions, n_others, n_instruments)
+    rows = trace.pooling.total_rows(gaps.transpose(0, 2, 1))
+    low, high = intervals_of_sums(rows, lambda sums: sums, seed, trace.pooling.block)
+    return pd.DataFrame(
+        {
+            "split": trace.split,
+            "against": [trace.strategies[s].name for s in others],
+            "log_return_difference": rows.sum(0),
+            "low": low,
+            "high": high,
+            "bankrupt": [
+                " and ".join(n for n in ("mixture", trace.strategies[s].name) if trace.bankrupt(n)) for s in others
+            ],
+        }
+    )
 
 
 def equity_table(trace: Trace) -> pd.DataFrame:
@@ -140,9 +151,50 @@ def _head(trace: Trace, s: int, instrument: str) -> dict[str, object]:
     return {"split": trace.split, "strategy": strategy.name, "kind": strategy.kind, "instrument": instrument}
 
 
-def _pooled(rewards: Floats, bars_per_year: float) -> Floats:
-    """Return log return and Sharpe ratio, means over instruments; NaN rewards are bars an instrument does not have."""
-    if not np.isnan(rewards).any():
-        return np.array([rewards.sum(0).mean(), sharpe(rewards, bars_per_year).mean()])
-    columns = [column[~np.isnan(column)] for column in rewards.T]
-    return np.array([np.mean([c.sum() for c in columns]), np.mean([sharpe(c, bars_per_year) for c in columns])])
+def _inside(trace: Trace, n_regimes: int) -> Floats:
+    """Return 1 in the regime of each bar, 0 in the others, shape ``(n_decisions, n_instruments, Z)``."""
+    return (trace.regime[..., None] == np.arange(n_regimes)).astype(np.float64)
+
+
+def _of_instrument(trace: Trace, s: int, i: int) -> dict[str, float]:
+    """Return the metrics of one strategy on one instrument."""
+    n = trace.pooling.n_bars[i]
+    return performance(
+        trace.reward[:n, s, i],
+        traded=trace.traded[:n, s, i],
+        carried=trace.carried[:n, s, i],
+        cost=trace.cost[:n, s, i],
+        initial_equity=trace.initial_equity,
+        bars_per_year=trace.pooling.bars_per_year[i],
+    )
+
+
+def _over_instruments(pooling: Pooling, name: str, values: Floats) -> float:
+    """Return the weighted mean of a metric; of an annual one, over the instruments that have annual figures."""
+    if name not in ANNUAL:
+        return float(pooling.weights @ values)
+    annual = np.isfinite(pooling.bars_per_year)
+    return float(pooling.annual_weights[annual] @ values[annual]) if annual.any() else float("nan")
+
+
+def _return_and_sharpe_intervals(trace: Trace, seed: int) -> tuple[Floats, Floats]:
+    """Return lower and upper ends of log return and Sharpe ratio, each of shape ``(n_strategies, 2)``.
+
+    Sums of a row: its log return over all instruments, and for each instrument number, sum and square of its returns.
+    """
+    pooling, n_strategies, n = trace.pooling, len(trace.strategies), len(trace.instruments)
+    there = pooling.instrument_rows(np.ones((len(trace.gate), n)))
+    columns = [there]
+    for s in range(n_strategies):
+        returns = np.expm1(pooling.instrument_rows(trace.reward[:, s]))
+        columns += [pooling.total_rows(trace.reward[:, s])[:, None], returns, np.square(returns)]
+
+    def measures(sums: Floats) -> Floats:
+        number, of_strategy = sums[:n], sums[n:].reshape(n_strategies, 1 + 2 * n)
+        ratios = sharpe_of_sums(number, of_strategy[:, 1 : 1 + n], of_strategy[:, 1 + n :], pooling.bars_per_year)
+        used = np.where(number > 1, pooling.annual_weights, 0.0)  # a short instrument may be missing from a draw
+        pooled = np.where(used > 0, ratios * used, 0.0).sum(1) / used.sum()
+        return np.stack([of_strategy[:, 0], pooled], axis=1).ravel()
+
+    low, high = intervals_of_sums(np.concatenate(columns, axis=1), measures, seed, pooling.block)
+    return low.reshape(-1, 2), high.reshape(-1, 2)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_trader.evaluation import Decider, Floats, GivenGate, Lanes, Walkable
+from moe_trader.evaluation.pooling import Pooling
 from moe_trader.evaluation.strategies import Routing, Strategy, agent_strategies, baselines
 
 BANKRUPT = 1e-5  # of the initial equity: an account below it was closed
@@ -43,18 +44,17 @@ class Trace:
     coalitions: Mapping[str, Floats] | None
 
     @cached_property
+    def pooling(self) -> Pooling:
+        """How the instruments are joined in means, intervals and rows."""
+        return Pooling(self.instruments)
+
+    @cached_property
     def regime(self) -> NDArray[np.int64]:
         """Index of each decision's regime, ``(n_decisions, n_instruments)``; -1 where it is not known, or no bar is."""
         index = np.full(self.gate.shape[:2], -1)
         for i, one in enumerate(self.instruments):
             index[: len(one), i] = one.regime
         return index
-
-    @cached_property
-    def there(self) -> NDArray[np.bool_]:
-        """Whether an instrument has the bar, shape ``(n_decisions, n_instruments)``."""
-        lengths = np.array([len(one) for one in self.instruments])
-        return np.arange(len(self.gate))[:, None] < lengths
 
     def earned(self, name: str) -> Floats:
         """Return a strategy's or a coalition's rewards, ``(n_decisions, n_instruments)``, 0 where there is no bar."""
