@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
@@ -77,6 +78,9 @@ def _equity(equity: pd.DataFrame, weights: pd.Series, experts: Sequence[str]) ->
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}x")
         mean = f", weighted geometric mean of {n_instruments} instruments" if n_instruments > 1 else ""
         ax.set_title(f"{split}: equity{mean}")
+        dates = AutoDateLocator(maxticks=7)  # two charts share the width
+        ax.xaxis.set_major_locator(dates)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(dates))
         _tidy(ax)
     axes[0].legend(fontsize=8, frameon=True, framealpha=0.7, edgecolor="none", ncols=2)
     return figure
