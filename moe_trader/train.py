@@ -191,6 +191,7 @@ def _notes(settings: RunSettings, tables: Tables) -> list[str]:
 def _facts(settings: RunSettings, task: PreparedTask) -> dict[str, object]:
     """Return what a report's head says of a run."""
     from moe_trader.env.costs import describe_costs
+    from moe_trader.env.margin import describe_margin
 
     n = len(settings.expert.names())
     return {
@@ -203,6 +204,7 @@ def _facts(settings: RunSettings, task: PreparedTask) -> dict[str, object]:
         "seed": settings.seed,
         "fill": settings.env.fill.replace("_", " "),
         "costs": describe_costs(task.rules.costs),
+        "margin": describe_margin(settings.env.margin),
         "moe_trader": moe_trader.__version__,
     }
 

@@ -57,6 +57,7 @@ def account(close, opening=None, fill="next_close", years=None, equity=1000.0, *
         positions=Discrete(fractions=list(POSITIONS), minimum_trade=0.0),
         reward=LogReturn().kernel(),
         bar_variance=0.0,
+        maintenance=0.0,
         fill=FILLS.index(fill),
         window=1,
         clip=5.0,

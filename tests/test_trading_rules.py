@@ -71,6 +71,7 @@ def account(
         fill=FILLS.index(fill),
         reward=(reward or LogReturn()).kernel(),
         bar_variance=VARIANCE,
+        maintenance=0.0,
         window=1,
         clip=5.0,
         costs=total(costs),

@@ -118,6 +118,13 @@ class Positions(ABC):
         :param held: the target that each lane's last fill reached; returning it orders nothing
         """
 
+    def largest_target(self) -> tuple[str, float] | None:
+        """Return the setting that allows the largest |target|, and that |target|; ``None``: no such bound.
+
+        A task whose maintenance margin would close that position at once is refused.
+        """
+        return None
+
 
 class Reward(ABC):
     """What the learner is rewarded for: an option of ``conf/env/reward``."""

@@ -22,6 +22,7 @@ from moe_trader.env.ledger import (
     COST,
     EQUITY,
     INTEREST,
+    MARGIN_CALL,
     MARK,
     N_COLUMNS,
     RUIN,
@@ -48,6 +49,7 @@ class Rules:
     :param fill: index into :data:`~moe_trader.env.ledger.FILLS`
     :param reward: which of the ledger's rewards, and its setting
     :param bar_variance: of the log return of a training bar, where the differential Sharpe ratio starts
+    :param maintenance: smallest equity / |position value| that keeps a position open; 0: no margin
     :param window: feature rows in an observation
     :param clip: bound of every number in an observation
     :param gate_columns: which numbers of an observation the gate may see, the newest row of its features
@@ -58,6 +60,7 @@ class Rules:
     fill: int
     reward: tuple[int, float]
     bar_variance: float
+    maintenance: float
     window: int
     clip: float
     costs: CostRates
@@ -110,7 +113,9 @@ class Lanes:
         lengths = np.array([len(stretch) for stretch in stretches], dtype=np.float64)
         self._chances = np.cumsum(lengths / lengths.sum())
         ruin = RUIN * rules.initial_equity
-        terms = Terms(rules.fill, ruin, rules.positions.minimum_trade, *rules.reward, rules.bar_variance)
+        terms = Terms(
+            rules.fill, ruin, rules.positions.minimum_trade, *rules.reward, rules.bar_variance, rules.maintenance
+        )
         self._terms = pack_terms(terms, rules.costs)
         self.ledger = np.zeros((n, N_COLUMNS))
         self.bars = np.zeros(n, dtype=np.int64)
@@ -231,6 +236,11 @@ class Lanes:
         """Costs paid in the last step, in currency."""
         return self.ledger[:, COST]
 
+    @property
+    def margin_calls(self) -> Floats:
+        """1 where the last step was a margin call, which closes the position; 0 elsewhere."""
+        return self.ledger[:, MARGIN_CALL]
+
     def log_profit(self, lane: int) -> float:
         """Return log(equity / initial equity): what the episode's log returns have summed to."""
         return float(np.log(self.ledger[lane, EQUITY] / self.rules.initial_equity))
@@ -246,6 +256,7 @@ class Lanes:
             "cost": float(row[COST]),
             "interest": float(row[INTEREST]),
             "traded": float(row[TRADED]),
+            "margin_call": float(row[MARGIN_CALL]),
             "log_return": float(self.log_returns[lane]),
         }
 

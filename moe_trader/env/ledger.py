@@ -9,6 +9,9 @@ charged on the amount ordered. With 0.1 % and equity 1,000, buying all in leaves
 cap cut the order short. Whatever asks "is this an order?" compares with it: ordering it again is none, and what was cut
 off is traded by ordering the whole target again. Fees ask another question: whether a trade enlarges the position held
 (an entry), reduces it (an exit) or crosses zero (both), whatever had been ordered.
+
+The maintenance margin is checked once a step, at the close where the order is decided. Below it, closing the position
+replaces that order; :data:`MARGIN_CALL` counts it.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ from numba import njit
 from moe_trader.env import Floats
 from moe_trader.env.costs import CostRates
 
-EQUITY, UNITS, MARK, TARGET, ENTRY_EQUITY, TRADED, COST, INTEREST, CARRIED, MEMORY_A, MEMORY_B = range(11)
-N_COLUMNS = 11
+EQUITY, UNITS, MARK, TARGET, ENTRY_EQUITY, TRADED, COST, INTEREST, CARRIED, MEMORY_A, MEMORY_B, MARGIN_CALL = range(12)
+N_COLUMNS = 12
 
 FILLS = ("this_close", "next_open", "next_close")
 THIS_CLOSE, NEXT_OPEN, NEXT_CLOSE = range(3)
@@ -33,7 +36,7 @@ RUIN = 1e-6  # of the initial equity: a lane at or below it is bankrupt and ends
 LEAST_SPREAD = (
     0.01  # of a bar's variance: an account flat for long has none of its own, and any return would be endless
 )
-ROUNDING = 1e-9  # of equity: a change of the target or a trade that differs by less does not differ
+ROUNDING = 1e-9  # of equity: a change of the target, a trade or a margin that differs by less does not differ
 
 
 class Prices(NamedTuple):
@@ -60,12 +63,13 @@ class Terms(NamedTuple):
     reward: int
     reward_setting: float
     bar_variance: float
+    maintenance: float
 
 
 # The kernel takes prices as one array (n_bars, 5) and terms with costs as one vector: unpacking named tuples at every
 # call would cost more than stepping 64 lanes. These are their columns.
 OPEN, CLOSE, YEARS, VOLATILITY, VOLUME = range(len(Prices._fields))
-FILL, RUIN_LEVEL, MINIMUM_TRADE, REWARD, REWARD_SETTING, BAR_VARIANCE = range(len(Terms._fields))
+FILL, RUIN_LEVEL, MINIMUM_TRADE, REWARD, REWARD_SETTING, BAR_VARIANCE, MAINTENANCE = range(len(Terms._fields))
 RATE, ENTRY, EXIT, SLIPPAGE, IMPACT, VOLUME_CAP, BORROW, CREDIT, DEBIT = range(
     len(Terms._fields), len(Terms._fields) + len(CostRates._fields)
 )
@@ -97,6 +101,12 @@ def _mark(row: Floats, price: float) -> None:
     row[CARRIED] = max(row[CARRIED], abs(row[UNITS]) * row[MARK] / row[EQUITY])
     row[EQUITY] += row[UNITS] * (price - row[MARK])
     row[MARK] = price
+
+
+@njit(cache=True)
+def _below_margin(row: Floats, maintenance: float) -> bool:
+    """Return whether equity is below ``maintenance`` x |position value|; never without a position or a margin."""
+    return row[EQUITY] < (1.0 - ROUNDING) * maintenance * abs(row[UNITS] * row[MARK])
 
 
 @njit(cache=True)
@@ -170,8 +180,9 @@ def step_ledger(row: Floats, bar: int, target: float, prices: Floats, terms: Flo
     """Carry one lane from the close of ``bar`` to the next close, moving to ``target`` at the fill.
 
     A target within the minimum trade of the one that the last fill reached is no order, unless it closes the position:
-    what is held is left to drift. Equity at or below the ruin level is bankruptcy: the lane is closed out there, and
-    keeps exactly that.
+    what is held is left to drift. With equity below the maintenance margin at the close of ``bar``, the target is 0
+    whatever was ordered. Equity at or below the ruin level is bankruptcy: the lane is closed out there, and keeps
+    exactly that.
 
     :return: reward, log(equity after / equity before), and whether the lane went bankrupt
     """
@@ -180,6 +191,10 @@ def step_ledger(row: Floats, bar: int, target: float, prices: Floats, terms: Flo
     row[COST] = 0.0
     row[INTEREST] = 0.0
     row[CARRIED] = 0.0
+    row[MARGIN_CALL] = 0.0
+    if _below_margin(row, terms[MAINTENANCE]):
+        row[MARGIN_CALL] = 1.0
+        target = 0.0
     fill, ruin = terms[FILL], terms[RUIN_LEVEL]
     change = abs(target - row[TARGET])
     changes = change > 0 and (target == 0.0 or change >= terms[MINIMUM_TRADE] - ROUNDING)
@@ -230,6 +245,7 @@ def step_lanes(
         if bars[lane] >= ends[lane]:
             rewards[lane] = log_returns[lane] = 0.0
             ledger[lane, TRADED] = ledger[lane, COST] = ledger[lane, INTEREST] = ledger[lane, CARRIED] = 0.0
+            ledger[lane, MARGIN_CALL] = 0.0
             continue
         if not np.isfinite(targets[lane]):
             unusable = lane

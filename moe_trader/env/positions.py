@@ -31,7 +31,7 @@ class Discrete(Positions):
     def __post_init__(self) -> None:
         if len(set(self.fractions)) < len(self.fractions) or 0.0 not in self.fractions:
             raise ValueError(f"fractions: expected different numbers, 0 among them, got {self.fractions}")
-        _check_minimum(self.minimum_trade, max(map(abs, self.fractions)))
+        _check_minimum(self.minimum_trade, self.largest_target()[1])
 
     def action_space(self) -> spaces.Discrete:
         """Return ``Discrete(n)``."""
@@ -40,6 +40,10 @@ class Discrete(Positions):
     def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
         """Look the fractions up."""
         return self._table[actions], np.zeros(len(held))
+
+    def largest_target(self) -> tuple[str, float]:
+        """Return the largest absolute fraction."""
+        return "fractions", max(map(abs, self.fractions))
 
     @cached_property
     def _table(self) -> Floats:
@@ -63,7 +67,7 @@ class Continuous(Positions):
     minimum_trade: NonNegativeFloat
 
     def __post_init__(self) -> None:
-        _check_minimum(self.minimum_trade, max(-self.low, self.high))
+        _check_minimum(self.minimum_trade, self.largest_target()[1])
 
     def action_space(self) -> spaces.Box:
         """Return ``Box(-1, 1, (1,))``, the range that SB3's Gaussian policies expect."""
@@ -73,6 +77,10 @@ class Continuous(Positions):
         """Spread [-1, 1] over [low, high]; actions beyond it count as its ends."""
         unit = np.clip(np.asarray(actions, dtype=np.float64).reshape(len(held)), -1.0, 1.0)
         return self.low + (unit + 1.0) / 2.0 * (self.high - self.low), np.zeros(len(held))
+
+    def largest_target(self) -> tuple[str, float]:
+        """Return the end of the range that is farther from 0."""
+        return ("high", self.high) if self.high >= -self.low else ("low", -self.low)
 
 
 BUY_LONG, SELL_SHORT, CLOSE_LONG, CLOSE_SHORT, HOLD = range(5)
@@ -107,6 +115,10 @@ class Orders(Positions):
         orders = (table != held) & ~np.isnan(table)
         senseless = ~orders & (actions != HOLD)
         return np.where(orders, table, held), np.where(senseless, self.penalty, 0.0)
+
+    def largest_target(self) -> tuple[str, float]:
+        """Return the size."""
+        return "size", self.size
 
     @cached_property
     def _table(self) -> Floats:

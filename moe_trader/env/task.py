@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, InstanceOf, PositiveFloat, PositiveInt
 
 from moe_trader.env import (
     SPLITS,
@@ -30,6 +30,7 @@ from moe_trader.env.features import Scaler, check_columns, fitted, learned, look
 from moe_trader.env.gate_table import GateTable, gate_labeller, label_rows
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
 from moe_trader.env.ledger import FILLS
+from moe_trader.env.margin import Margin, none_if_empty
 from moe_trader.env.prices import check_volume, market_prices
 from moe_trader.env.splits import playable
 from moe_trader.env.trading_env import TradingEnv
@@ -57,6 +58,7 @@ class TradingTask:
     :param positions: what an action means
     :param fill: when an order decided at a close is filled; ``this_close`` is not tradable, and reported as such
     :param costs: name -> piece of what trading costs
+    :param margin: closes a position that too little equity is left for; ``None``: nothing does
     :param reward: what the learner is rewarded for
     :param initial_equity: currency
     :param unit_rewards: show the learner its rewards in units of the training split's bar volatility
@@ -75,6 +77,8 @@ class TradingTask:
     positions: Positions
     fill: Literal["next_open", "next_close", "this_close"]
     costs: dict[str, Cost]
+    # The only default in Python. Configs saved by 0.1.0 lack this key; they must rerun without a margin, bit for bit.
+    margin: Annotated[InstanceOf[Margin] | None, BeforeValidator(none_if_empty)] = None
     reward: Reward
     initial_equity: PositiveFloat
     unit_rewards: bool
@@ -83,6 +87,8 @@ class TradingTask:
     def __post_init__(self) -> None:
         check_columns(self.features)
         total(self.costs.values())
+        if self.margin is not None:
+            self.margin.check(self.positions)
         assert set(self.seen_by_gate_alone) <= set(self.seen_by_gate)  # raises for names that are none
         if not self.gate_labels.causal:
             raise ValueError(
@@ -169,6 +175,7 @@ class PreparedTask:
             fill=FILLS.index(task.fill),
             reward=task.reward.kernel(),
             bar_variance=self._bar_volatility**2,
+            maintenance=0.0 if task.margin is None else task.margin.maintenance,
             window=task.window,
             clip=task.clip,
             costs=costs,
