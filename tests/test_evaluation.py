@@ -22,7 +22,7 @@ def trace(prepared, make_agent):
 
 def measured(log_returns, **changes):
     n = len(log_returns)
-    account = {"traded": np.zeros(n), "carried": np.ones(n), "cost": np.zeros(n)} | changes
+    account = {"traded": np.zeros(n), "carried": np.ones(n), "cost": np.zeros(n), "margin_calls": np.zeros(n)} | changes
     return performance(log_returns, initial_equity=100.0, bars_per_year=PER_YEAR, **account)
 
 
@@ -44,6 +44,7 @@ def test_counts_by_hand():
         traded=np.array([1.0, 0.0, 2.0, 0.0]),
         carried=np.array([1.0, 1.0, 0.0, 0.5]),
         cost=np.array([0.5, 0.0, 1.0, 0.0]),
+        margin_calls=np.array([0.0, 1.0, 0.0, 1.0]),
     )
     assert list(found) == list(METRICS)
     assert found["trades"] == 2
@@ -51,6 +52,7 @@ def test_counts_by_hand():
     assert found["exposure"] == pytest.approx(2.5 / 4)
     assert found["turnover"] == pytest.approx(3 / 4 * PER_YEAR)
     assert found["cost"] == pytest.approx(0.015)
+    assert found["margin_calls"] == 2
     assert found["max_drawdown"] == pytest.approx(-0.1)
     assert found["log_return"] == pytest.approx(math.log(1.1 * 0.9 * 1.2))
 
@@ -177,3 +179,30 @@ def test_each_expert_is_dropped_once_of_three_or_more(trace, prepared, make_agen
     assert [name for name in names if name.startswith("without_")] == [f"without_expert_{k}" for k in (1, 2, 3)]
     names = [strategy.name for strategy in walk(prepared, "test", make_agent(count=2), None, 0).strategies]
     assert not [name for name in names if name.startswith("without_")]
+
+
+def test_margin_calls_are_counted_where_they_happen(make_settings, make_market, make_agent):
+    """A short through a jump of 75 % is closed once; steps and performance count the same calls."""
+    from moe_trader.evaluation.evaluate import evaluate
+    from moe_trader.evaluation.strategies import Strategy
+    from moe_trader.evaluation.walk import trade
+
+    rng = np.random.default_rng(0)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, 900)))
+    close[860:] *= 1.75  # equity 0.25 for a position of 1.75
+    settings = make_settings("env=csv", "env.path=unread", small=False)
+    task = settings.env.prepare(market=make_market(close))
+    instruments = task.evaluated("test")
+    short = Strategy("short", "baseline", targets=np.full((len(instruments[0]), 1), -1.0))
+    agent = make_agent(env=task.training_env(4, 0))
+    record = trade(task, "test", [*_all_of(agent, len(instruments[0])), short], instruments, 0)
+    assert record["margin_calls"][:, -1].sum() == 1
+    tables = evaluate(task, agent, None, 0, splits=("test",))
+    mixture = tables.experts.query("strategy == 'mixture' and instrument == 'all'").iloc[0]
+    assert tables.steps["margin_call"].sum() == mixture["margin_calls"]
+
+
+def _all_of(agent, length):
+    from moe_trader.evaluation.strategies import experts_alone
+
+    return experts_alone(agent, (length, 1, len(agent.expert_names)))

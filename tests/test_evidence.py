@@ -75,6 +75,7 @@ def by_hand(rewards, regimes=None, gate=None, own_target=None, hidden=None):
         carried=nothing,
         traded=nothing,
         cost=nothing,
+        margin_calls=nothing,
         equity=nothing,
         gate=gate[:, None],
         own_target=own[:, None],

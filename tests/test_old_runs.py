@@ -64,4 +64,4 @@ def test_an_old_run_evaluates_as_it_did(name):
 def test_an_old_config_means_what_it_did(name):
     """Settings that are newer than the run keep what was true then: no margin."""
     settings = settings_of(OLD / name)
-    assert getattr(settings.env, "margin", None) is None
+    assert settings.env.margin is None

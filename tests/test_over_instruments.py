@@ -163,6 +163,7 @@ def test_every_figure_of_performance(run, split):
                     "turnover": steps["traded"].mean() * per_year,
                     "trades": (steps["traded"] > 0).sum(),
                     "cost": steps["cost"].sum() / again.start,
+                    "margin_calls": steps["margin_call"].sum(),
                     "exposure": steps["carried"].mean(),
                     "hit_rate": (log.to_numpy()[held] > 0).mean(),
                 }
@@ -272,7 +273,7 @@ def trace_of(instruments, reward):
         values[: len(one), :, i] = np.asarray(reward[i])[:, None] * [1.0, 0.5]
     nothing = np.zeros_like(values)
     strategies = (Strategy("mixture", "mixture"), Strategy("buy_and_hold", "baseline"))
-    kept = dict.fromkeys(("position", "carried", "traded", "cost"), nothing)
+    kept = dict.fromkeys(("position", "carried", "traded", "cost", "margin_calls"), nothing)
     gate = np.ones((length, n, 1))
     equity = 100 * np.exp(np.nan_to_num(values))
     return Trace(

@@ -70,6 +70,10 @@ class Lanes(Protocol):
         """Amount traded / equity."""
 
     @property
+    def margin_calls(self) -> Floats:
+        """1 where the last step was a margin call, 0 elsewhere."""
+
+    @property
     def cost(self) -> Floats:
         """Costs of the last step, in currency."""
 

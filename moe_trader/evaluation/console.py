@@ -24,6 +24,7 @@ _COLUMNS = {
     "trades": ("trades", "{:,.0f}"),
     "hit_rate": ("hit rate", "{:.0%}"),
     "exposure": ("exposure", "{:.0%}"),
+    "margin_calls": ("margin calls", "{:,.0f}"),
 }
 
 
@@ -39,6 +40,9 @@ def performance_view(experts: pd.DataFrame, split: str, width: int) -> Table:
     """
     shown = experts[(experts["split"] == split) & (experts["instrument"] == ALL)]
     names, rows = list(_COLUMNS), shown.to_dict("records")
+    if not shown["margin_calls"].any():
+        names.remove("margin_calls")
+    possible = len(names)
     cells = {name: [_COLUMNS[name][0], *(_cell(row, name) for row in rows)] for name in names}
     cells["strategy"] = ["strategy", *(str(row["strategy"]) for row in rows)]
     for name in _FIRST_TO_GO:
@@ -49,7 +53,7 @@ def performance_view(experts: pd.DataFrame, split: str, width: int) -> Table:
     title = f"{split.capitalize()} split" + (", weighted means over instruments" if weights else "")
     table = Table(title=title, title_style="bold", caption_justify="left")
     lines = ["Sharpe in brackets: 95 % interval", *([f"Weights by time covered: {weights}"] if weights else [])]
-    if len(names) < len(_COLUMNS):
+    if len(names) < possible:
         lines.append("More columns in evaluation/experts.csv")
     if all(np.isnan(row["annual_return"]) for row in rows):
         lines.append("No annual figures: the split covers less than four weeks")

@@ -23,6 +23,7 @@ METRICS = {
     "hit_rate": "share of the bars through which a position was carried that earned more than zero",
     "exposure": "mean absolute value of position over equity, the largest carried in each bar",
     "cost": "costs paid over initial equity",
+    "margin_calls": "number of positions closed because equity fell below the maintenance margin",
 }
 
 ROUNDING = 1e-12  # of the mean square: a variance below it is rounding
@@ -30,7 +31,13 @@ ANNUAL = {"annual_return", "volatility", "sharpe", "sortino", "calmar", "turnove
 
 
 def performance(
-    log_returns: Floats, traded: Floats, carried: Floats, cost: Floats, initial_equity: float, bars_per_year: float
+    log_returns: Floats,
+    traded: Floats,
+    carried: Floats,
+    cost: Floats,
+    margin_calls: Floats,
+    initial_equity: float,
+    bars_per_year: float,
 ) -> dict[str, float]:
     """Return every one of :data:`METRICS` for one account; arrays have shape ``(n_bars,)``.
 
@@ -52,6 +59,7 @@ def performance(
         "hit_rate": float((log_returns[held] > 0).mean()) if held.any() else float("nan"),
         "exposure": float(carried.mean()),
         "cost": float(cost.sum() / initial_equity),
+        "margin_calls": float(margin_calls.sum()),
     }
 
 

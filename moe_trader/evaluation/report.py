@@ -18,7 +18,7 @@ from moe_trader.evaluation.metrics import METRICS
 from moe_trader.evaluation.tables import ALL
 
 _PERCENT = {"annual_return", "volatility", "max_drawdown", "hit_rate", "exposure", "cost"}
-_COUNTS = {"trades", "turnover"}
+_COUNTS = {"trades", "turnover", "margin_calls"}
 _ATTRIBUTED = {"log_return": "{:+.3f}", "trades": "{:,.0f}", "turnover": "{:,.1f}", "cost": "{:.2%}"}
 _RIVALS = ("single_policy", "uniform_gate", "shuffled_gate", "buy_and_hold", "flat")
 

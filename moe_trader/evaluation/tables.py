@@ -30,6 +30,7 @@ def steps_table(trace: Trace, regimes: Sequence[str], experts: Sequence[str]) ->
         }
         columns |= {f"gate_{name}": trace.gate[:n, i, k] for k, name in enumerate(experts)}
         done = {name: getattr(trace, name) for name in ("position", "reward", "carried", "traded", "cost")}
+        done["margin_call"] = trace.margin_calls
         columns |= {name: values[:n, 0, i] for name, values in done.items()}
         columns |= {f"own_{name}": trace.own_target[:n, i, k] for k, name in enumerate(experts)}
         parts.append(pd.DataFrame(columns))
@@ -164,6 +165,7 @@ def _of_instrument(trace: Trace, s: int, i: int) -> dict[str, float]:
         traded=trace.traded[:n, s, i],
         carried=trace.carried[:n, s, i],
         cost=trace.cost[:n, s, i],
+        margin_calls=trace.margin_calls[:n, s, i],
         initial_equity=trace.initial_equity,
         bars_per_year=trace.pooling.bars_per_year[i],
     )

@@ -24,7 +24,8 @@ class Trace:
     """What every strategy did; arrays have shape ``(n_decisions, n_strategies, n_instruments)``.
 
     Rewards are log returns; NaN stands after an instrument's last bar. ``position`` is the target of each decision,
-    ``carried`` the largest position over equity that was carried through any part of the bar, ``own_target`` the target
+    ``carried`` the largest position over equity that was carried through any part of the bar, ``margin_calls`` 1 where
+    the position was closed instead, ``own_target`` the target
     each expert would have chosen in the mixture's place, shape ``(n_decisions, n_instruments, K)``, and ``coalitions``
     the rewards of those that no other strategy is, ``(n_decisions, n_instruments)`` by name; ``None``: not walked.
     """
@@ -39,6 +40,7 @@ class Trace:
     traded: Floats
     cost: Floats
     equity: Floats
+    margin_calls: Floats
     gate: Floats
     own_target: Floats
     coalitions: Mapping[str, Floats] | None
@@ -124,7 +126,7 @@ def trade(
     _rewind(lanes)
     space, held = positions.action_space(), lanes.target  # a view, as the other columns of the lanes
     shown = np.flatnonzero(np.repeat([one.kind != "coalition" for one in strategies], n))
-    columns = {"carried": lanes.carried, "traded": lanes.traded, "cost": lanes.cost, "equity": lanes.equity}
+    columns = {name: getattr(lanes, name) for name in ("carried", "traded", "cost", "equity", "margin_calls")}
     targets = np.zeros(lanes.n)
     columns["position"] = targets
     kept = {name: np.empty((length, len(shown))) for name in columns}
