@@ -296,7 +296,7 @@ def test_same_seed_same_trajectory_and_another_seed_another(prepared):
 
 
 def test_all_observations_lie_in_the_space(prepared):
-    task = changed(prepared.task, positions=discrete([-20.0, 0.0, 20.0]))
+    task = changed(prepared.task, positions=discrete([-20.0, 0.0, 20.0]), margin=None)
     env = PreparedTask(task, prepared.market, None).env("train")
     rng = np.random.default_rng(0)
     observation, _ = env.reset(seed=0)
@@ -346,7 +346,7 @@ def test_the_env_works_under_gymnasium_wrappers(prepared):
 )
 def test_every_lane_is_bit_for_bit_the_single_environment_of_its_seed(seed, changes, prepared):
     """3 x 8 x 500 = 12,000 random steps, with leverage that also ends episodes by bankruptcy."""
-    task = PreparedTask(changed(prepared.task, **changes), prepared.market, None)
+    task = PreparedTask(changed(prepared.task, **changes, margin=None), prepared.market, None)
     lanes, rng = 8, np.random.default_rng(seed)
     many = task.vec_env("train", lanes, seed)
     singles = [task.env("train") for _ in range(lanes)]
@@ -395,7 +395,8 @@ def test_a_finished_lane_speaks_the_dialect_of_sb3(prepared):
 
 
 def test_a_bankrupt_lane_is_not_reported_as_truncated(prepared):
-    task = PreparedTask(changed(prepared.task, positions=discrete([-80.0, 0.0, 80.0])), prepared.market, None)
+    task = changed(prepared.task, positions=discrete([-80.0, 0.0, 80.0]), margin=None)
+    task = PreparedTask(task, prepared.market, None)
     env = task.vec_env("train", 4, seed=0)
     env.reset()
     for _ in range(252):
