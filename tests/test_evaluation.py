@@ -197,6 +197,8 @@ def test_margin_calls_are_counted_where_they_happen(make_settings, make_market, 
     agent = make_agent(env=task.training_env(4, 0))
     record = trade(task, "test", [*_all_of(agent, len(instruments[0])), short], instruments, 0)
     assert record["margin_calls"][:, -1].sum() == 1
+    assert record["position"][:, -1].min() == -1
+    assert (record["position"][:, -1] == -(1 - record["margin_calls"][:, -1])).all()
     tables = evaluate(task, agent, None, 0, splits=("test",))
     mixture = tables.experts.query("strategy == 'mixture' and instrument == 'all'").iloc[0]
     assert tables.steps["margin_call"].sum() == mixture["margin_calls"]

@@ -152,6 +152,7 @@ def trade(
             targets[:acting] = positions.targets(actions, held[:acting])[0]
             targets[acting:] = ordered[at]
             lanes.move(targets)
+            targets[columns["margin_calls"] > 0] = 0.0  # the position was closed instead
             rewards[at] = lanes.log_returns
             for name, column in columns.items():
                 np.take(column, shown, out=kept[name][at], mode="clip")
