@@ -8,7 +8,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
         run_seeds(settings, task, directory, config)
     else:
         tables, _ = run_seed(settings, task, directory, config)
-        _show(tables, directory)
+        _show(tables, settings.plugins, directory)
 
 
 def run_seed(
@@ -134,10 +134,13 @@ def run_seeds(
         beside.run([functools.partial(job, seed) for seed in numbers])
     finally:
         if len(done) > 1:  # of those that came to their end
-            _show_seeds({seed: done[seed] for seed in sorted(done)}, _facts(settings, task), directory)
+            finished = {seed: done[seed] for seed in sorted(done)}
+            _show_seeds(finished, _facts(settings, task), settings.plugins, directory)
 
 
-def _show_seeds(done: Mapping[int, tuple[Tables, list[str]]], facts: dict[str, object], directory: Path) -> None:
+def _show_seeds(
+    done: Mapping[int, tuple[Tables, list[str]]], facts: dict[str, object], plugins: Sequence[str], directory: Path
+) -> None:
     """Write and print what seeds have in common, and say what one can do next."""
     from moe_trader.evaluation.over_seeds import seeds_view, verdict, write_seeds
     from moe_trader.terminal import console, say
@@ -163,8 +166,8 @@ def _show_seeds(done: Mapping[int, tuple[Tables, list[str]]], facts: dict[str, o
     say(
         f"\nLook at the report:  {where}/report.html\n"
         f"Curves:              tensorboard --logdir {shlex.quote(where)}\n"
-        f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}\n"
-        f"Repeat:              moe-train rerun {shlex.quote(where)}"
+        f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}{_naming(plugins)}\n"
+        f"Repeat:              moe-train rerun {shlex.quote(where)}{_naming(plugins)}"
     )
 
 
@@ -213,7 +216,12 @@ def _facts(settings: RunSettings, task: PreparedTask) -> dict[str, object]:
     }
 
 
-def _show(tables: Tables, directory: Path) -> None:
+def _naming(plugins: Sequence[str]) -> str:
+    """Return how a command names the packages that a run imports: nothing of a saved run is imported without."""
+    return f" --plugins {','.join(plugins)}" if plugins else ""
+
+
+def _show(tables: Tables, plugins: Sequence[str], directory: Path) -> None:
     """Print the test table, and say what one can do next."""
     from moe_trader.evaluation.console import performance_view, verdict
     from moe_trader.terminal import console, say
@@ -227,7 +235,8 @@ def _show(tables: Tables, directory: Path) -> None:
     say(
         f"\nLook at the report:  {os.path.relpath(directory / 'report.html')}\n"
         f"Curves:              tensorboard --logdir {where}\n"
-        f"Evaluate again:      moe-evaluate {where}\nRepeat:              moe-train rerun {where}"
+        f"Evaluate again:      moe-evaluate {where}{_naming(plugins)}\n"
+        f"Repeat:              moe-train rerun {where}{_naming(plugins)}"
     )
 
 
