@@ -426,7 +426,7 @@ def test_plugins_that_the_user_named_are_passed_on(stranger):
         assert "plugins=['evilmod','other']" in arguments
         assert not any(word.startswith("--plugins") for word in arguments)
     assert "plugins=[evilmod]" in rerun_arguments(["run", "plugins=[evilmod]"])  # Hydra's own way to say it
-    assert evaluate.trusted_plugins(stranger, "evilmod,other", []) == ["evilmod", "other"]
+    assert refusal(evaluate.main, ["run", "--plugins", "evilmod,other"]) == "0"  # evaluated, identical
 
 
 @pytest.mark.parametrize("plugins", ["evilmod", "['${oc.env:X}']", "[a.b]", "{a: 1}", "[[a]]", "'${seed}'"])
