@@ -117,7 +117,7 @@ def claimed_job(config: DictConfig, keep: bool) -> Iterator[Path]:
 
 
 def _save_config(config: DictConfig, directory: Path) -> None:
-    """Save a job's config, Hydra's own settings and the overrides: what Hydra saves, were it not forbidden."""
+    """Save a job's config, Hydra's own settings and the overrides, as Hydra does without ``output_subdir=null``."""
     folder = directory / ".hydra"
     folder.mkdir(exist_ok=True)
     hydra = HydraConfig.get()
