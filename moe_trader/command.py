@@ -6,16 +6,29 @@ import logging
 import os
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
 
 import moe_trader
+from moe_trader.config import config_directory
+from moe_trader.option import ConfigError
+from moe_trader.run_directory import RunDirectories, claimed_job, release_sweeps
+from moe_trader.saved_config import check_folder
 
 log = logging.getLogger(__name__)
+
+# Last among the overrides, so that no config undoes them. The job itself saves `.hydra`, once its directory is claimed.
+_OWN_OVERRIDES = (
+    "++hydra.output_subdir=null",
+    f"++hydra.callbacks.run_directories={{_target_: {RunDirectories.__module__}.{RunDirectories.__name__}}}",
+)
 
 
 class Refusal(CompactHydraException):
@@ -23,18 +36,32 @@ class Refusal(CompactHydraException):
 
 
 @contextmanager
-def run_directory() -> Iterator[Path]:
-    """Give a Hydra job its run directory, turn mistakes into :class:`Refusal`, and log everything else that fails."""
+def run_directory(config: DictConfig, keep: bool = True) -> Iterator[Path]:
+    """Give a Hydra job its run directory, turn mistakes into :class:`Refusal`, and log everything else that fails.
+
+    :param keep: whether the directory is the run's for good once it began to train
+    """
     from moe_trader.env import MarketError
     from moe_trader.env.lookahead import LookAheadError
-    from moe_trader.option import ConfigError
 
-    directory = Path(HydraConfig.get().runtime.output_dir)
     try:
-        yield directory
+        with claimed_job(config, keep) as directory, _logged(directory):
+            yield directory
+    except (ConfigError, MarketError, LookAheadError) as error:
+        raise Refusal(f"{type(error).__name__}: {error}") from None
+
+
+@contextmanager
+def _logged(directory: Path) -> Iterator[None]:
+    """Log how a run ended, unless it came to its end; the log file is in its directory."""
+    from moe_trader.env import MarketError
+    from moe_trader.env.lookahead import LookAheadError
+
+    try:
+        yield
     except (ConfigError, MarketError, LookAheadError) as error:
         log.debug("Refused: %s", error)  # for the log file; Hydra prints it
-        raise Refusal(f"{type(error).__name__}: {error}") from None
+        raise
     except KeyboardInterrupt:
         log.warning("Stopped from outside; what there is of the run is in %s", directory)
         raise
@@ -43,21 +70,39 @@ def run_directory() -> Iterator[Path]:
         raise
 
 
-def start(job: Callable[[], None], arguments: Sequence[str]) -> None:
-    """Run a ``@hydra.main`` function on command-line arguments."""
+def start(task: Callable[[DictConfig], None], config_name: str, arguments: Sequence[str]) -> None:
+    """Run a job on command-line arguments, as ``@hydra.main`` would, but in no directory that is taken."""
     if list(arguments) == ["--version"]:  # Hydra's own would print Hydra's version
         print(f"moe_trader {moe_trader.__version__}")
         return
-    sys.argv = [sys.argv[0], *arguments]
+    version.setbase("1.3")
+    parser = get_args_parser()
+    given = parser.parse_args(list(arguments))
+    if given.experimental_rerun:
+        sys.exit("--experimental-rerun: it unpickles a file, which can run any code; use moe-train rerun RUN")
+    try:
+        for folder in (given.config_path, given.config_dir):
+            check_folder(folder, given.config_name or config_name, given.overrides)
+    except ConfigError as error:
+        sys.exit(f"ConfigError: {error}")
+    if _runs(given):
+        given.overrides += _OWN_OVERRIDES
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        job()
+        _run_hydra(given, parser, task, config_directory(), config_name)
     except BrokenPipeError:  # `moe-train --help | head` is no mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Terminated:
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # as shells have it
+    finally:
+        release_sweeps()
+
+
+def _runs(given: Namespace) -> bool:
+    """Whether Hydra will start a job, rather than print something."""
+    return not (given.help or given.hydra_help or given.cfg or given.info or given.shell_completion)
 
 
 class Terminated(KeyboardInterrupt):

@@ -5,11 +5,12 @@ Light on purpose: importing this module loads Hydra and OmegaConf, nothing heavi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from moe_trader.settings import RunSettings
@@ -64,33 +65,32 @@ def _settled(node: Any, path: str) -> Any:
     return node
 
 
-def load_config(path: Path) -> Any:
-    """Load a saved config. :raises ConfigError: when it is no YAML mapping."""
+def load_config(path: Path) -> DictConfig:
+    """Load a saved config, which anyone may have written.
+
+    :raises ConfigError: when it is no mapping of plain values, or holds settings of Hydra itself
+    """
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     from moe_trader.option import ConfigError
+    from moe_trader.plain_yaml import load_yaml
 
     try:
-        loaded = OmegaConf.load(path)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({error})") from None
-    if not OmegaConf.is_dict(loaded):
-        raise ConfigError(f"{path}: expected a mapping, as moe-train saves it")
-    return loaded
-
-
-def save_as_of_seed(saved: Path, target: Path, seed: int) -> None:
-    """Write the config in ``saved`` to ``target`` as that of a run of this seed alone, where Hydra saved any.
-
-    It stays unresolved, as Hydra saves it: a resolved one would freeze what refers to the time or the run directory.
-    """
-    if not (saved / "config.yaml").is_file():  # a run that did not come from the command line
-        return
-    config = load_config(saved / "config.yaml")
-    config.seed, config.trainer.parallel_seeds = seed, 1
-    target.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, target / "config.yaml")
+        plain = load_yaml(path)
+        header = re.search(r"^\s*#\s*@.*", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if not isinstance(plain, dict):
+            raise ValueError(f"{path}: expected a mapping, as moe-train saves it")
+        found = [header[0].strip()] if header else [key for key in ("hydra", "defaults") if key in plain]
+        if found:
+            raise ValueError(
+                f"{path}: `{found[0]}`: a saved config holds no instructions to Hydra, which could write files or "
+                "import code; delete them, or restore the config of the run"
+            )
+        return OmegaConf.create(plain)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
 from omegaconf import DictConfig
 
 from moe_trader.command import run_directory, start
-from moe_trader.config import config_directory, to_plain
+from moe_trader.config import to_plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,15 +218,14 @@ def chosen(plain: dict[str, Any]) -> tuple[TradingTask, LookAhead, int]:
     return task, build_option(plain["look_ahead"], "look_ahead", LookAhead, plugins), panels
 
 
-@hydra.main(version_base="1.3", config_path=config_directory(), config_name="data")
-def _hydra_main(config: DictConfig) -> None:
-    with run_directory() as directory:
+def _job(config: DictConfig) -> None:
+    with run_directory(config, keep=False) as directory:  # a picture may be drawn again in the same place
         run(*chosen(to_plain(config)), directory)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``moe-data``; exit status 1: a feature looks ahead, or the data cannot be used."""
-    start(_hydra_main, sys.argv[1:] if arguments is None else arguments)
+    start(_job, "data", sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

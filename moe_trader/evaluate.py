@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import moe_trader
+from moe_trader.run_directory import check_free
 
 if TYPE_CHECKING:
     from moe_trader.env import Feature
@@ -27,19 +30,25 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("run", help="run directory, as moe-train made it")
     made.add_argument("--split", choices=("validation", "test"), default="test", help="which table to print")
     made.add_argument("--output", help="also write the tables below this directory")
+    made.add_argument("--plugins", default="", help="your own packages that the run may import, separated by commas")
     made.add_argument("--version", action="version", version=f"moe_trader {moe_trader.__version__}")
     return made
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``moe-evaluate``; exit status 0: identical, 3: different, 1: cannot be evaluated."""
-    given = parser().parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
+    given = parser().parse_args(typed)
     from moe_trader.bundle import BundleError
     from moe_trader.env import MarketError
     from moe_trader.option import ConfigError
 
     try:
-        identical = evaluate_run(Path(given.run), given.split, Path(given.output) if given.output else None)
+        run, output = Path(given.run), Path(given.output) if given.output else None
+        if output is not None:
+            check_free(output, "--output")
+        plugins = trusted_plugins(run, given.plugins, typed)
+        identical = evaluate_run(run, given.split, output, plugins)
     except (BundleError, MarketError, ConfigError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:  # an output directory that cannot be written, a file that vanished
@@ -47,8 +56,33 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(0 if identical else 3)
 
 
-def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
-    """Evaluate a run again; return whether every table equals the run's own."""
+def saved_config(run: Path) -> Path:
+    """Return the file of a run's config. :raises BundleError: where there is none."""
+    from moe_trader.bundle import BundleError
+
+    saved = run / ".hydra" / "config.yaml"
+    if not saved.is_file():
+        raise BundleError(f"{run}: not a run directory (no .hydra/config.yaml there); give one that moe-train made")
+    return saved
+
+
+def trusted_plugins(run: Path, named: str, typed: Sequence[str]) -> list[str]:
+    """Return the packages that the user named. :raises ConfigError: when the run imports others."""
+    from moe_trader.config import load_config
+    from moe_trader.saved_config import check_plugins
+
+    trusted, saved = [name for name in named.split(",") if name], saved_config(run)
+    check_plugins(
+        load_config(saved), trusted, saved, lambda names: shlex.join(["moe-evaluate", *typed, "--plugins", names])
+    )
+    return trusted
+
+
+def evaluate_run(run: Path, split: str, output: Path | None, plugins: Sequence[str] = ()) -> bool:
+    """Evaluate a run again; return whether every table equals the run's own.
+
+    :param plugins: packages besides ``moe_trader`` that may be imported, whatever the run lists
+    """
     import torch
 
     from moe_trader.agent import MoEAgent
@@ -58,24 +92,25 @@ def evaluate_run(run: Path, split: str, output: Path | None) -> bool:
     from moe_trader.evaluation.evaluate import differing, evaluate, write_tables
     from moe_trader.terminal import console, say
 
-    saved = run / ".hydra" / "config.yaml"
-    if not saved.is_file():
-        raise BundleError(f"{run}: not a run directory (no .hydra/config.yaml there); give one that moe-train made")
+    saved = saved_config(run)
     if seeds := sorted(path.name for path in run.glob("seed_*")):
         raise BundleError(f"{run}: holds a run of several seeds; give one of them, such as {run / seeds[0]}")
-    settings = run_settings(to_plain(load_config(saved)))
+    plain = to_plain(load_config(saved)) | {"plugins": list(plugins)}
     manifest = read_manifest(run / "bundle")
+    keeps_config = check_config(plain, manifest["task"], run)
+    settings = run_settings(plain)
     torch.set_num_threads(manifest["threads"])
-    features = saved_features(run / "bundle", settings.env.features, settings.plugins)
+    features = saved_features(run / "bundle", settings.env.features, plugins)
     task = dataclasses.replace(settings.env, features=features).prepare(
         saved_scaler(run / "bundle"), sight=settings.gating.sight()
     )
-    agent = MoEAgent.load(run / "bundle", device=settings.device, plugins=settings.plugins)
-    check_task(task.summary(), manifest["task"], run)
+    agent = MoEAgent.load(run / "bundle", device=settings.device, plugins=plugins)
+    if not keeps_config:
+        check_task(task.summary(), manifest["task"], run)
     if task.market.sha256() != manifest["task"]["market_sha256"]:
         say(f"Note: the prices of {task.market.name} are not those that the agent was trained on.")
     alone = run / "single_policy" / "bundle"
-    single = MoEAgent.load(alone, device=settings.device, plugins=settings.plugins) if alone.is_dir() else None
+    single = MoEAgent.load(alone, device=settings.device, plugins=plugins) if alone.is_dir() else None
     tables = evaluate(task, agent, single, settings.seed, shapley=settings.shapley)
     console().print(performance_view(tables.experts, split, console().width))
     if caveat := agent.gating.caveat():
@@ -99,12 +134,15 @@ def saved_scaler(bundle: Path) -> Scaler:
     try:
         task = read_manifest(bundle)["task"]
         scaler = Scaler(tuple(map(float, task["scaler"]["mean"])), tuple(map(float, task["scaler"]["scale"])))
+        for name, mean, scale in zip(task["features"], scaler.mean, scaler.scale, strict=False):
+            if not (math.isfinite(mean) and math.isfinite(scale) and scale > 0):
+                raise ValueError(f"{name}: expected a finite mean and a finite scale above 0, got {mean} and {scale}")
         if not len(scaler.mean) == len(scaler.scale) == len(task["features"]):
             raise ValueError(
                 f"{len(scaler.mean)} means and {len(scaler.scale)} scales for {len(task['features'])} features"
             )
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{bundle / MANIFEST}: its `task` holds no usable scaler ({error!r})") from None
+        raise BundleError(f"{bundle / MANIFEST}: its `task` holds no usable scaler ({error})") from None
     return scaler
 
 
@@ -135,8 +173,34 @@ def saved_features(bundle: Path, features: Mapping[str, Feature], plugins: Seque
     return found
 
 
+def check_config(plain: Mapping[str, Any], task: Mapping[str, Any], run: Path) -> bool:
+    """Refuse a config that is not the one of the bundle.
+
+    :return: whether the bundle keeps a config; one of version 0.1.0 does not
+    :raises ConfigError: naming the first setting that differs
+    :raises BundleError: where the kept config is damaged
+    """
+    from moe_trader.bundle import MANIFEST, BundleError
+    from moe_trader.option import ConfigError
+    from moe_trader.saved_config import PLAIN, SHA256, difference
+
+    if PLAIN not in task and SHA256 not in task:
+        return False
+    try:
+        found = difference(plain, task)
+    except ValueError as error:
+        raise BundleError(f"{run / 'bundle' / MANIFEST}: {error}") from None
+    if found:
+        key, now, kept = found
+        raise ConfigError(
+            f"{key}: {run / '.hydra' / 'config.yaml'} says {now}, and the agent was trained with {kept}; restore the "
+            "config of the run, or train again"
+        )
+    return True
+
+
 def check_task(now: dict[str, Any], saved: dict[str, Any], run: Path) -> None:
-    """Refuse a config that shows the agent something else than it was trained on.
+    """Refuse a config that shows the agent something else than it was trained on, where its bundle keeps no config.
 
     :raises ConfigError: naming what differs
     """

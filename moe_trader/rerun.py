@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from moe_trader.config import load_config, to_plain
+from moe_trader.option import ConfigError
+from moe_trader.saved_config import PLAIN, as_of_seed, check_plugins, difference, states_plugins
 
 COMPARED = {
     "weights of the mixture": "bundle/policy.safetensors",
@@ -26,10 +33,11 @@ COMPARED = {
 
 CHANGED = "; the prices are not those of the original run"
 
-USAGE = """Usage: moe-train rerun RUN [overrides]
+USAGE = """Usage: moe-train rerun RUN [--plugins PACKAGE,...] [overrides]
 
 Repeats the run in directory RUN from its saved config, in a new run directory, and says whether weights and tables are
-identical. Overrides change single values (seed=2, expert.count=3); another option of a group needs a new run."""
+identical. Overrides change single values (seed=2, expert.count=3); another option of a group needs a new run.
+Packages that the run lists under `plugins` are imported only if you name them with --plugins."""
 
 
 def rerun_arguments(given: Sequence[str]) -> list[str]:
@@ -37,15 +45,59 @@ def rerun_arguments(given: Sequence[str]) -> list[str]:
     if not given or given[0] in ("-h", "--help"):
         print(USAGE)
         sys.exit(0 if given else 1)
-    run = Path(given[0]).resolve()
-    saved = run / ".hydra"
+    saved = Path(given[0]).resolve() / ".hydra"
     if not (saved / "config.yaml").is_file():
         sys.exit(f"{given[0]}: not a run directory (no .hydra/config.yaml there); give one that moe-train made")
-    quoted = str(run).replace("\\", "\\\\").replace("'", "\\'")
-    rest = list(given[1:])
+    parser = ArgumentParser(prog="moe-train rerun", add_help=False, allow_abbrev=False)
+    parser.add_argument("--plugins", default="")
+    named, rest = parser.parse_known_args(given[1:])
+    trusted = [name for name in named.plugins.split(",") if name]
+    if not states_plugins(rest):
+        _check_plugins(saved / "config.yaml", trusted, ["moe-train", "rerun", given[0], *rest])
+    own = [f"rerun_of={_quoted(str(saved.parent))}"]
+    if trusted:
+        own.append(f"plugins=[{','.join(map(_quoted, trusted))}]")
     at = next((i for i, word in enumerate(rest) if "=" in word and not word.startswith("-")), len(rest))
     # Hydra wants all overrides in one piece
-    return ["--config-dir", str(saved), "--config-name", "rerun", *rest[:at], f"rerun_of='{quoted}'", *rest[at:]]
+    return ["--config-dir", str(saved), "--config-name", "rerun", *rest[:at], *own, *rest[at:]]
+
+
+def _check_plugins(saved: Path, trusted: Sequence[str], command: Sequence[str]) -> None:
+    """Exit unless the user named the packages that the run imports."""
+    try:
+        check_plugins(load_config(saved), trusted, saved, lambda names: shlex.join([*command, "--plugins", names]))
+    except ConfigError as error:
+        sys.exit(f"ConfigError: {error}")
+
+
+def _quoted(text: str) -> str:
+    """Return text as a value of Hydra's."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def changed_config(original: Path) -> str | None:
+    """Return where the saved config of a run is not the one that its bundle keeps, as a sentence; ``None`` if it is.
+
+    Of several seeds, the first bundle is asked. A bundle of version 0.1.0 keeps no config.
+    """
+    bundles = sorted(original.glob("bundle")) or sorted(original.glob("seed_[0-9]*/bundle"))
+    task = _task(bundles[0].parent) if bundles else {}
+    if PLAIN not in task:
+        return None
+    plain = to_plain(load_config(original / ".hydra" / "config.yaml"))
+    if bundles[0].parent != original:
+        plain = as_of_seed(plain, int(bundles[0].parent.name.removeprefix("seed_")))
+    try:
+        found = difference(plain, task)
+    except ValueError as error:
+        return f"{bundles[0]}: {error}"
+    if found is None:
+        return None
+    key, now, then = found
+    return (
+        f"{key}: the config saved in {original} says {now}, and the run was trained with {then}; this is no repetition"
+    )
 
 
 def rerun_report(original: Path, repeated: Path) -> str:
@@ -89,8 +141,16 @@ def _seeds_report(original: Path, repeated: Path, seeds: Iterable[str]) -> str:
 
 def _prices(run: Path) -> str | None:
     """Return the hash of the prices that a run was trained on; ``None`` where it saved no bundle."""
-    manifest = run / "bundle" / "manifest.json"
-    return json.loads(manifest.read_text())["task"].get("market_sha256") if manifest.is_file() else None
+    return _task(run).get("market_sha256")
+
+
+def _task(run: Path) -> dict[str, Any]:
+    """Return what the bundle of a run remembers of its task; nothing where there is none that can be read."""
+    try:
+        task = json.loads((run / "bundle" / "manifest.json").read_text(encoding="utf-8"))["task"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return task if isinstance(task, dict) else {}
 
 
 def _digest(file: Path) -> str | None:

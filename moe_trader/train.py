@@ -8,16 +8,17 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
 from omegaconf import DictConfig
 
 import moe_trader
 from moe_trader.command import run_directory, start
-from moe_trader.config import config_directory, run_settings, save_as_of_seed, to_plain
+from moe_trader.config import run_settings, to_plain
+from moe_trader.run_directory import holds_run
+from moe_trader.saved_config import as_of_seed, record, save_as_of_seed
 
 if TYPE_CHECKING:
     from moe_trader.env.task import PreparedTask
@@ -28,23 +29,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("moe_trader.train")
 
 
-USED = "hydra.run.dir: {} holds a run already; choose another directory"
+def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None = None) -> None:
+    """Carry out a run; this is the whole story of ``moe-train``, top to bottom.
 
-
-def holds_run(directory: Path) -> bool:
-    """Whether a run began to train there, of one seed or of several."""
-    return any(any(directory.glob(one)) for one in ("bundle", "progress.csv", "seed_*/progress.csv"))
-
-
-def run(settings: RunSettings, directory: Path) -> None:
-    """Carry out a run; this is the whole story of ``moe-train``, top to bottom."""
+    :param config: the plain config of the settings, which bundles then keep
+    :raises ConfigError: when a run began to train in the directory already
+    """
     import torch
 
     from moe_trader.expert import towers
     from moe_trader.option import ConfigError
 
     if holds_run(directory):
-        raise ConfigError(USED.format(directory))
+        raise ConfigError(f"{directory} holds a run already; choose another directory")
     torch.set_num_threads(settings.threads)
     log.info("Run directory: %s", directory)
     task = settings.env.prepare(sight=settings.gating.sight())
@@ -55,17 +52,22 @@ def run(settings: RunSettings, directory: Path) -> None:
     if not towers.are_compiled():
         log.info("Compiling for this processor: a quarter of a minute, in the first run alone")
     if settings.trainer.parallel_seeds > 1:
-        run_seeds(settings, task, directory)
+        run_seeds(settings, task, directory, config)
     else:
-        tables, _ = run_seed(settings, task, directory)
-        _show(tables, directory)
+        tables, _ = run_seed(settings, task, directory, config)
+        _show(tables, settings.plugins, directory)
 
 
 def run_seed(
-    settings: RunSettings, task: PreparedTask, directory: Path, beside: Seeds | None = None
+    settings: RunSettings,
+    task: PreparedTask,
+    directory: Path,
+    config: Mapping[str, Any] | None = None,
+    beside: Seeds | None = None,
 ) -> tuple[Tables, list[str]]:
     """Train and evaluate the mixture and the single policy, and leave everything in a directory.
 
+    :param config: the plain config of this seed, which bundles then keep
     :param beside: the seeds among which this one is trained
     :return: what evaluation found, and what one must know before believing it
     """
@@ -77,16 +79,17 @@ def run_seed(
     trainer, seed = settings.trainer, settings.seed
     how: dict[str, Any] = {"seed": seed, "device": settings.device, "compiles": trainer.compile, "beside": beside}
 
+    remembered = task.summary() | (record(config) if config else {})
     env = task.training_env(trainer.n_envs, seed)
     agent = MoEAgent(env, settings.expert, settings.gating, **how)
-    trainer.fit(agent, directory, task=task.summary())
+    trainer.fit(agent, directory, task=remembered)
 
     single = None
     if settings.single_policy and len(agent.expert_names) > 1:
         family = settings.expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
         env = task.training_env(trainer.n_envs, seed)
         single = MoEAgent(env, family, Uniform(losses={}), **how)  # one has all the weight
-        trainer.fit(single, directory / "single_policy", title="single policy", task=task.summary())
+        trainer.fit(single, directory / "single_policy", title="single policy", task=remembered)
 
     tables = evaluate(task, agent, single, seed, shapley=settings.shapley)
     write_tables(tables, directory)
@@ -99,7 +102,9 @@ def run_seed(
     return tables, notes
 
 
-def run_seeds(settings: RunSettings, task: PreparedTask, directory: Path) -> None:
+def run_seeds(
+    settings: RunSettings, task: PreparedTask, directory: Path, config: Mapping[str, Any] | None = None
+) -> None:
     """Train and evaluate several seeds, each in a run directory of its own, and say what they have in common."""
     from moe_trader.expert.seeds import Seeds
     from moe_trader.option import ConfigError
@@ -115,9 +120,10 @@ def run_seeds(settings: RunSettings, task: PreparedTask, directory: Path) -> Non
     def job(seed: int) -> None:
         mine = directory / f"seed_{seed}"
         save_as_of_seed(directory / ".hydra", mine / ".hydra", seed)
+        own = as_of_seed(config, seed) if config else None
         with speaking_of(f"seed {seed}"):
             try:
-                done[seed] = run_seed(dataclasses.replace(settings, seed=seed, trainer=alone), task, mine, beside)
+                done[seed] = run_seed(dataclasses.replace(settings, seed=seed, trainer=alone), task, mine, own, beside)
             except ConfigError:  # not of this seed alone
                 raise
             except Exception:
@@ -128,10 +134,13 @@ def run_seeds(settings: RunSettings, task: PreparedTask, directory: Path) -> Non
         beside.run([functools.partial(job, seed) for seed in numbers])
     finally:
         if len(done) > 1:  # of those that came to their end
-            _show_seeds({seed: done[seed] for seed in sorted(done)}, _facts(settings, task), directory)
+            finished = {seed: done[seed] for seed in sorted(done)}
+            _show_seeds(finished, _facts(settings, task), settings.plugins, directory)
 
 
-def _show_seeds(done: Mapping[int, tuple[Tables, list[str]]], facts: dict[str, object], directory: Path) -> None:
+def _show_seeds(
+    done: Mapping[int, tuple[Tables, list[str]]], facts: dict[str, object], plugins: Sequence[str], directory: Path
+) -> None:
     """Write and print what seeds have in common, and say what one can do next."""
     from moe_trader.evaluation.over_seeds import seeds_view, verdict, write_seeds
     from moe_trader.terminal import console, say
@@ -157,8 +166,8 @@ def _show_seeds(done: Mapping[int, tuple[Tables, list[str]]], facts: dict[str, o
     say(
         f"\nLook at the report:  {where}/report.html\n"
         f"Curves:              tensorboard --logdir {shlex.quote(where)}\n"
-        f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}\n"
-        f"Repeat:              moe-train rerun {shlex.quote(where)}"
+        f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}{_naming(plugins)}\n"
+        f"Repeat:              moe-train rerun {shlex.quote(where)}{_naming(plugins)}"
     )
 
 
@@ -209,7 +218,12 @@ def _facts(settings: RunSettings, task: PreparedTask) -> dict[str, object]:
     }
 
 
-def _show(tables: Tables, directory: Path) -> None:
+def _naming(plugins: Sequence[str]) -> str:
+    """Return how a command names the packages that a run imports: nothing of a saved run is imported without."""
+    return f" --plugins {','.join(plugins)}" if plugins else ""
+
+
+def _show(tables: Tables, plugins: Sequence[str], directory: Path) -> None:
     """Print the test table, and say what one can do next."""
     from moe_trader.evaluation.console import performance_view, verdict
     from moe_trader.terminal import console, say
@@ -223,19 +237,23 @@ def _show(tables: Tables, directory: Path) -> None:
     say(
         f"\nLook at the report:  {os.path.relpath(directory / 'report.html')}\n"
         f"Curves:              tensorboard --logdir {where}\n"
-        f"Evaluate again:      moe-evaluate {where}\nRepeat:              moe-train rerun {where}"
+        f"Evaluate again:      moe-evaluate {where}{_naming(plugins)}\n"
+        f"Repeat:              moe-train rerun {where}{_naming(plugins)}"
     )
 
 
-@hydra.main(version_base="1.3", config_path=config_directory(), config_name="train")
-def _hydra_main(config: DictConfig) -> None:
-    from moe_trader.rerun import rerun_report
+def _job(config: DictConfig) -> None:
+    from moe_trader.rerun import changed_config, rerun_report
 
-    with run_directory() as directory:
-        settings = run_settings(to_plain(config))
-        run(settings, directory)
-        if settings.rerun_of is not None:
-            log.info("%s", rerun_report(Path(settings.rerun_of), directory))
+    with run_directory(config) as directory:
+        plain = to_plain(config)
+        settings = run_settings(plain)
+        original = None if settings.rerun_of is None else Path(settings.rerun_of)
+        if original and (changed := changed_config(original)):
+            log.warning("%s", changed)
+        run(settings, directory, plain)
+        if original:
+            log.info("%s", rerun_report(original, directory))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -243,11 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
     from moe_trader.rerun import rerun_arguments
 
     given = sys.argv[1:] if arguments is None else arguments
-    for word in given:  # before Hydra writes the new config over that of the old run
-        name, _, value = word.partition("=")
-        if name == "hydra.run.dir" and holds_run(Path(value.strip("'\""))):
-            sys.exit(USED.format(value))
-    start(_hydra_main, rerun_arguments(given[1:]) if given[:1] == ["rerun"] else given)
+    start(_job, "train", rerun_arguments(given[1:]) if given[:1] == ["rerun"] else given)
 
 
 if __name__ == "__main__":

@@ -482,7 +482,7 @@ def test_a_directory_that_holds_a_run_is_not_used_again(first, tmp_path):
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     done = moe_train(*SMALL, f"hydra.run.dir={run}", cwd=tmp_path)
     assert done.returncode == 1
-    assert f"hydra.run.dir: {run} holds a run already; choose another directory" in done.stderr
+    assert done.stderr == f"ConfigError: hydra.run.dir: {run} holds a run already; choose another directory\n"
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
@@ -523,8 +523,7 @@ def test_a_run_whose_gate_reads_fewer_bars_than_it_did_is_refused(tmp_path):
     config.write_text(config.read_text().replace("rows: 64", "rows: 32"))
     done = call(SCRIPTS / "moe-evaluate", run, cwd=tmp_path)
     assert done.returncode == 1
-    assert "ConfigError: gating.rows and what else makes the gate's sight: " in done.stderr
-    assert "says {'rows': 32, 'of': 'features'}, and the agent was trained with {'rows': 64, 'of'" in done.stderr
+    assert f"ConfigError: gating.rows: {config} says 32, and the agent was trained with 64; restore" in done.stderr
 
 
 @pytest.mark.parametrize("command", [("moe-evaluate", "nowhere"), ("moe-train", "rerun", "nowhere")])

@@ -12,7 +12,13 @@ import moe_trader
 PACKAGE = Path(moe_trader.__file__).parent
 ROOMS = {"env", "expert", "gating", "trainer", "evaluation", "dense"}
 COMMANDS = {"train", "evaluate", "data", "compare", "__main__"}
-LEAVES = {"option", "terminal", "sight", "__version__"}  # anyone may import them; they import nothing of ours
+LEAVES = {
+    "option",
+    "terminal",
+    "sight",
+    "plain_yaml",
+    "__version__",
+}  # anyone may import them; they import nothing of ours
 MAY_IMPORT = {  # what else a room or module may import of ours; one that is not named here: nothing
     "env": {"env"},
     "dense": {"dense"},
@@ -22,11 +28,14 @@ MAY_IMPORT = {  # what else a room or module may import of ours; one that is not
     "trainer": {"trainer"},
     "agent": {"bundle", "expert", "gating"},
     "bundle": {"expert", "gating"},
-    "command": {"env"},
+    "command": {"config", "env", "run_directory", "saved_config"},
     "config": {"settings"},
+    "saved_config": {"config"},
+    "run_directory": set(),
+    "rerun": {"config", "saved_config"},
     "settings": {"env", "expert", "gating", "trainer"},
 }
-KNOW_HYDRA = COMMANDS | {"command", "config", "bundle"}
+KNOW_HYDRA = COMMANDS | {"command", "config", "bundle", "plain_yaml", "run_directory", "saved_config"}
 ARRAYS_ONLY = {"evaluation": {"torch", "stable_baselines3"}, "env": {"torch"}, "dense": {"torch"}}
 
 
