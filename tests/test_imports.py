@@ -12,21 +12,29 @@ import moe_trader
 PACKAGE = Path(moe_trader.__file__).parent
 ROOMS = {"env", "expert", "gating", "trainer", "evaluation", "dense"}
 COMMANDS = {"train", "evaluate", "data", "compare", "__main__"}
-LEAVES = {"option", "terminal", "sight", "__version__"}  # anyone may import them; they import nothing of ours
+LEAVES = {
+    "option",
+    "bounds",
+    "device",
+    "plain_yaml",
+    "terminal",
+    "sight",
+    "__version__",
+}  # anyone may import them; they import nothing of ours
 MAY_IMPORT = {  # what else a room or module may import of ours; one that is not named here: nothing
-    "env": {"env"},
+    "env": {"env", "memory"},
     "dense": {"dense"},
     "gating": {"gating", "dense"},
     "evaluation": {"evaluation"},
-    "expert": {"expert", "gating", "dense"},
+    "expert": {"expert", "gating", "dense", "memory"},
     "trainer": {"trainer"},
-    "agent": {"bundle", "expert", "gating"},
-    "bundle": {"expert", "gating"},
+    "agent": {"bundle", "expert", "gating", "manifest"},
+    "bundle": {"expert", "gating", "manifest"},
     "command": {"env"},
     "config": {"settings"},
     "settings": {"env", "expert", "gating", "trainer"},
 }
-KNOW_HYDRA = COMMANDS | {"command", "config", "bundle"}
+KNOW_HYDRA = COMMANDS | {"command", "config", "bundle", "plain_yaml"}
 ARRAYS_ONLY = {"evaluation": {"torch", "stable_baselines3"}, "env": {"torch"}, "dense": {"torch"}}
 
 
