@@ -2,4 +2,5 @@
 
 from moe_trader.train import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,13 +18,16 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from moe_trader import bundle
+from moe_trader.bounds import MOST_SEEDS
+from moe_trader.device import check_device
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.given_gate import GivenGate
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.view import shown, view_of
 from moe_trader.gating import Gate
 from moe_trader.gating.contradictions import contradictions
-from moe_trader.option import describe
+from moe_trader.manifest import space_to_json
+from moe_trader.option import ConfigError, describe
 from moe_trader.sight import View
 
 if TYPE_CHECKING:
@@ -92,10 +95,20 @@ class MoEAgent:
         seed: int,
         device: str,
     ) -> None:
+        check_device(device)
+        if type(seed) is not int or not 0 <= seed < MOST_SEEDS:
+            raise ValueError(f"seed: expected a whole number from 0 to {MOST_SEEDS - 1}, got {seed!r}")
         if not isinstance(action_space, spaces.Discrete | spaces.Box):
             raise ValueError(f"expected a Discrete or Box action space, got {action_space}")
         if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
             raise ValueError(f"expected actions that count from 0, Discrete({action_space.n}), got {action_space}")
+        if isinstance(action_space, spaces.Box) and (
+            len(action_space.shape) != 1 or not action_space.is_bounded() or 0 in action_space.shape
+        ):
+            raise ValueError(
+                f"expected a flat action space with finite bounds, such as Box(-1, 1, (n,)), got {action_space}; wrap "
+                "the environment (gymnasium.ActionWrapper)"
+            )
         self.expert, self.gating, self.seed, self.view = expert, gating, seed, view
         self.algorithm = expert.algorithm(env, observation_space, action_space, gating, view, seed, device)
 
@@ -229,8 +242,8 @@ class MoEAgent:
             manifest={
                 "algorithm": self.expert.algorithm_name,
                 "experts": names,
-                "observation_space": bundle.space_to_json(policy.observation_space),
-                "action_space": bundle.space_to_json(policy.action_space),
+                "observation_space": space_to_json(policy.observation_space),
+                "action_space": space_to_json(policy.action_space),
                 "gate_columns": self.gate_columns,
                 "gate_rows": self.view.rows,
                 "expert_columns": list(self.view.experts),
@@ -247,16 +260,14 @@ class MoEAgent:
         """Load a bundle; with ``env`` the agent can learn on.
 
         :param plugins: packages of your own whose gates or experts the bundle may build
-        :raises BundleError: when a file is missing, altered, or of another format version
+        :raises BundleError: when a file is missing, altered, malformed, or of another format version
         :raises ValueError: when ``env`` has other spaces than the agent, or does not show its gate what it reads
         """
+        check_device(device)
         content = bundle.read(Path(path), plugins)
-        manifest = content.manifest
-        view = View(tuple(manifest["gate_columns"]), manifest["gate_rows"], tuple(manifest["expert_columns"]))
-        observation_space = bundle.space_from_json(manifest["observation_space"])
-        action_space = bundle.space_from_json(manifest["action_space"])
+        view = content.view
         if env is not None:
-            check_for_correct_spaces(env, observation_space, action_space)
+            check_for_correct_spaces(env, content.observation_space, content.action_space)
             shown = view_of(env, content.gating, len(content.expert.names()))
             if shown != view:
                 raise ValueError(
@@ -265,23 +276,14 @@ class MoEAgent:
                     "training"
                 )
         agent = cls.__new__(cls)
-        agent._assemble(
-            env,
-            cast("spaces.Box", observation_space),
-            action_space,
-            content.expert,
-            content.gating,
-            view,
-            manifest["seed"],
-            device,
-        )
+        spaces_ = (content.observation_space, content.action_space)
         try:
-            agent.policy.load_state_dict(content.tensors, strict=True)
-        except RuntimeError as error:
-            raise bundle.BundleError(
-                f"{path}: the weights in {bundle.WEIGHTS} do not fit the spaces and gate_columns, gate_rows and "
-                f"expert_columns of {bundle.MANIFEST} ({error}); copy the bundle again"
-            ) from None
+            agent._assemble(env, *spaces_, content.expert, content.gating, view, content.manifest["seed"], device)
+        except ConfigError as error:
+            if env is not None:  # which may be what does not fit
+                raise
+            raise bundle.BundleError(f"{path}: {error}") from None
+        bundle.load_weights(Path(path), agent.policy, content.tensors)
         return agent
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:

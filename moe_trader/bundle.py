@@ -6,57 +6,70 @@
     policy.safetensors     every weight of gate and experts
     experts/NN_name.zip    each expert as a plain SB3 archive: `PPO.load` opens it without moe_trader
 
-The zips are for others: SB3 unpickles what it loads, so this module only checks their hashes. The manifest itself is
-not signed: its hashes tell damage, not a forger, and what loading reads of it is checked value by value.
+The zips are for others: SB3 unpickles what it loads, so this module only checks their hashes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import platform
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from yaml import YAMLError
+from safetensors.torch import load_file, save
 
 import moe_trader
 from moe_trader.expert import ExpertFamily
 from moe_trader.gating import Gate
-from moe_trader.option import build_option
+from moe_trader.manifest import (
+    CONFIG,
+    FORMAT_VERSION,
+    MANIFEST,
+    WEIGHTS,
+    BundleError,
+    expert_file,
+    from_json,
+    read_manifest,
+    space_from_json,
+)
+from moe_trader.option import ConfigError, build_option
+from moe_trader.plain_yaml import load_yaml
+from moe_trader.sight import View
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-FORMAT_VERSION = 2
-MANIFEST, CONFIG, WEIGHTS = "manifest.json", "config.yaml", "policy.safetensors"
-_SPACES = ("observation_space", "action_space", "gate_columns", "gate_rows", "expert_columns")
-_NEEDED = ("experts", *_SPACES, "seed", "threads", "task")
+__all__ = ["CONFIG", "MANIFEST", "WEIGHTS", "Bundle", "BundleError", "read", "read_manifest", "sha256", "write"]
+
 _RECORDED = ("torch", "stable-baselines3", "gymnasium", "numpy", "pandas", "numba")
-
-
-class BundleError(ValueError):
-    """A bundle that cannot be trusted or read; the message names the file and the way out."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle holds, verified."""
+    """What a bundle holds, verified.
+
+    :param view: which columns of an observation gate and experts see
+    :param tensors: every weight, by its name in the policy's ``state_dict``
+    """
 
     manifest: dict[str, Any]
     expert: ExpertFamily
     gating: Gate
+    observation_space: spaces.Box
+    action_space: spaces.Space
+    view: View
     tensors: dict[str, torch.Tensor]
 
 
@@ -70,137 +83,170 @@ def write(
 ) -> None:
     """Write a bundle, in place of one that is there already; it appears only once it is complete.
 
-    :raises BundleError: when something else is at ``path``
+    :raises BundleError: when something else is at ``path``, or what is written could not be read again
+    :raises OSError: when it cannot be written there
     """
-    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+    names = {expert_file(place, name): name for place, name in enumerate(experts)}
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise BundleError(f"{path}: not saved: {name} holds NaN or infinity")
+    own = {"python": platform.python_version(), "moe_trader": moe_trader.__version__}
+    versions = own | {name: version(name) for name in _RECORDED}
+    head = {"format_version": FORMAT_VERSION, "versions": versions, "threads": torch.get_num_threads(), **manifest}
+    try:
+        from_json(json.dumps(head))
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{path}: not saved: a value of its {MANIFEST} cannot be written as JSON ({error})") from None
+    path = _place_for(path)
+    building = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        (building / "experts").mkdir(parents=True)
+        (building / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
+        kept = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        (building / WEIGHTS).write_bytes(save(kept))
+        for file, name in names.items():
+            archive = io.BytesIO()  # SB3 and PyTorch hide that a disk is full
+            experts[name].save(archive)
+            (building / file).write_bytes(archive.getvalue())
+        files = {name: sha256(building / name) for name in sorted([CONFIG, WEIGHTS, *names])}
+        text = json.dumps({**head, "files": files}, indent=2) + "\n"
+        (building / MANIFEST).write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.rmtree(path)
+        building.rename(path)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _place_for(path: Path) -> Path:
+    """Return where to write, links followed. :raises BundleError: when something else is there."""
+    try:
+        found = Path(os.path.realpath(path))
+    except ValueError as error:  # a NUL
+        raise BundleError(f"{str(path)!r}: not a path ({error})") from None
+    is_empty = found.is_dir() and not any(found.iterdir())
+    if not found.name or (found.exists() and not (found / MANIFEST).is_file() and not is_empty):
         raise BundleError(f"{path}: not empty and no bundle; nothing was overwritten, choose another place")
-    building = path.with_name(path.name + ".partial")
-    shutil.rmtree(building, ignore_errors=True)
-    (building / "experts").mkdir(parents=True)
-    (building / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-    save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, building / WEIGHTS)
-    for number, (name, algorithm) in enumerate(experts.items(), start=1):
-        algorithm.save(building / "experts" / f"{number:02d}_{name}.zip")
-    files = {str(file.relative_to(building)): sha256(file) for file in sorted(building.rglob("*")) if file.is_file()}
-    versions = {"python": platform.python_version(), "moe_trader": moe_trader.__version__}
-    versions |= {name: version(name) for name in _RECORDED}
-    head = {"format_version": FORMAT_VERSION, "versions": versions, "threads": torch.get_num_threads()}
-    (building / MANIFEST).write_text(json.dumps({**head, **manifest, "files": files}, indent=2) + "\n")
-    if path.exists():
-        shutil.rmtree(path)
-    building.rename(path)
+    return found
 
 
 def read(path: Path, plugins: Sequence[str] = ()) -> Bundle:
     """Verify and read a bundle.
 
     :param plugins: packages besides ``moe_trader`` whose options the bundle may build
-    :raises BundleError: naming the file that is missing, altered or unreadable
+    :raises BundleError: naming the file, and the reason: it is missing, altered, unreadable or does not fit the others
     """
     manifest = read_manifest(path)
-    for name, expected in manifest["files"].items():
+    try:
+        _verify(path, manifest["files"])
+        config = load_yaml(path / CONFIG)
+        tensors = load_file(path / WEIGHTS)
+    except ValueError as error:  # which names the file
+        raise BundleError(str(error)) from None
+    except OSError as error:
+        raise BundleError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from None
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise BundleError(f"{path / WEIGHTS}: not a file of weights ({error}); copy it again") from None
+    if not isinstance(config, dict) or set(config) != {"expert", "gating"}:
+        raise BundleError(f"{path / CONFIG}: expected the keys expert and gating, and no other; copy it again")
+    try:
+        family = build_option(config["expert"], "expert", ExpertFamily, plugins)
+        gate = build_option(config["gating"], "gating", Gate, plugins)
+    except ConfigError as error:
+        raise BundleError(f"{path / CONFIG}: {error}") from None
+    observation_space = space_from_json(manifest["observation_space"])
+    assert isinstance(observation_space, spaces.Box)  # as was checked
+    view = View(tuple(manifest["gate_columns"]), manifest["gate_rows"], tuple(manifest["expert_columns"]))
+    action_space = space_from_json(manifest["action_space"])
+    found = Bundle(manifest, family, gate, observation_space, action_space, view, tensors)
+    _check_config(path, found)
+    _check_sizes(path, found)
+    return found
+
+
+def _verify(path: Path, listed: Mapping[str, str]) -> None:
+    """Hold the files to the manifest's list. :raises BundleError: naming the first that does not fit."""
+    for name, expected in listed.items():
         file = path / name
-        if not file.resolve().is_relative_to(path.resolve()):
-            raise BundleError(f"{path / MANIFEST}: names {name!r}, a file outside the bundle; do not trust this bundle")
         if not file.is_file():
             raise BundleError(f"{file}: missing from the bundle; copy the whole directory again")
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise BundleError(f"{path / MANIFEST}: names {name!r}, a file outside the bundle; do not trust this bundle")
         if sha256(file) != expected:
             raise BundleError(f"{file}: altered since it was saved (its sha256 is not the manifest's); copy it again")
+    folders = {str(parent) for name in listed for parent in PurePosixPath(name).parents}
+    for place, inner, files in os.walk(path):
+        for name in (*inner, *files):
+            found = Path(place, name).relative_to(path).as_posix()
+            if found not in listed and found not in folders and found != MANIFEST:
+                raise BundleError(f"{path / found}: not listed in {MANIFEST}; remove it")
+
+
+def _check_config(path: Path, found: Bundle) -> None:
+    """Hold the manifest to the config. :raises BundleError: naming the key."""
+    names, rows, gate = found.expert.names(), found.view.rows, found.gating
+    if found.manifest["experts"] != names:
+        raise BundleError(
+            f"{path / MANIFEST}: experts: expected those of {CONFIG}, {', '.join(names)}, got "
+            f"{', '.join(found.manifest['experts'])}; copy the bundle again"
+        )
+    for place, name in enumerate(names):
+        if (file := expert_file(place, name)) not in found.manifest["files"]:
+            raise BundleError(f"{path / MANIFEST}: has no {file}; the bundle is incomplete, copy it again")
+    sight = gate.sight()
+    is_foreign = rows == 1 and sight.of == "features" and not gate.compares_bars()  # an environment of one bar
+    if rows != sight.rows and not is_foreign:
+        raise BundleError(
+            f"{path / MANIFEST}: gate_rows: expected the {sight.rows} that the gating of {CONFIG} reads, got {rows}; "
+            "copy the bundle again"
+        )
+
+
+def _check_sizes(path: Path, found: Bundle) -> None:
+    """Compare the networks that the config describes with the tensors, before any memory is taken for them.
+
+    :raises BundleError: naming both files
+    """
+    names, view = found.expert.names(), found.view
+    described = len(names) * found.expert.parameters_each(len(view.experts), found.action_space)
+    held = sum(tensor.numel() for name, tensor in found.tensors.items() if name.startswith("experts."))
+    if described != held:
+        raise _misfit(path, f"{described:,} parameters of experts, and {held:,} are there")
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path / CONFIG))
-        expert, gating = config["expert"], config["gating"]  # type: ignore[index, call-overload]
-        tensors = load_file(path / WEIGHTS)
-    except (YAMLError, OmegaConfBaseException, SafetensorError, KeyError, TypeError) as error:
-        raise BundleError(f"{path}: {CONFIG} or {WEIGHTS} is not what a bundle holds ({error!r})") from None
-    family = build_option(expert, "expert", ExpertFamily, plugins)
-    if manifest["experts"] != family.names():
-        raise BundleError(
-            f"{path / MANIFEST}: experts: expected those of {CONFIG}, {', '.join(family.names())}, got "
-            f"{', '.join(manifest['experts'])}; copy the bundle again"
-        )
-    gate = build_option(gating, "gating", Gate, plugins)
-    if manifest["gate_rows"] not in (1, rows := gate.sight().rows):  # 1: an environment that is not ours
-        raise BundleError(
-            f"{path / MANIFEST}: gate_rows: expected the {rows} that the gating of {CONFIG} reads, got "
-            f"{manifest['gate_rows']}; copy the bundle again"
-        )
-    return Bundle(manifest, family, gate, tensors)
+        with torch.device("meta"):  # shapes without numbers
+            gate = found.gating.network(view.n_gate_features, len(names))
+    except ConfigError as error:
+        raise BundleError(f"{path / CONFIG}: {error}") from None
+    except Exception:  # a plugin's gate that needs numbers to be made: compared once it is made
+        return
+    expected = {f"gate.{name}": tuple(tensor.shape) for name, tensor in gate.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items() if name.startswith("gate.")}
+    if shapes != expected:
+        raise _misfit(path, f"a gate of {expected}, and {shapes} is there")
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Read and check the manifest alone."""
-    file = path / MANIFEST
-    if not file.is_file():
-        raise BundleError(f"{path}: no bundle here (no {MANIFEST}); give the directory that a run saved, RUN/bundle")
+def load_weights(path: Path, policy: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put the weights of a bundle into its policy. :raises BundleError: where names, types or numbers do not fit."""
+    for name, expected in policy.state_dict().items():
+        found = tensors.get(name)
+        if found is not None and found.dtype != expected.dtype:
+            raise BundleError(f"{path / WEIGHTS}: {name}: expected {expected.dtype}, got {found.dtype}; copy it again")
+        if found is not None and not bool(torch.isfinite(found).all()):
+            raise BundleError(f"{path / WEIGHTS}: {name} holds NaN or infinity; use an earlier bundle of the run")
     try:
-        manifest: dict[str, Any] = json.loads(file.read_text())
-        found = manifest["format_version"]
-        listed = dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{file}: not a bundle's manifest ({error!r})") from None
-    if not isinstance(manifest.get("threads", 1), int) or manifest.get("threads", 1) < 1:
-        raise BundleError(f"{file}: expected a number of threads, 1 or more, got {manifest['threads']!r}")
-    missing = [name for name in (CONFIG, WEIGHTS) if name not in listed]
-    missing += [name for name in _NEEDED if name not in manifest]
-    if found != FORMAT_VERSION:
-        raise BundleError(
-            f"{file}: format version {found}, and moe_trader {moe_trader.__version__} reads version {FORMAT_VERSION}; "
-            f"it was saved by moe_trader {manifest.get('versions', {}).get('moe_trader', 'unknown')}"
-        )
-    if missing:
-        raise BundleError(f"{file}: has no {' and no '.join(missing)}; the bundle is incomplete, copy it again")
-    _check_values(file, manifest)
-    return manifest
+        policy.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise _misfit(path, str(error)) from None
 
 
-def _check_values(file: Path, manifest: Mapping[str, Any]) -> None:
-    """Hold every value that loading reads to what it may be. :raises BundleError: naming the key."""
-
-    def check(key: str, expected: str, good: bool) -> None:
-        if not good:
-            got = repr(manifest[key])
-            got = got if len(got) <= 80 else f"{got[:77]}..."
-            raise BundleError(f"{file}: {key}: expected {expected}, got {got}; copy the bundle again")
-
-    for key in ("observation_space", "action_space"):
-        try:
-            space = space_from_json(manifest[key])
-        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
-            check(key, f"a space as it was saved ({error!r})", good=False)
-        if key == "observation_space":
-            check(key, "a flat Box", isinstance(space, spaces.Box) and len(space.shape) == 1)
-            (size,) = space.shape or ()
-    for key in ("gate_columns", "expert_columns"):
-        columns = manifest[key]
-        is_columns = isinstance(columns, list) and all(type(one) is int and 0 <= one < size for one in columns)
-        check(key, f"one or more numbers from 0 to {size - 1}", is_columns and len(columns) > 0)
-    ascending = manifest["expert_columns"] == sorted(set(manifest["expert_columns"]))
-    check("expert_columns", "numbers in ascending order", ascending)
-    columns, rows, names = (manifest[key] for key in ("gate_columns", "gate_rows", "experts"))
-    is_rows = type(rows) is int and rows >= 1 and len(columns) % rows == 0
-    check("gate_rows", f"a number of bars that {len(columns)} gate_columns are made of, 1 or more", is_rows)
-    is_names = isinstance(names, list) and len(names) > 0 and all(isinstance(one, str) for one in names)
-    check("experts", "one or more names", is_names)
-    check("seed", "a whole number, 0 or more", type(manifest["seed"]) is int and manifest["seed"] >= 0)
-    check("task", "a mapping", isinstance(manifest["task"], dict))
+def _misfit(path: Path, reason: str) -> BundleError:
+    return BundleError(
+        f"{path}: the weights in {WEIGHTS} do not fit {CONFIG}, or the spaces and gate_columns, gate_rows and "
+        f"expert_columns of {MANIFEST} ({reason}); copy the bundle again"
+    )
 
 
 def sha256(file: Path) -> str:
     """Return a file's sha256 as hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def space_to_json(space: spaces.Space) -> dict[str, Any]:
-    """Describe a Box or Discrete space in JSON."""
-    if isinstance(space, spaces.Discrete):
-        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
-    assert isinstance(space, spaces.Box), space
-    return {"type": "Box", "dtype": str(space.dtype), "low": space.low.tolist(), "high": space.high.tolist()}
-
-
-def space_from_json(description: Mapping[str, Any]) -> spaces.Space:
-    """Return the space that :func:`space_to_json` described."""
-    if description["type"] == "Discrete":
-        return spaces.Discrete(description["n"], start=description["start"])
-    dtype = np.dtype(description["dtype"]).type
-    return spaces.Box(np.array(description["low"], dtype), np.array(description["high"], dtype), dtype=dtype)
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

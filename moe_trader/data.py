@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("moe_trader.data")
 
+MOST_PANELS = 100  # a picture of more is taller than its format allows
+
 
 def run(task: TradingTask, look_ahead: LookAhead, panels: int, directory: Path) -> None:
     """Print the market, its splits, regimes and features, draw it, and check the features.
@@ -207,13 +209,13 @@ def chosen(plain: dict[str, Any]) -> tuple[TradingTask, LookAhead, int]:
     """
     from moe_trader.env.lookahead import LookAhead
     from moe_trader.env.task import TradingTask
-    from moe_trader.option import ConfigError, build_option
+    from moe_trader.option import ConfigError, build_option, shown
 
     plugins, panels = plain["plugins"], plain["panels"]
     if not isinstance(plugins, list):
         raise ConfigError(f"plugins: expected a list of packages, got {plugins!r}; write 'plugins=[your_package]'")
-    if not isinstance(panels, int) or panels < 1:
-        raise ConfigError(f"panels: expected a number of instruments to draw, 1 or more, got {panels!r}")
+    if type(panels) is not int or not 1 <= panels <= MOST_PANELS:
+        raise ConfigError(f"panels: expected a number of instruments to draw, 1 to {MOST_PANELS}, got {shown(panels)}")
     task = build_option(plain["env"], "env", TradingTask, plugins)
     return task, build_option(plain["look_ahead"], "look_ahead", LookAhead, plugins), panels
 

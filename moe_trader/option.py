@@ -11,17 +11,27 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import difflib
+import functools
 import importlib
+import importlib.resources
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
+import moe_trader
+
 T = TypeVar("T")
 
 _SETTINGS = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=False)
 _MARK = "__moe_trader_option__"
+_LONGEST_TARGET = 200  # characters
+_DEEPEST = 100
+_MOST_ERRORS = 20
+OWN = "moe_trader"
 
 
 class ConfigError(ValueError):
@@ -57,10 +67,13 @@ def build_option(node: Any, path: str, expected: Callable[..., T], plugins: Sequ
     """Like :func:`build`, for a node that must describe an ``expected``."""
     if not (isinstance(node, Mapping) and "_target_" in node):
         raise ConfigError(
-            f"{path}: expected a mapping with `_target_` (a {expected.__name__}), got {node!r}. "
+            f"{path}: expected a mapping with `_target_` (a {expected.__name__}), got {shown(node)}. "
             f"A config group is chosen with `{path}=NAME` only where the group is in the defaults list."
         )
-    made = build(node, path, plugins)
+    try:
+        made = build(node, path, plugins)
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply; write at most {_DEEPEST} levels") from None
     assert isinstance(expected, type)  # Callable only because mypy refuses abstract classes as type[T]
     if not isinstance(made, expected):
         raise ConfigError(f"{path}: {node['_target_']} is not a {expected.__name__}")
@@ -84,12 +97,21 @@ def is_option(cls: type) -> bool:
     return getattr(cls, _MARK, None) is cls
 
 
-def unknown_key(path: str, key: str, known: Iterable[str]) -> ConfigError:
+def unknown_key(path: str, key: Any, known: Iterable[str]) -> ConfigError:
     """Return the error for a key that nothing reads, with the nearest known ones."""
-    names = sorted(known)
+    names, key = sorted(known), str(key)[:80]
     near = difflib.get_close_matches(key, names, n=1)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     return ConfigError(f"{join(path, key)}: unknown setting.{hint} Known here: {', '.join(names)}")
+
+
+def shown(value: Any) -> str:
+    """Return what a message says was given: its repr, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits; endless nesting
+        return f"a {type(value).__name__} that is too large to print"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def join(path: str, key: str) -> str:
@@ -114,23 +136,58 @@ def _construct(node: Mapping[str, Any], path: str, plugins: Sequence[str]) -> An
 
 
 def _locate(target: Any, path: str, plugins: Sequence[str]) -> type:
-    allowed = ("moe_trader", *plugins)
-    module_name, _, name = str(target).rpartition(".")
-    if module_name.split(".")[0] not in allowed:
+    """Return the option of that name. What is no name of an option of this package is refused before any import."""
+    _check_plugins(plugins)
+    place = join(path, "_target_")
+    parts = target.split(".") if isinstance(target, str) and len(target) <= _LONGEST_TARGET else []
+    if len(parts) < 2 or not all(re.fullmatch(r"[A-Za-z]\w*", part, re.ASCII) for part in parts):
+        raise ConfigError(f"{place}: expected the full name of an option, PACKAGE.MODULE.CLASS, got {shown(target)}")
+    package, module_name, name = parts[0], ".".join(parts[:-1]), parts[-1]
+    if package not in (OWN, *plugins):
         raise ConfigError(
-            f"{path}._target_: {target!r} is outside {', '.join(allowed)}. To build options of your own package, "
+            f"{place}: {target!r} is outside {', '.join((OWN, *plugins))}. To build options of your own package, "
             "list it: `plugins: [your_package]`."
         )
+    if package == OWN and name not in (known := options_in(module_name)):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        raise ConfigError(f"{place}: {target!r} is not an option (a class decorated with {OWN}'s @option){hint}")
     try:
         found = getattr(importlib.import_module(module_name), name)
     except Exception as error:  # a plugin's module may fail in any way
-        hint = "" if module_name.startswith("moe_trader.") else "; is its package installed, or on PYTHONPATH?"
-        raise ConfigError(
-            f"{path}._target_: cannot import {target!r} ({type(error).__name__}: {error}){hint}"
-        ) from error
+        hint = "" if package == OWN else "; is its package installed, or on PYTHONPATH?"
+        raise ConfigError(f"{place}: cannot import {target!r} ({type(error).__name__}: {error}){hint}") from error
     if not (isinstance(found, type) and is_option(found)):
-        raise ConfigError(f"{path}._target_: {target!r} is not an option (a class decorated with moe_trader's @option)")
+        raise ConfigError(f"{place}: {target!r} is not an option (a class decorated with {OWN}'s @option)")
+    if found.__module__.split(".")[0] != package:
+        raise ConfigError(f"{place}: {target!r} is {found.__module__}.{found.__qualname__}; write that name")
     return found
+
+
+@functools.cache
+def options_in(module_name: str) -> frozenset[str]:
+    """Return the options that a module of this package defines, as its source shows: nothing is imported."""
+    _, *parts = module_name.split(".")
+    place = importlib.resources.files(moe_trader)
+    for part in parts[:-1]:
+        place = place / part
+    last = parts[-1] if parts else "__init__"
+    source = place / last / "__init__.py" if (place / last).is_dir() else place / f"{last}.py"
+    if not source.is_file():
+        return frozenset()
+    return frozenset(re.findall(r"^@option\nclass (\w+)", source.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def _check_plugins(plugins: Sequence[Any]) -> None:
+    """Refuse what is no package of the user's own. :raises ConfigError: naming it."""
+    if isinstance(plugins, str):
+        raise ConfigError(f"plugins: expected a list of packages, got {plugins!r}; write [{plugins!r}]")
+    for plugin in plugins:
+        if not (isinstance(plugin, str) and re.fullmatch(r"[A-Za-z]\w*", plugin, re.ASCII)):
+            raise ConfigError(f"plugins: expected names of top-level packages, got {shown(plugin)}")
+        if plugin == OWN or plugin in sys.stdlib_module_names:
+            owner = "this package" if plugin == OWN else "a module of Python itself"
+            raise ConfigError(f"plugins: {plugin!r} is {owner}; list only packages that define options of your own")
 
 
 def _explain(error: ValidationError, path: str) -> str:
@@ -141,7 +198,7 @@ def _explain(error: ValidationError, path: str) -> str:
         if problem["type"].startswith("missing"):
             lines.append(f"{place}: missing; this setting has no default")
         elif location:
-            lines.append(f"{place}: {problem['msg']}, got {problem['input']!r}")
+            lines.append(f"{place}: {problem['msg']}, got {shown(problem['input'])}")
             if problem["type"] in ("is_instance_of", "dict_type") and isinstance(problem["input"], str):
                 lines[-1] += (
                     f"; an option of a group is chosen with a slash: {place.replace('.', '/')}={problem['input']}"
@@ -149,4 +206,6 @@ def _explain(error: ValidationError, path: str) -> str:
         else:
             reason = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{path}: {reason}" if path else reason)
-    return "\n".join(dict.fromkeys(lines))
+    lines = list(dict.fromkeys(lines))
+    more = [f"... and {len(lines) - _MOST_ERRORS:,} more"] if len(lines) > _MOST_ERRORS else []
+    return "\n".join([*lines[:_MOST_ERRORS], *more])

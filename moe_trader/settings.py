@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import torch
-from pydantic import Field, PositiveInt
-
+from moe_trader.bounds import MOST_SEEDS, Count, Seed
+from moe_trader.device import check_device
 from moe_trader.env.task import TradingTask
 from moe_trader.expert import ExpertFamily
 from moe_trader.gating import Gate
 from moe_trader.option import option
 from moe_trader.trainer import Trainer
-
-SEEDS = 2**31
 
 
 @option
@@ -24,8 +19,8 @@ class RunSettings:
     expert: ExpertFamily
     gating: Gate
     trainer: Trainer
-    seed: Annotated[int, Field(ge=0, lt=SEEDS)]
-    threads: PositiveInt
+    seed: Seed
+    threads: Count
     device: str
     single_policy: bool
     shapley: bool
@@ -34,10 +29,6 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         last = self.seed + self.trainer.parallel_seeds - 1
-        if last >= SEEDS:
-            raise ValueError(f"seed: with trainer.parallel_seeds the last is {last}; the greatest is {SEEDS - 1}")
-        try:
-            torch.zeros(1, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"device: {self.device!r} cannot be used here ({reason}); use device=cpu") from None
+        if last >= MOST_SEEDS:
+            raise ValueError(f"seed: with trainer.parallel_seeds the last is {last}; the greatest is {MOST_SEEDS - 1}")
+        check_device(self.device)

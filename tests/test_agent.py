@@ -15,6 +15,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from moe_trader.agent import MoEAgent
+from moe_trader.option import ConfigError
 
 
 def scatter(agent, scale=0.5):
@@ -276,6 +277,13 @@ BOX = spaces.Box(-1, 1, (3,), np.float32)
         ),
         (spaces.Discrete(4), spaces.Discrete(2), r"^expected a flat Box observation space, got Discrete\(4\)"),
         (BOX, spaces.MultiDiscrete([2, 3]), r"^expected a Discrete or Box action space, got MultiDiscrete"),
+        (
+            BOX,
+            spaces.Box(-1, 1, (2, 3), np.float32),
+            r"^expected a flat action space with finite bounds, such as Box\(-1",
+        ),
+        (BOX, spaces.Box(-1, 1, (), np.float32), r"^expected a flat action space with finite bounds, .*, got Box\("),
+        (BOX, spaces.Box(-1, np.inf, (2,), np.float32), r"^expected a flat action space with finite bounds, .*inf"),
         (BOX, spaces.Discrete(3, start=5), r"^expected actions that count from 0, Discrete\(3\), got Discrete\(3, sta"),
     ],
 )
@@ -283,6 +291,38 @@ def test_spaces_it_cannot_serve_are_refused(observation_space, action_space, mes
     env = DummyVecEnv([lambda: Shaped(observation_space, action_space)])
     with pytest.raises(ValueError, match=message):
         MoEAgent(env, small_experts(), settings.gating, seed=0)
+
+
+@pytest.mark.parametrize("seed", [True, -1, 2**31, 1.0, "0", None])
+def test_a_seed_that_is_none_is_refused(seed, prepared, small_experts, settings):
+    with pytest.raises(ValueError, match=r"^seed: expected a whole number from 0 to 2147483647, got "):
+        MoEAgent(prepared.training_env(4, 0), small_experts(), settings.gating, seed=seed)
+
+
+@pytest.mark.parametrize("device", ["meta", "gpu", "cpu:0", None])
+def test_a_device_that_is_none_is_refused(device, prepared, small_experts, settings):
+    with pytest.raises(ValueError, match=r"^device: expected cpu, cuda, cuda:N or mps, got "):
+        MoEAgent(prepared.training_env(4, 0), small_experts(), settings.gating, seed=0, device=device)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"count": 1024, "net_arch": [65_536, 65_536]},
+            r"^expert\.count, expert\.net_arch: 1,024 experts of [\d,]+ parameters, their gradient and Adam's two aver"
+            r"ages would need about 1\d\d,\d\d\d GB of memory, and this machine has \d+ GB; lower one of them$",
+        ),
+        (
+            {"n_steps": 10_000_000, "batch_size": 2},
+            r"^expert\.n_steps, trainer\.n_envs: a rollout of 10,000,000 steps in 2,000 lanes that show 3 numbers",
+        ),
+    ],
+)
+def test_networks_and_rollouts_that_no_memory_holds_are_refused(changes, message, prepared, small_experts, settings):
+    env = prepared.training_env(2_000, 0)
+    with pytest.raises(ConfigError, match=message):
+        MoEAgent(env, small_experts(**changes), settings.gating, seed=0)
 
 
 def test_it_learns_in_any_box_environment(make_agent):

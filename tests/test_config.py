@@ -12,6 +12,7 @@ from hydra import initialize_config_dir
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
+from moe_trader import memory
 from moe_trader.config import compose, config_directory, run_settings, to_plain
 from moe_trader.gating.losses.information import Information
 from moe_trader.option import ConfigError, build, describe, is_option
@@ -176,6 +177,20 @@ def test_runs_started_in_the_same_second_get_their_own_directory():
         (["trainer.total_timesteps=1.5"], r"^trainer\.total_timesteps: Input should be a valid integer, .*got 1\.5$"),
         (["expert.activation=gelu"], r"^expert\.activation: Input should be 'tanh' or 'relu', got 'gelu'$"),
         (["expert.prefix='a/b'"], r"^expert\.prefix: String should match pattern"),
+        (["seed=true"], r"^seed: Input should be a valid integer, got True$"),
+        (["threads=1000000"], r"^threads: Input should be less than or equal to 1024, got 1000000$"),
+        (["expert.count=1000000"], r"^expert\.count: Input should be less than or equal to 1024, got 1000000$"),
+        (["expert.net_arch=[1000000000]"], r"^expert\.net_arch\.0: Input should be less than or equal to 65536, got "),
+        (
+            ["expert.learning_rate=1e30"],
+            r"^expert\.learning_rate: Input should be less than or equal to 10, got 1e\+30$",
+        ),
+        (
+            ["env=synthetic", "env.market.series.train=99999999999"],
+            r"^env\.market\.series\.train: Input should be less than or equal to 100000, got 99999999999$",
+        ),
+        (["env.initial_equity=1e308"], r"^env\.initial_equity: Input should be less than or equal to .*, got 1e\+308$"),
+        (["plugins=[os]"], r"^plugins: 'os' is a module of Python itself; list only packages that define options of"),
         (["gating.floor=1"], r"^gating\.floor: Input should be less than 1, got 1$"),
         (["seed=-1"], r"^seed: Input should be greater than or equal to 0, got -1$"),
         (["env.gate_features=[trend,mood]"], r"^env: gate_features: 'mood' is none of env\.features \(returns, trend"),
@@ -183,7 +198,8 @@ def test_runs_started_in_the_same_second_get_their_own_directory():
             ["env.positions.fractions=[-1,1]"],
             r"^env\.positions: fractions: expected different numbers, 0 among them, got \[-1\.0, 1\.0\]$",
         ),
-        (["device=gpu"], r"^device: 'gpu' cannot be used here \(.*\); use device=cpu$"),
+        (["device=gpu"], r"^device: expected cpu, cuda, cuda:N or mps, got 'gpu'$"),
+        (["device=meta"], r"^device: expected cpu, cuda, cuda:N or mps, got 'meta'$"),
         (["device=cuda:77"], r"^device: 'cuda:77' cannot be used here \(.*\); use device=cpu$"),
         (["env=csv"], r"^env\.path: Missing mandatory value: env\.path; give it a value: env\.path=\.\.\.$"),
         (["trainer.n_envs=???"], r"^trainer\.n_envs: Missing .*; give it a value: trainer\.n_envs=\.\.\.$"),
@@ -194,7 +210,7 @@ def test_runs_started_in_the_same_second_get_their_own_directory():
         ),
         (
             ["gating=softmax", "expert._target_=moe_trader.trainer.Trainr"],
-            r"^expert\._target_: cannot import 'moe_trad",
+            r"^expert\._target_: 'moe_trader\.trainer\.Trainr' is not an option .*; did you mean `Trainer`\?$",
         ),
     ],
 )
@@ -322,3 +338,91 @@ def test_the_env_room_needs_no_torch():
         "import moe_trader.env.task, moe_trader.env.nasdaq, moe_trader.env.synthetic, moe_trader.env.trading_env"
     )
     assert loaded_after(statement, ["torch", "stable_baselines3", "numpy"]) == ["numpy"]
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+EVERY_NUMBER = {  # configs that together hold all kinds of options
+    "default": [],
+    "synthetic": [
+        "env=synthetic",
+        "env/market=rare_crash",
+        "env/features=everything",
+        "env/costs=retail_stock",
+        "env/positions=continuous",
+        "env/reward=differential_sharpe",
+        "gating=sticky",
+        "gating/losses=[standard,diversity,sinkhorn]",
+    ],
+    "folds": ["env/split=walk_forward", "env/positions=orders", "env/reward=drawdown_penalised", "gating=annealed"],
+    "fractions": ["env=sp500", "env/split=by_fraction", "gating=top_k"],
+    "india": ["env/costs=india_fixed", "gating=gru", "env/reward=turnover_penalised"],
+}
+NO_NUMBERS = {
+    "a boolean": True,
+    "text": "3",
+    "NaN": float("nan"),
+    "infinity": float("inf"),
+    "huge": 10**30,
+    "low": -1e300,
+}
+
+
+def numbers(node, path=()):
+    """Yield the place of every number in a composed config."""
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from numbers(value, (*path, key))
+    elif type(node) in (int, float):
+        yield path
+
+
+@pytest.mark.parametrize("name", EVERY_NUMBER)
+def test_every_number_has_bounds_and_is_neither_text_nor_boolean(name):
+    plain = compose(EVERY_NUMBER[name])
+    places = list(numbers(plain))
+    assert len(places) > 40
+    for path in places:
+        *parents, last = path
+        node = plain
+        for key in parents:
+            node = node[key]
+        good = node[last]
+        for what, bad in NO_NUMBERS.items():
+            node[last] = bad
+            with pytest.raises(ConfigError) as caught:
+                run_settings(plain)
+            assert str(caught.value).startswith(".".join(map(str, path))), (path, what)
+        node[last] = good
+    run_settings(plain)
+
+
+def test_whole_numbers_and_fractions_as_people_write_them():
+    made = settings_of("trainer.total_timesteps=400_000", "expert.learning_rate=1e-3", "expert.vf_coef=1", "env.clip=5")
+    assert (made.trainer.total_timesteps, made.expert.learning_rate) == (400_000, 1e-3)
+    assert (made.expert.vf_coef, made.env.clip) == (1.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["env.market.series.train=100_000", "env.market.bars=10_000_000"],
+            r"^env\.market\.series, env\.market\.bars: 100,0\d\d series of 10,000,000 bars would need about 56,0",
+        ),
+        (
+            ["trainer.n_envs=65_536", "env.window=300"],
+            r"^trainer\.n_envs, env\.window, env\.features: observations of [\d,]+ numbers in 65,536 lanes would need",
+        ),
+    ],
+)
+def test_products_that_no_memory_holds_are_refused_before_it_is_taken(overrides, message, make_settings, monkeypatch):
+    monkeypatch.setattr(memory, "physical_memory", lambda: 10**9)
+    made = make_settings(*overrides)
+    with pytest.raises(ConfigError, match=message) as caught:
+        made.env.prepare().training_env(made.trainer.n_envs, 0)
+    assert str(caught.value).endswith("of memory, and this machine has 1 GB; lower one of them")
+
+
+def test_this_machine_says_how_much_memory_it_has():
+    assert 10**8 < memory.physical_memory() < 10**15

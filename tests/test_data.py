@@ -201,7 +201,9 @@ def test_what_cannot_be_used_is_refused(overrides, message, tmp_path):
     ("overrides", "message"),
     [
         (["plugins=mine"], r"^plugins: expected a list of packages, got 'mine'; write 'plugins=\[your_package\]'$"),
-        (["panels=0"], r"^panels: expected a number of instruments to draw, 1 or more, got 0$"),
+        (["panels=0"], r"^panels: expected a number of instruments to draw, 1 to 100, got 0$"),
+        (["panels=101"], r"^panels: expected a number of instruments to draw, 1 to 100, got 101$"),
+        (["panels=true"], r"^panels: expected a number of instruments to draw, 1 to 100, got True$"),
         (["look_ahead.cuts=0"], r"^look_ahead\.cuts: Input should be greater than 0, got 0$"),
         (["env.gate_features=[mood]"], r"^env: gate_features: 'mood' is none of env\.features"),
     ],

@@ -14,20 +14,22 @@ ROOMS = {"env", "expert", "gating", "trainer", "evaluation", "dense"}
 COMMANDS = {"train", "evaluate", "data", "compare", "__main__"}
 LEAVES = {
     "option",
+    "bounds",
+    "device",
+    "plain_yaml",
     "terminal",
     "sight",
-    "plain_yaml",
     "__version__",
 }  # anyone may import them; they import nothing of ours
 MAY_IMPORT = {  # what else a room or module may import of ours; one that is not named here: nothing
-    "env": {"env"},
+    "env": {"env", "memory"},
     "dense": {"dense"},
     "gating": {"gating", "dense"},
     "evaluation": {"evaluation"},
-    "expert": {"expert", "gating", "dense"},
+    "expert": {"expert", "gating", "dense", "memory"},
     "trainer": {"trainer"},
-    "agent": {"bundle", "expert", "gating"},
-    "bundle": {"expert", "gating"},
+    "agent": {"bundle", "expert", "gating", "manifest"},
+    "bundle": {"expert", "gating", "manifest"},
     "command": {"config", "env", "run_directory", "saved_config"},
     "config": {"settings"},
     "saved_config": {"config"},

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib
+import pkgutil
+import runpy
 import sys
 from typing import Annotated
 
 import pytest
 from pydantic import Field
 
+import moe_trader
 from moe_trader.gating.losses.information import Information
 from moe_trader.gating.losses.minimum_importance import MinimumImportance
 from moe_trader.gating.losses.router_z import RouterZ
-from moe_trader.option import ConfigError, build, build_option, describe, is_option, option
+from moe_trader.option import ConfigError, build, build_option, describe, is_option, option, options_in
 
 HERE = __name__  # this module plays the user's own package
 STEADY = {"ramp_start": 0.0, "ramp_end": 0.0, "final_weight": None}  # the schedule of a constant weight
@@ -173,14 +177,21 @@ def test_a_class_that_only_inherits_from_an_option_is_refused():
 
 @pytest.mark.parametrize("target", ["moe_trader.gating.softmax.Sofmax", "moe_trader.gating.sofmax.Softmax"])
 def test_a_target_that_does_not_exist_is_named(target):
-    with pytest.raises(ConfigError, match=rf"^gating\._target_: cannot import '{target}' \("):
+    hint = "; did you mean `Softmax`?" if target.endswith("Sofmax") else ""
+    with pytest.raises(ConfigError) as caught:
         build({"_target_": target}, "gating")
+    assert str(caught.value) == (
+        f"gating._target_: {target!r} is not an option (a class decorated with moe_trader's @option){hint}"
+    )
 
 
 @pytest.mark.parametrize("target", ["", "Softmax", 3, None])
 def test_a_target_that_is_no_import_path_is_refused(target):
-    with pytest.raises(ConfigError, match=r"^gating\._target_: .* is outside moe_trader"):
+    with pytest.raises(ConfigError) as caught:
         build({"_target_": target}, "gating")
+    assert str(caught.value) == (
+        f"gating._target_: expected the full name of an option, PACKAGE.MODULE.CLASS, got {target!r}"
+    )
 
 
 def test_a_plugin_is_built_only_if_listed(tmp_path, monkeypatch):
@@ -207,6 +218,179 @@ def test_a_plugin_is_built_only_if_listed(tmp_path, monkeypatch):
     assert describe(made) == node
     for name in ("my_gates", "my_gates.loss"):
         monkeypatch.delitem(sys.modules, name)
+
+
+NO_NAMES = [
+    "moe_trader.__main__.x",  # which would train
+    "moe_trader.__main__.option.x",
+    "moe_trader..gating.softmax.Softmax",
+    "moe_trader.gating.softmax.Softmax.",
+    ".moe_trader.gating.softmax.Softmax",
+    "moe_trader.gating.softmax.__class__",
+    "moe_trader.gating/softmax.Softmax",
+    "moe_trader.gating.softmax.Softmax\n",
+    "moe_trader.gating.softm\N{CYRILLIC SMALL LETTER A}x.Softmax",
+    "m\N{CYRILLIC SMALL LETTER O}e_trader.gating.softmax.Softmax",
+    "moe_trader." + "a" * 10**6,
+    "moe_trader",
+    True,
+    ["moe_trader.gating.softmax.Softmax"],
+    {"a": 1},
+]
+NO_OPTIONS = [
+    "moe_trader.train.main",
+    "moe_trader.env.task.dataclasses.x",  # a module within a module
+    "moe_trader.env.task.np.load",
+    "moe_trader.gating.softmax.Softmax.network",
+    "moe_trader.settings.Trainer",  # imported there, defined elsewhere
+    "moe_trader.gating.softmax.SoftmaxNetwork",
+    "moe_trader.gating.nothing.Softmax",
+    "moe_trader.x",
+]
+
+
+@pytest.mark.parametrize("target", NO_NAMES, ids=lambda one: str(one)[:40])
+def test_a_target_that_no_option_can_have_is_refused_before_any_import(target, monkeypatch):
+    monkeypatch.setattr(importlib, "import_module", pytest.fail)
+    with pytest.raises(ConfigError) as caught:
+        build({"_target_": target}, "gating")
+    assert str(caught.value).startswith(
+        "gating._target_: expected the full name of an option, PACKAGE.MODULE.CLASS, got "
+    )
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("target", NO_OPTIONS)
+def test_only_what_a_module_itself_defines_as_an_option_is_imported(target, monkeypatch):
+    monkeypatch.setattr(importlib, "import_module", pytest.fail)
+    with pytest.raises(ConfigError, match=rf"^gating\._target_: '{target}' is not an option \("):
+        build({"_target_": target}, "gating")
+
+
+def test_main_trains_only_as_a_program():
+    runpy.run_module("moe_trader.__main__", run_name="imported")
+
+
+@pytest.mark.parametrize("plugin", ["moe_trader", "os", "builtins", "sys"])
+def test_a_plugin_that_is_not_the_users_own_is_refused(plugin):
+    with pytest.raises(ConfigError, match=rf"^plugins: '{plugin}' is .*; list only packages that define options of yo"):
+        build(describe(RouterZ(weight=1.0, **STEADY)), "gating", [plugin])
+
+
+@pytest.mark.parametrize("plugin", ["os.path", "", "a/b", "..", "__main__", 3, None, ["a"], "my gates"])
+def test_a_plugin_that_is_no_package_name_is_refused(plugin):
+    with pytest.raises(ConfigError, match=r"^plugins: expected names of top-level packages, got "):
+        build(describe(RouterZ(weight=1.0, **STEADY)), "gating", [plugin])
+
+
+def test_a_single_plugin_must_still_be_in_a_list():
+    with pytest.raises(ConfigError, match=r"^plugins: expected a list of packages, got 'mine'; write \['mine'\]$"):
+        build(describe(RouterZ(weight=1.0, **STEADY)), "gating", "mine")
+
+
+def test_a_plugin_offers_its_own_options_and_not_those_of_others(tmp_path, monkeypatch):
+    package = tmp_path / "my_offers"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from my_offers.loss import Mine\nfrom moe_trader.gating.losses.router_z import RouterZ\nimport os\n"
+    )
+    (package / "loss.py").write_text(
+        "from moe_trader.option import option\n\n@option\nclass Mine:\n    weight: float\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert build({"_target_": "my_offers.Mine", "weight": 1.0}, "gating", ["my_offers"]).weight == 1.0
+    with pytest.raises(ConfigError, match=r"'my_offers\.RouterZ' is moe_trader\..*\.RouterZ; write that name$"):
+        build({"_target_": "my_offers.RouterZ"}, "gating", ["my_offers"])
+    with pytest.raises(ConfigError, match=r"^gating\._target_: cannot import 'my_offers\.os\.system' \("):
+        build({"_target_": "my_offers.os.system"}, "gating", ["my_offers"])
+    for name in ("my_offers", "my_offers.loss"):
+        sys.modules.pop(name)
+
+
+def every_option():
+    """Return every option class of the package."""
+    found = {}
+    for info in pkgutil.walk_packages(moe_trader.__path__, "moe_trader."):
+        for name, one in vars(importlib.import_module(info.name)).items():
+            if isinstance(one, type) and is_option(one) and one.__module__ == info.name:
+                found[f"{info.name}.{name}"] = one
+    return found
+
+
+def test_the_options_that_the_source_shows_are_all_there_are():
+    modules = [info.name for info in pkgutil.walk_packages(moe_trader.__path__, "moe_trader.")]
+    shown = {f"{module}.{name}" for module in modules for name in options_in(module)}
+    assert shown == set(every_option())
+    assert len(shown) > 50
+
+
+def unbounded(schema, path):
+    """Yield the places in a pydantic schema of numbers without bounds or strictness, and of endless lists of them."""
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        if kind in ("int", "float"):
+            if not ({"le", "lt"} & schema.keys() and {"ge", "gt"} & schema.keys() and schema.get("strict")):
+                yield path
+        elif kind == "literal" and any(type(one) is int for one in schema["expected"]):
+            yield f"{path}, which takes booleans"
+        elif kind == "list" and "max_length" not in schema and _holds_numbers(schema["items_schema"]):
+            yield f"{path}, its length"
+        for key, value in schema.items():
+            yield from unbounded(value, f"{path}.{schema['name']}" if key == "schema" and "name" in schema else path)
+    elif isinstance(schema, list | tuple):
+        for one in schema:
+            yield from unbounded(one, path)
+
+
+def _holds_numbers(schema):
+    return schema["type"] in ("int", "float") or ("items_schema" in schema and _holds_numbers(schema["items_schema"]))
+
+
+def test_no_option_forgets_the_bounds_of_a_number():
+    places = [at for name, cls in every_option().items() for at in unbounded(cls.__pydantic_core_schema__, name)]
+    assert places == []
+
+
+def test_a_number_without_bounds_is_noticed():
+    assert list(unbounded(Car.__pydantic_core_schema__, "Car")) != []
+    assert list(unbounded(Engine.__pydantic_core_schema__, "Engine")) == ["Engine.power"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), True, "1", None, 10**400])
+def test_what_is_no_number_is_refused_within_lists_and_mappings_too(bad):
+    model = {"intercept": [0.0, bad], "ar1": [0.0, 0.0], "volatility": [1.0, 1.0], "transition": [[0.5, 0.5]] * 2}
+    node = {"_target_": "moe_trader.env.features.markov_switching.MarkovSwitching", **model}
+    with pytest.raises(ConfigError, match=r"^model\.intercept\.1: Input should be "):
+        build(node, "model")
+    with pytest.raises(ConfigError, match=r"^model\.transition\.1\.0: Input should be "):
+        build({**node, "intercept": [0.0, 0.0], "transition": [[0.5, 0.5], [bad, 1.0]]}, "model")
+
+
+def test_messages_stay_short_whatever_is_given():
+    node = describe(RouterZ(weight=1.0, **STEADY))
+    for bad in ("a" * 10**6, list(range(10**5)), 10**5000, {str(i): i for i in range(10**4)}):
+        with pytest.raises(ConfigError) as caught:
+            build({**node, "weight": bad}, "loss")
+        assert len(str(caught.value)) < 300
+    with pytest.raises(ConfigError) as caught:
+        build({**node, "a" * 10**6: 1}, "loss")
+    assert len(str(caught.value)) < 300
+    with pytest.raises(
+        ConfigError, match=r"^loss\._target_: expected the full name .*, got a int that is too large to"
+    ):
+        build({"_target_": 10**5000}, "loss")
+    with pytest.raises(ConfigError, match=r"^loss\.3: unknown setting"):
+        build({**node, 3: 1}, "loss")
+
+
+def test_what_is_nested_without_end_is_refused():
+    node = {}
+    for _ in range(10**5):
+        node = {"a": node}
+    with pytest.raises(ConfigError, match=r"^loss: nested too deeply; write at most 100 levels$"):
+        build_option({**describe(RouterZ(weight=1.0, **STEADY)), "weight": node}, "loss", RouterZ)
+    while node:  # or Python itself fails to free it
+        node = node.pop("a", None)
 
 
 def test_a_plugin_prefix_is_not_a_plugin():

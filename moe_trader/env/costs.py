@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 
+from moe_trader.bounds import AnnualRate, Fee, NonNegative, Positive, Real
 from moe_trader.option import option
 
-BasisPoints = Annotated[float, Field(ge=0, lt=10_000)]
+BasisPoints = Annotated[Real, Field(ge=0, lt=10_000)]
 
 
 class CostRates(NamedTuple):
@@ -128,8 +129,8 @@ class FixedPerOrder(Cost):
     :param exit: of a fill that closes or reduces one
     """
 
-    entry: NonNegativeFloat
-    exit: NonNegativeFloat
+    entry: Fee
+    exit: Fee
 
     def rates(self) -> CostRates:
         """Return the fees."""
@@ -143,7 +144,7 @@ class VolatilitySlippage(Cost):
     :param fraction: of one bar's volatility (exponential, span 20, known at the decision)
     """
 
-    fraction: NonNegativeFloat
+    fraction: NonNegative
 
     def rates(self) -> CostRates:
         """Return the fraction."""
@@ -161,8 +162,8 @@ class SquareRootImpact(Cost):
     :param volume_cap: largest share of a bar's volume that one order may take
     """
 
-    coefficient: NonNegativeFloat
-    volume_cap: PositiveFloat
+    coefficient: NonNegative
+    volume_cap: Positive
 
     def rates(self) -> CostRates:
         """Return coefficient and cap."""
@@ -176,7 +177,7 @@ class Borrow(Cost):
     :param annual: fraction per year of 365.25 days
     """
 
-    annual: NonNegativeFloat
+    annual: AnnualRate
 
     def rates(self) -> CostRates:
         """Return the rate."""
@@ -191,8 +192,8 @@ class CashInterest(Cost):
     :param debit_annual: fraction per year on negative cash
     """
 
-    credit_annual: NonNegativeFloat
-    debit_annual: NonNegativeFloat
+    credit_annual: AnnualRate
+    debit_annual: AnnualRate
 
     def rates(self) -> CostRates:
         """Return the rates."""

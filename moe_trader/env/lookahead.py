@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveInt
 
+from moe_trader.bounds import Seed, Times
 from moe_trader.env import Feature, Floats, Instrument, Market, MarketError
 from moe_trader.env.features import computed
 from moe_trader.option import option
@@ -68,8 +68,8 @@ class LookAhead:
     :param seed: of the moments and of the altered bars
     """
 
-    cuts: PositiveInt
-    seed: NonNegativeInt
+    cuts: Times
+    seed: Seed
 
     def leaks(self, features: Mapping[str, Feature], market: Market) -> list[Leak]:
         """Return the first leak found of each feature that has one; an empty list: none was seen to look ahead."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from decimal import ROUND_FLOOR, Context
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
+from moe_trader.bounds import Probability
 from moe_trader.env import Positions
 from moe_trader.env.ledger import ROUNDING
 from moe_trader.option import option
@@ -22,7 +21,7 @@ class Margin:
     :param maintenance: smallest equity / |position value| that keeps a position open
     """
 
-    maintenance: Annotated[float, Field(gt=0, lt=1)]
+    maintenance: Probability
 
     def check(self, positions: Positions) -> None:
         """Refuse positions that this margin would close right after their fill.

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import numpy as np
 from gymnasium import spaces
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 
+from moe_trader.bounds import Exposure, NonNegative, Real
 from moe_trader.env import Floats, Positions
 from moe_trader.option import option
 
@@ -25,8 +26,8 @@ class Discrete(Positions):
     :param minimum_trade: smallest change of the target, as a fraction of equity, that is traded
     """
 
-    fractions: Annotated[list[float], Field(min_length=2)]
-    minimum_trade: NonNegativeFloat
+    fractions: Annotated[list[Annotated[Real, Field(ge=-1_000, le=1_000)]], Field(min_length=2, max_length=1_000)]
+    minimum_trade: Exposure
 
     def __post_init__(self) -> None:
         if len(set(self.fractions)) < len(self.fractions) or 0.0 not in self.fractions:
@@ -62,9 +63,9 @@ class Continuous(Positions):
     :param minimum_trade: smallest change of the target, as a fraction of equity, that is traded
     """
 
-    low: Annotated[float, Field(le=0)]
-    high: PositiveFloat
-    minimum_trade: NonNegativeFloat
+    low: Annotated[Real, Field(ge=-1_000, le=0)]
+    high: Annotated[Real, Field(gt=0, le=1_000)]
+    minimum_trade: Exposure
 
     def __post_init__(self) -> None:
         _check_minimum(self.minimum_trade, self.largest_target()[1])
@@ -99,9 +100,9 @@ class Orders(Positions):
     :param penalty: subtracted from the reward (a log return) for an order that makes no sense; never from equity
     """
 
-    size: PositiveFloat
+    size: Annotated[Real, Field(gt=0, le=1_000)]
     allow_short: bool
-    penalty: NonNegativeFloat
+    penalty: NonNegative
 
     minimum_trade = 0.0
 

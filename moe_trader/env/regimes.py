@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 
+from moe_trader.bounds import TwoBars
 from moe_trader.env import Labels, Market, MarketError, RegimeLabeller, Segment
 from moe_trader.env.features.series import log_returns
 from moe_trader.option import option
@@ -44,8 +44,8 @@ class TrendVolatility(RegimeLabeller):
     :param volatility_bars: length of the volatility's trailing window
     """
 
-    trend_bars: Annotated[int, Field(ge=2)]
-    volatility_bars: Annotated[int, Field(ge=2)]
+    trend_bars: TwoBars
+    volatility_bars: TwoBars
 
     def warmup(self) -> int:
         """Return the longer of the two windows."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field, NonNegativeFloat
-
+from moe_trader.bounds import NonNegative, Probability
 from moe_trader.env import Reward
 from moe_trader.env.ledger import DIFFERENTIAL_SHARPE, DRAWDOWN, LOG_RETURN, TURNOVER
 from moe_trader.option import option
@@ -33,7 +30,7 @@ class DifferentialSharpe(Reward):
     :param eta: adaptation rate; 1 / eta is about how many bars the ratio remembers
     """
 
-    eta: Annotated[float, Field(gt=0, lt=1)]
+    eta: Probability
 
     def kernel(self) -> tuple[int, float]:
         """Return the kernel's name for it, and eta."""
@@ -51,7 +48,7 @@ class DrawdownPenalised(Reward):
     :param weight: 0 is the log return
     """
 
-    weight: NonNegativeFloat
+    weight: NonNegative
 
     def kernel(self) -> tuple[int, float]:
         """Return the kernel's name for it, and the weight."""
@@ -65,7 +62,7 @@ class TurnoverPenalised(Reward):
     :param weight: in units of log return per unit of turnover
     """
 
-    weight: NonNegativeFloat
+    weight: NonNegative
 
     def kernel(self) -> tuple[int, float]:
         """Return the kernel's name for it, and the weight."""

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from moe_trader.bounds import Probability
 from moe_trader.env import SPLITS, Instrument, Market, MarketError, Segment, Split
 from moe_trader.option import option
 
@@ -70,14 +71,12 @@ class ByFraction(Split):
     :param validation: share of the bars; what remains is the test split
     """
 
-    train: float
-    validation: float
+    train: Probability
+    validation: Probability
 
     def __post_init__(self) -> None:
-        if not (self.train > 0 and self.validation > 0 and self.train + self.validation < 1):
-            raise ValueError(
-                f"expected train > 0, validation > 0 and train + validation < 1, got {self.train}, {self.validation}"
-            )
+        if self.train + self.validation >= 1:
+            raise ValueError(f"expected train + validation < 1, got {self.train} + {self.validation}")
 
     def segments(self, market: Market, lookback: int = 1) -> dict[str, list[Segment]]:
         """Return one segment for each instrument and split."""

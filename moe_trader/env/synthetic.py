@@ -8,13 +8,14 @@ from typing import Annotated
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
+from moe_trader.bounds import MOST_BARS, Positive, Probability, Real, Seed, Whole
 from moe_trader.env import SPLITS, Floats, Instrument, Market, MarketSource
+from moe_trader.memory import check_memory
 from moe_trader.option import option
 
-Correlation = Annotated[float, Field(gt=-1, lt=1)]
-Probability = Annotated[float, Field(gt=0, lt=1)]
+Correlation = Annotated[Real, Field(gt=-1, lt=1)]
 
 
 @option
@@ -26,9 +27,9 @@ class Regime:
     :param volatility_bp: standard deviation of the innovation per bar, basis points
     """
 
-    mean_bp: float
+    mean_bp: Annotated[Real, Field(ge=-1_000, le=1_000)]
     ar1: Correlation
-    volatility_bp: PositiveFloat
+    volatility_bp: Annotated[Real, Field(gt=0, le=1_000)]
 
 
 @option
@@ -50,10 +51,10 @@ class Synthetic(MarketSource):
     regimes_later: dict[str, Regime] | None
     persistence: Probability
     own_persistence: dict[str, Probability] | None
-    switch_weights: dict[str, PositiveFloat] | None
-    bars: Annotated[int, Field(gt=500)]
-    series: dict[str, PositiveInt]
-    seed: Annotated[int, Field(ge=0)]
+    switch_weights: dict[str, Positive] | None
+    bars: Annotated[Whole, Field(gt=500, le=MOST_BARS)]
+    series: dict[str, Annotated[Whole, Field(gt=0, le=100_000)]]
+    seed: Seed
 
     def __post_init__(self) -> None:
         if sorted(self.series) != sorted(SPLITS):
@@ -70,6 +71,9 @@ class Synthetic(MarketSource):
 
     def load(self) -> Market:
         """Return the market; instruments are called ``train_0``, ``train_1``, ..., ``test_0``, ..."""
+        n_series = sum(self.series.values())
+        purpose = f"{n_series:,} series of {self.bars:,} bars"
+        check_memory("env.market.series, env.market.bars", purpose, 7 * 8 * n_series * self.bars)
         business_days = np.busday_offset("2000-01-03", np.arange(self.bars), roll="forward")
         time = business_days.astype("datetime64[us]")
         instruments = tuple(

@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, InstanceOf, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, InstanceOf
 
+from moe_trader.bounds import Bars, Real, Scale, TwoBars
 from moe_trader.env import (
     SPLITS,
     Feature,
@@ -34,6 +35,7 @@ from moe_trader.env.margin import Margin, none_if_empty
 from moe_trader.env.prices import check_volume, market_prices
 from moe_trader.env.splits import playable
 from moe_trader.env.trading_env import TradingEnv
+from moe_trader.memory import check_memory
 from moe_trader.option import describe, option
 from moe_trader.sight import PLAIN_SIGHT, Sight
 
@@ -71,8 +73,8 @@ class TradingTask:
     gate_features: Annotated[list[str], Field(min_length=1)] | None
     gate_only: list[str] | None
     gate_labels: RegimeLabeller
-    window: PositiveInt
-    clip: PositiveFloat
+    window: Bars
+    clip: Scale
     regimes: RegimeLabeller
     positions: Positions
     fill: Literal["next_open", "next_close", "this_close"]
@@ -80,9 +82,9 @@ class TradingTask:
     # The only default in Python. Configs saved by 0.1.0 lack this key; they must rerun without a margin, bit for bit.
     margin: Annotated[InstanceOf[Margin] | None, BeforeValidator(none_if_empty)] = None
     reward: Reward
-    initial_equity: PositiveFloat
+    initial_equity: Annotated[Real, Field(ge=1e-6, le=1e12)]
     unit_rewards: bool
-    episode_bars: Annotated[int, Field(ge=2)]
+    episode_bars: TwoBars
 
     def __post_init__(self) -> None:
         check_columns(self.features)
@@ -156,6 +158,9 @@ class PreparedTask:
         warn_of_short_instruments(market, self._observed, SPLITS[1:])
         self._stretches = {split: [self._stretch(part) for part in self._observed[split]] for split in SPLITS}
         check_volume(market, self._observed, costs)
+        n_bars, n_columns = sum(lengths), sum(len(feature.columns()) for feature in task.features.values())
+        purpose = f"{n_columns:,} feature columns of {n_bars:,} bars"
+        check_memory("env.features, env.market", purpose, 3 * 8 * n_bars * n_columns)
         self.labels: Labels = task.regimes.label(market, train)
         if scaler is None:
             self.task = task = dataclasses.replace(task, features=fitted(task.features, market, train))
@@ -203,6 +208,9 @@ class PreparedTask:
         """Return ``n_envs`` lanes with random starts within ``split``."""
         from moe_trader.env.trading_vec_env import TradingVecEnv  # SB3 imports PyTorch, which a single env never needs
 
+        size = self.task.window * len(self.feature_names) + (0 if self.tape.gate is None else self.tape.gate.width)
+        purpose = f"observations of {size:,} numbers in {n_envs:,} lanes"
+        check_memory("trainer.n_envs, env.window, env.features", purpose, 4 * 4 * n_envs * size)
         return TradingVecEnv(Lanes(self.tape, self.rules, self._of(split), n_envs, self.task.episode_bars), seed)
 
     def training_env(self, n_envs: int, seed: int | None) -> TradingVecEnv | UnitRewards:

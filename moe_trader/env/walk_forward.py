@@ -25,13 +25,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
+from moe_trader.bounds import BarsOrNone, Probability, Whole
 from moe_trader.env import SPLITS, Market, MarketError, Segment, Split
 from moe_trader.env.splits import place, stamps_of
 from moe_trader.option import option
-
-Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 @option
@@ -50,13 +49,13 @@ class WalkForward(Split):
     :param embargo: bars dropped at the start of validation and of test
     """
 
-    fold: NonNegativeInt
-    folds: PositiveInt
-    train: Share
-    validation: Share
+    fold: Annotated[Whole, Field(ge=0, lt=1_000)]
+    folds: Annotated[Whole, Field(gt=0, le=1_000)]
+    train: Probability
+    validation: Probability
     anchored: bool
-    purge: NonNegativeInt | None
-    embargo: NonNegativeInt
+    purge: BarsOrNone | None
+    embargo: BarsOrNone
 
     def __post_init__(self) -> None:
         if self.fold >= self.folds:

@@ -31,6 +31,13 @@ class ExpertFamily(ABC):
         """Return the experts' names: columns of every table."""
 
     @abstractmethod
+    def parameters_each(self, n_columns: int, action_space: spaces.Space) -> int:
+        """Return how many parameters one expert has, without making it.
+
+        :param n_columns: of an observation that it sees
+        """
+
+    @abstractmethod
     def algorithm(
         self,
         env: VecEnv | None,

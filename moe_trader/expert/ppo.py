@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from gymnasium import spaces
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
+from moe_trader.bounds import WIDEST, Bars, Count, Fraction, LearningRate, NonNegative, Positive, Times, Whole, Widths
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.mixture_policy import N_REFERENCE, MixturePolicy
 from moe_trader.expert.mixture_ppo import MixturePPO
 from moe_trader.expert.rollout import TorchRolloutBuffer
 from moe_trader.gating import Gate
+from moe_trader.memory import check_memory
 from moe_trader.option import ConfigError, option
 from moe_trader.sight import View
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -40,31 +40,38 @@ class PPOExperts(ExpertFamily):
         fits their mixture. It makes the critic of an exported expert usable
     """
 
-    count: PositiveInt
-    prefix: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
-    net_arch: Annotated[list[PositiveInt], Field(min_length=1)]
+    count: Count
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$", max_length=40)]
+    net_arch: Annotated[Widths, Field(min_length=1)]
     activation: Literal["tanh", "relu"]
-    learning_rate: PositiveFloat
-    final_learning_rate: PositiveFloat
+    learning_rate: LearningRate
+    final_learning_rate: LearningRate
     gate_rate_factor: NonNegative
-    n_steps: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
-    n_epochs: PositiveInt
+    n_steps: Bars
+    batch_size: Annotated[Whole, Field(ge=2, le=2**31)]
+    n_epochs: Times
     gamma: Fraction
     gae_lambda: Fraction
-    clip_range: PositiveFloat
+    clip_range: Positive
     normalize_advantage: bool
     ent_coef: NonNegative
     vf_coef: NonNegative
     expert_value_share: Fraction
-    max_grad_norm: PositiveFloat
-    target_kl: PositiveFloat | None
+    max_grad_norm: Positive
+    target_kl: Positive | None
 
     algorithm_name = "PPO"
 
     def names(self) -> list[str]:
         """Return ``prefix_1`` ... ``prefix_K``."""
         return [f"{self.prefix}_{number}" for number in range(1, self.count + 1)]
+
+    def parameters_each(self, n_columns: int, action_space: spaces.Space) -> int:
+        """Return the size of an SB3 actor-critic with a tower each for actor and critic."""
+        if isinstance(action_space, spaces.Discrete):
+            return _size(n_columns, self.net_arch, int(action_space.n))
+        n_numbers = math.prod(action_space.shape or ())
+        return _size(n_columns, self.net_arch, n_numbers) + n_numbers  # a log deviation for each
 
     def algorithm(
         self,
@@ -88,6 +95,7 @@ class PPOExperts(ExpertFamily):
                 f"expert.batch_size: {self.batch_size} is more than one rollout holds "
                 f"(expert.n_steps {self.n_steps} x {n_envs} lanes, trainer.n_envs = {self.n_steps * n_envs})"
             )
+        self._check_memory(action_space, view, n_envs, observation_space if env is None else env.observation_space)
         tables = [] if named is None else named.get_attr("tables")[0]
         made = MixturePPO(
             MixturePolicy,
@@ -124,16 +132,29 @@ class PPOExperts(ExpertFamily):
     def matched_single(self, n_parameters: int, observation_size: int, n_actions: int) -> PPOExperts:
         """Return one expert whose layers are widened alike until its size is nearest ``n_parameters``."""
 
-        def size(widths: Iterable[int]) -> int:
-            layers = [observation_size, *widths]
-            trunk = sum((a + 1) * b for a, b in pairwise(layers))
-            return 2 * trunk + (layers[-1] + 1) * (n_actions + 1)
-
         def widened(first: int) -> list[int]:
-            return [max(1, round(first * width / self.net_arch[0])) for width in self.net_arch]
+            return [min(max(1, round(first * width / self.net_arch[0])), WIDEST) for width in self.net_arch]
 
-        best = min(range(1, 64 * self.net_arch[0]), key=lambda first: abs(size(widened(first)) - n_parameters))
+        def distance(first: int) -> int:
+            return abs(_size(observation_size, widened(first), n_actions) - n_parameters)
+
+        best = min(range(1, min(64 * self.net_arch[0], WIDEST)), key=distance)
         return dataclasses.replace(self, count=1, prefix="single", net_arch=widened(best))
+
+    def _check_memory(self, action_space: spaces.Space, view: View, n_envs: int, shown: spaces.Space) -> None:
+        """Refuse networks and rollouts that do not fit. :raises ConfigError: naming the settings."""
+        each = self.parameters_each(len(view.experts), action_space)
+        check_memory(
+            "expert.count, expert.net_arch",
+            f"{self.count:,} experts of {each:,} parameters, their gradient and Adam's two averages",
+            4 * 4 * self.count * each,
+        )
+        size = math.prod(shown.shape or ())
+        check_memory(
+            "expert.n_steps, trainer.n_envs",
+            f"a rollout of {self.n_steps:,} steps in {n_envs:,} lanes that show {size:,} numbers",
+            4 * 2 * self.n_steps * n_envs * (size + 6),  # kept twice: as it comes, and for minibatches
+        )
 
     def _hyperparameters(self) -> dict[str, Any]:
         same = "n_steps batch_size n_epochs gamma gae_lambda clip_range normalize_advantage ent_coef vf_coef"
@@ -159,3 +180,10 @@ class PPOExperts(ExpertFamily):
 
     def _policy_kwargs(self) -> dict[str, Any]:
         return {"net_arch": list(self.net_arch), "activation_fn": _ACTIVATIONS[self.activation]}
+
+
+def _size(n_columns: int, widths: Sequence[int], n_outputs: int) -> int:
+    """Return the parameters of two towers with a layer of each width, one ending in a value, one in all outputs."""
+    layers = [n_columns, *widths]
+    tower = sum((a + 1) * b for a, b in pairwise(layers))
+    return 2 * tower + (layers[-1] + 1) * (n_outputs + 1)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from moe_trader.bounds import BelowOne, Scale, Widths
 from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.gating.softmax import SoftmaxNetwork
 from moe_trader.option import option
@@ -28,10 +26,10 @@ class Annealed(Gate):
     :param losses: name -> term added to the training loss
     """
 
-    hidden_sizes: list[PositiveInt]
-    initial_temperature: PositiveFloat
-    final_temperature: PositiveFloat
-    floor: Annotated[float, Field(ge=0, lt=1)]
+    hidden_sizes: Widths
+    initial_temperature: Scale
+    final_temperature: Scale
+    floor: BelowOne
     losses: dict[str, GateLoss]
 
     def network(self, n_features: int, n_experts: int) -> GatingNetwork:

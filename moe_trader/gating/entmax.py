@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from moe_trader.bounds import BelowOne, Real, Widths
 from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.gating.scored import ScoredNetwork
 from moe_trader.option import option
@@ -29,9 +30,9 @@ class Entmax(Gate):
     :param losses: name -> term added to the training loss
     """
 
-    alpha: float
-    hidden_sizes: list[PositiveInt]
-    floor: Annotated[float, Field(ge=0, lt=1)]
+    alpha: Annotated[Real, Field(ge=1, le=2)]
+    hidden_sizes: Widths
+    floor: BelowOne
     losses: dict[str, GateLoss]
 
     def __post_init__(self) -> None:
@@ -73,7 +74,7 @@ class _Sparse(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logits: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    def forward(logits: Tensor, alpha: Annotated[Real, Field(ge=1, le=2)]) -> tuple[Tensor, Tensor]:
         z = logits - logits.max(dim=-1, keepdim=True).values
         rank = torch.arange(1, z.shape[-1] + 1, device=z.device, dtype=z.dtype)
         if alpha == 2.0:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor, nn
 
+from moe_trader.bounds import Positive
 from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.option import option
 
@@ -36,7 +36,7 @@ class Random(Gate):
     :param losses: name -> term added to the training loss
     """
 
-    sharpness: PositiveFloat
+    sharpness: Positive
     losses: dict[str, GateLoss]
 
     def network(self, n_features: int, n_experts: int) -> GatingNetwork:

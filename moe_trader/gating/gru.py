@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from moe_trader.bounds import Bars, BelowOne, Width
 from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.gating.scored import ScoredNetwork
 from moe_trader.option import option
@@ -28,9 +26,9 @@ class Gru(Gate):
     :param losses: name -> term added to the training loss
     """
 
-    rows: PositiveInt
-    hidden_size: PositiveInt
-    floor: Annotated[float, Field(ge=0, lt=1)]
+    rows: Bars
+    hidden_size: Width
+    floor: BelowOne
     losses: dict[str, GateLoss]
 
     def reads(self) -> Sight:

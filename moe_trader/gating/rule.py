@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from moe_trader.bounds import BelowOne, Count
 from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.option import ConfigError, option
 from moe_trader.sight import Sight
@@ -29,8 +30,8 @@ class Rule(Gate):
     :param losses: name -> term added to the training loss
     """
 
-    experts: list[PositiveInt] | None
-    floor: Annotated[float, Field(ge=0, lt=1)]
+    experts: Annotated[list[Count], Field(max_length=1_024)] | None
+    floor: BelowOne
     losses: dict[str, GateLoss]
 
     def reads(self) -> Sight:

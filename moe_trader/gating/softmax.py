@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from moe_trader.bounds import BelowOne, Scale, Widths
 from moe_trader.dense.softmax import softmax, softmax_back
 from moe_trader.gating import Array, Gate, GateLoss, GatingNetwork
 from moe_trader.gating.scored import ScoredNetwork
@@ -29,9 +28,9 @@ class Softmax(Gate):
     :param losses: name -> term added to the training loss
     """
 
-    hidden_sizes: list[PositiveInt]
-    temperature: PositiveFloat
-    floor: Annotated[float, Field(ge=0, lt=1)]
+    hidden_sizes: Widths
+    temperature: Scale
+    floor: BelowOne
     losses: dict[str, GateLoss]
 
     def network(self, n_features: int, n_experts: int) -> GatingNetwork:

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from numba import njit
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from moe_trader.bounds import Bars, BelowOne, Real, Widths
 from moe_trader.dense.elementary import log32
 from moe_trader.dense.softmax import softmax, softmax_back
 from moe_trader.gating import Array, Gate, GateLoss, GatingNetwork, Routing, keeps_up
@@ -38,10 +39,10 @@ class Sticky(Gate):
     :param losses: name -> term added to the training loss
     """
 
-    rows: PositiveInt
-    dwell: Annotated[float, Field(gt=1)]
-    hidden_sizes: list[PositiveInt]
-    floor: Annotated[float, Field(ge=0, lt=1)]
+    rows: Bars
+    dwell: Annotated[Real, Field(gt=1, le=1e9)]
+    hidden_sizes: Widths
+    floor: BelowOne
     losses: dict[str, GateLoss]
 
     def reads(self) -> Sight:

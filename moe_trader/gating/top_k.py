@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from moe_trader.bounds import BelowOne, NonNegative, Whole, Widths
 from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.gating.scored import ScoredNetwork
 from moe_trader.option import ConfigError, option
@@ -31,10 +32,10 @@ class TopK(Gate):
     :param losses: name -> term added to the training loss
     """
 
-    k: Annotated[int, Field(ge=2)]
-    balance_rate: Annotated[float, Field(ge=0)]
-    hidden_sizes: list[PositiveInt]
-    floor: Annotated[float, Field(ge=0, lt=1)]
+    k: Annotated[Whole, Field(ge=2, le=1_024)]
+    balance_rate: NonNegative
+    hidden_sizes: Widths
+    floor: BelowOne
     losses: dict[str, GateLoss]
 
     def network(self, n_features: int, n_experts: int) -> GatingNetwork:

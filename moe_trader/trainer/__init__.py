@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
+from moe_trader.bounds import Whole, Width
 from moe_trader.option import option
 from moe_trader.trainer.progress import Progress
 
@@ -56,9 +57,9 @@ class Trainer:
     :param compile: let ``torch.compile`` make the updates; it needs a C++ compiler, on a GPU Triton
     """
 
-    total_timesteps: PositiveInt
-    n_envs: PositiveInt
-    parallel_seeds: Annotated[int, Field(ge=1, strict=True)]
+    total_timesteps: Annotated[Whole, Field(gt=0, le=10**12)]
+    n_envs: Width
+    parallel_seeds: Annotated[Whole, Field(ge=1, le=1_024)]
     compile: bool
 
     def fit(

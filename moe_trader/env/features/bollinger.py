@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import PositiveFloat
 
+from moe_trader.bounds import Scale
 from moe_trader.env import Feature, Floats, Instrument
 from moe_trader.env.features.indicators import Periods, begun, high_low_close, talib
 from moe_trader.env.features.series import SMALLEST
@@ -23,7 +23,7 @@ class Bollinger(Feature):
     """
 
     periods: Periods
-    deviations: PositiveFloat
+    deviations: Scale
 
     def columns(self) -> list[str]:
         """Return ``bollinger_20``, ``bollinger_width_20``, ..."""

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from moe_trader.bounds import Whole
 from moe_trader.env import Floats, Instrument
 
-Periods = Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
+Periods = Annotated[list[Annotated[Whole, Field(ge=2, le=100_000)]], Field(min_length=1, max_length=100)]
 
 
 def talib() -> Any:

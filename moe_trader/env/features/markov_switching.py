@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numba import njit
-from pydantic import PositiveFloat
+from pydantic import Field
 
+from moe_trader.bounds import AnyReal, Fraction, Positive
 from moe_trader.env import Floats, MarketError
 from moe_trader.option import option
 
 log = logging.getLogger(__name__)
+
+MOST_REGIMES = 100
+MANY = Field(max_length=MOST_REGIMES)
 
 _BARS_PER_STATE = 100  # fewer cannot tell several numbers and a row of transitions
 _FEWEST = 20  # bars that a regime is expected to last in all, or it is not one
@@ -41,17 +45,16 @@ class MarkovSwitching:
     :param transition: row i: the chances of each regime after regime i, K x K
     """
 
-    intercept: list[float]
-    ar1: list[float]
-    volatility: list[PositiveFloat]
-    transition: list[list[float]]
+    intercept: Annotated[list[AnyReal], MANY]
+    ar1: Annotated[list[AnyReal], MANY]
+    volatility: Annotated[list[Positive], MANY]
+    transition: Annotated[list[Annotated[list[Fraction], MANY]], MANY]
 
     def __post_init__(self) -> None:
         k = len(self.volatility)
         shapes = [len(self.intercept), len(self.ar1), len(self.transition), *map(len, self.transition)]
         rows = [sum(row) for row in self.transition]
-        negative = any(chance < 0 for row in self.transition for chance in row)
-        if shapes != [k] * len(shapes) or negative or not np.allclose(rows, 1.0):
+        if shapes != [k] * len(shapes) or not np.allclose(rows, 1.0):
             raise ValueError(
                 f"expected {k} intercepts, ar1 and rows of {k} chances that sum to 1, as there are {k} volatilities, "
                 f"got {self.intercept}, {self.ar1} and {self.transition}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
+from moe_trader.bounds import Bars, Count, Whole
 from moe_trader.env import Feature, Floats, Instrument, MarketError
-from moe_trader.env.features.markov_switching import MarkovSwitching, fit
+from moe_trader.env.features.markov_switching import MOST_REGIMES, MarkovSwitching, fit
 from moe_trader.env.features.series import log_returns
 from moe_trader.option import option
 
@@ -36,10 +37,10 @@ class RegimeProbabilities(Feature):
     slow: ClassVar[bool] = True
     for_gate: ClassVar[bool] = True
 
-    states: Annotated[int, Field(ge=2)]
-    order: Literal[0, 1]
-    starts: PositiveInt
-    warmup_bars: PositiveInt
+    states: Annotated[Whole, Field(ge=2, le=MOST_REGIMES)]
+    order: Annotated[Whole, Field(ge=0, le=1)]
+    starts: Count
+    warmup_bars: Bars
     model: MarkovSwitching | None
 
     def __post_init__(self) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from moe_trader.bounds import MOST_BARS, TwoBars, Whole
 from moe_trader.env import Floats, Instrument
 
-Spans = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-Span = Annotated[int, Field(ge=2)]
+Spans = Annotated[list[Annotated[Whole, Field(ge=1, le=MOST_BARS)]], Field(min_length=1, max_length=100)]
+Span = TwoBars
 
 SMALLEST = 1e-12  # keeps a market that does not move at all finite
 

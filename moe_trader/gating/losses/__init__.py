@@ -7,15 +7,9 @@ would have to split the common ones.
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
+from moe_trader.bounds import Fraction, NonNegative
 from moe_trader.gating import GateLoss
 from moe_trader.option import option
-
-Weight = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 @option
@@ -28,10 +22,10 @@ class ScheduledLoss(GateLoss):
     :param final_weight: what the weight moves to from there, linearly, until the end of training; ``None``: it stays
     """
 
-    weight: Weight
+    weight: NonNegative
     ramp_start: Fraction
     ramp_end: Fraction
-    final_weight: Weight | None
+    final_weight: NonNegative | None
 
     def __post_init__(self) -> None:
         if self.ramp_start > self.ramp_end:

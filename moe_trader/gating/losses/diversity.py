@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor
 
+from moe_trader.bounds import Positive
 from moe_trader.gating import GateBatch
 from moe_trader.gating.losses import ScheduledLoss
 from moe_trader.option import option
@@ -27,7 +27,7 @@ class Diversity(ScheduledLoss):
 
     trains_experts: ClassVar[bool] = True
 
-    delta: PositiveFloat
+    delta: Positive
 
     def __call__(self, batch: GateBatch) -> Tensor:
         """Return the hinge in nats; zero once experts disagree by ``delta``."""

@@ -7,8 +7,9 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from moe_trader.bounds import Fraction
 from moe_trader.gating import Array, GateArrays, GateBatch
-from moe_trader.gating.losses import Fraction, ScheduledLoss
+from moe_trader.gating.losses import ScheduledLoss
 from moe_trader.option import option
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
+from moe_trader.bounds import Scale, Times
 from moe_trader.gating import GateBatch
 from moe_trader.gating.losses import ScheduledLoss
 from moe_trader.option import option
@@ -36,8 +36,8 @@ class Sinkhorn(ScheduledLoss):
     :param iterations: of scaling columns, then rows; rows always sum to 1, columns nearly to batch / K
     """
 
-    epsilon: PositiveFloat
-    iterations: PositiveInt
+    epsilon: Scale
+    iterations: Times
 
     def __call__(self, batch: GateBatch) -> Tensor:
         """Return the cross-entropy in nats."""
