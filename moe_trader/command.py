@@ -27,6 +27,7 @@ def run_directory() -> Iterator[Path]:
     """Give a Hydra job its run directory, turn mistakes into :class:`Refusal`, and log everything else that fails."""
     from moe_trader.env import MarketError
     from moe_trader.env.lookahead import LookAheadError
+    from moe_trader.finite import TrainingError
     from moe_trader.option import ConfigError
 
     directory = Path(HydraConfig.get().runtime.output_dir)
@@ -34,6 +35,9 @@ def run_directory() -> Iterator[Path]:
         yield directory
     except (ConfigError, MarketError, LookAheadError) as error:
         log.debug("Refused: %s", error)  # for the log file; Hydra prints it
+        raise Refusal(f"{type(error).__name__}: {error}") from None
+    except TrainingError as error:
+        log.debug("Training failed", exc_info=True)  # for the log file
         raise Refusal(f"{type(error).__name__}: {error}") from None
     except KeyboardInterrupt:
         log.warning("Stopped from outside; what there is of the run is in %s", directory)

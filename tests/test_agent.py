@@ -311,7 +311,7 @@ def test_one_expert_alone_is_that_expert_even_beside_its_twin(agent):
 
 def test_what_cannot_learn_says_why(make_agent, tmp_path):
     agent = make_agent()
-    with pytest.raises(ValueError, match=r"^total_timesteps: expected 1 or more, got -5$"):
+    with pytest.raises(ValueError, match=r"^total_timesteps: expected a whole number, 1 or more, got -5$"):
         agent.learn(-5)
     agent.save(tmp_path / "agent")
     with pytest.raises(ValueError, match=r"loaded without an environment: MoEAgent\.load\(path, env=\.\.\.\)"):
