@@ -207,13 +207,15 @@ class MoEAgent:
     def decide(
         self, observations: np.ndarray, weights: np.ndarray, drawn: np.ndarray | None = None, seed: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the actions under other gate weights and each expert's own, from one pass through the networks.
+        """Return the actions under other gate weights and each expert's own.
 
         :param drawn: rows whose action is drawn from the mixture, shape ``(batch,)``; training's own draws are not
             disturbed. The others, and all of them without it, get the most likely action
         :param seed: of the draws
-        :raises ValueError: for weights that are none
+        :raises ValueError: for weights that are none, and for observations as in :meth:`predict`
         """
+        with torch.no_grad():
+            self.policy.mix(self.policy.obs_to_tensor(observations)[0]).checked()
         return self.under(np.asarray(weights)[None], drawn).decide(0, observations, seed)
 
     def under(self, weights: np.ndarray, drawn: np.ndarray | None = None) -> GivenGate:

@@ -146,8 +146,8 @@ def test_outputs_that_overflow_are_no_action(agent):
         for parameter in agent.policy.experts[1].parameters():
             parameter.fill_(3e38)
     for name, ask in DOORS.items():
-        if name != "gate_weights":
-            with pytest.raises(OutputError, match=r"^outputs of (expert 2|the experts) are not finite"):
+        if name not in ("gate_weights", "under"):  # which evaluation asks at every bar
+            with pytest.raises(OutputError, match=r"^outputs of expert 2 are not finite$"):
                 ask(agent, observations)
     with torch.no_grad():
         for parameter in agent.policy.gate.parameters():
@@ -311,7 +311,8 @@ def test_a_mixture_that_diverges_only_where_it_trades_is_undone(make_agent, monk
 
 def test_a_spread_that_overflows_is_undone(make_agent, pendulum):
     agent = make_agent(env=pendulum(0), learning_rate=200.0, n_steps=64, batch_size=128, n_epochs=1)
-    assert "outputs of expert_1" not in diverged(agent)  # log_std: exp(200)
+    fault = "outputs of expert 1, expert 2, expert 3 are not finite; lower expert.learning_rate (now 200)"
+    assert fault in diverged(agent)  # exp(200) is beyond float32
 
 
 @pytest.mark.parametrize("discrete", [True, False], ids=["discrete", "box"])

@@ -51,7 +51,9 @@ class WatchedEnv:
             self._refuse(one, f"the reward is {rewards[one]}")
         self._check_observations(observations, range(len(observations)))
         if dones.any():
-            ended = [one for one in np.flatnonzero(dones).tolist() if "terminal_observation" in infos[one]]
+            ended = [
+                one for one in np.flatnonzero(dones).tolist() if infos[one].get("terminal_observation") is not None
+            ]
             self._check_observations(np.array([infos[one]["terminal_observation"] for one in ended]), ended)
         return stepped
 
@@ -86,12 +88,12 @@ class KeptWeights:
 def fault_of_trace(trace: Sequence[Mapping[str, float]]) -> str | None:
     """Return which quantity of an update was the first that is not finite, and where; ``None`` if all are.
 
-    :param trace: the terms of the loss, then the gradients' norms, of every minibatch, by the names they are logged by
+    :param trace: the terms of the loss, then the gradients' norms, of every minibatch
     """
     for number, terms in enumerate(trace, start=1):
-        if not math.isfinite(sum(terms.values())):
-            first, value = next((name, value) for name, value in terms.items() if not math.isfinite(value))
-            return f"{first if '/' in first else f'train/{first}'} is {value} in minibatch {number} of the update"
+        for name, value in terms.items():
+            if not math.isfinite(value):
+                return f"{name if '/' in name else f'train/{name}'} is {value} in minibatch {number} of the update"
     return None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -11,7 +9,6 @@ from torch import Tensor
 
 from moe_trader.expert.mixture import GaussianMixture
 from moe_trader.expert.mixture_policy import MixturePolicy
-from moe_trader.expert.output import OutputError
 from moe_trader.finite import checked_observations
 
 
@@ -50,8 +47,8 @@ class GivenGate:
 
         :param observations: shape ``(batch, size)``
         :param seed: of the draws, which do not disturb those of training
-        :raises ValueError: for another shape, another number of rows than there are weights, or numbers that are not
-            finite
+        :raises ValueError: for observations of another shape, with numbers that are not finite, or with another number
+            of rows than there are weights
         """
         weights = self._weights[at]
         observations = checked_observations(observations, self._size, self._names)
@@ -59,7 +56,7 @@ class GivenGate:
             raise ValueError(f"observations: expected shape (n, {self._size}), got {observations.shape}")
         if len(observations) != len(weights):
             raise ValueError(f"observations: expected as many rows as weights, {len(weights)}, got {len(observations)}")
-        seen = self._seen(torch.as_tensor(observations, device=self._device))
+        seen = self._seen(torch.from_numpy(observations).to(self._device))
         scores, log_std = self._scores(seen), self._log_std
         if log_std is None:
             chances = (torch.softmax(scores, -1) * weights.unsqueeze(-1)).sum(1)  # m(a|s), (batch, n_actions)
@@ -67,8 +64,6 @@ class GivenGate:
         else:
             mixture = GaussianMixture(weights, scores, log_std)
             actions, own = mixture.mode(), scores
-        if not math.isfinite(scores.sum().item()):
-            raise OutputError("outputs of the experts are not finite for these observations")
         if self._first.stop:
             generator = torch.Generator(self._device).manual_seed(seed)
             if log_std is None:
