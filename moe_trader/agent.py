@@ -24,11 +24,12 @@ from moe_trader.expert import ExpertFamily
 from moe_trader.expert.given_gate import GivenGate
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.view import shown, view_of
+from moe_trader.finite import whole_number
 from moe_trader.gating import Gate
 from moe_trader.gating.contradictions import contradictions
 from moe_trader.manifest import space_to_json
 from moe_trader.option import ConfigError, describe
-from moe_trader.sight import View
+from moe_trader.sight import View, column_names
 
 if TYPE_CHECKING:
     from moe_trader.expert.seeds import Seeds
@@ -51,6 +52,8 @@ class MoEAgent:
     :param compiles: let ``torch.compile`` make the updates
     :param beside: the seeds among which it is trained
     :raises ConfigError: when ``torch.compile`` does not work here
+    :raises ValueError: for other spaces, and for wrappers that normalise observations by running means, such as
+        ``VecNormalize(norm_obs=True)``: a bundle does not hold them
     """
 
     def __init__(
@@ -68,16 +71,9 @@ class MoEAgent:
             raise ValueError(f"expected an SB3 VecEnv, got {type(env).__name__}: wrap it, DummyVecEnv([lambda: env])")
         if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
             raise ValueError(f"expected a flat Box observation space, got {env.observation_space}")
-        if (
-            shown(env, "gate_columns") is not None
-            and env.unwrapped.observation_space.shape != env.observation_space.shape
-        ):
-            raise ValueError(
-                f"a wrapper around the environment made observations of shape {env.observation_space.shape} out of "
-                f"{env.unwrapped.observation_space.shape}: where the gate's columns went is not known; take it away"
-            )
         view = view_of(env, gating, len(expert.names()))
         self._assemble(env, env.observation_space, env.action_space, expert, gating, view, seed, device)
+        self.policy.column_names = [] if shown(env, "gate_columns") is None else shown(env, "column_names")
         self._beside = beside
         if compiles:
             self.algorithm.compile_updates()  # type: ignore[attr-defined]
@@ -159,12 +155,14 @@ class MoEAgent:
 
         Settings that work against each other are told first, as warnings.
 
-        :raises ValueError: without an environment to learn in, or for no steps
+        :param total_timesteps: a whole number of at least 1
+        :raises ValueError: without an environment to learn in, or for another number of steps
+        :raises TrainingError: for a reward or an observation that is not finite, naming environment, step and column;
+            and when training diverges. The agent then has the last weights that gave finite numbers
         """
+        total_timesteps = whole_number(total_timesteps, "total_timesteps")
         if self.algorithm.env is None:
             raise ValueError("this agent was loaded without an environment: MoEAgent.load(path, env=...) can learn on")
-        if total_timesteps < 1:
-            raise ValueError(f"total_timesteps: expected 1 or more, got {total_timesteps}")
         for line in contradictions(
             self.gating,
             n_experts=len(self.expert_names),
@@ -177,26 +175,36 @@ class MoEAgent:
             self.algorithm.learn(total_timesteps, callback=callback)
         return self
 
-    def predict(self, observation: np.ndarray, deterministic: bool = True) -> tuple[np.ndarray, None]:
-        """Return the mixture's action for one observation or a batch, and SB3's empty recurrent state.
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Return the mixture's action for one observation or a batch, and ``state``; the signature is SB3's.
 
+        :param state: of recurrent policies, and ``episode_start`` too: not used here
         :param deterministic: the most likely action of the mixture density (of a Box, the best of the experts' means);
-            otherwise a draw from it
+            otherwise a draw from it. SB3's default is False
+        :raises ValueError: for another shape or type, and for numbers that are not finite, naming columns and row
+        :raises TypeError: for a bool as ``state``
         """
-        action, _ = self.algorithm.predict(observation, deterministic=deterministic)
-        return action, None
+        if isinstance(state, bool | np.bool_):
+            raise TypeError(f"predict: state: expected None, got {state}; write deterministic={state}")
+        return self.algorithm.predict(observation, state, episode_start, deterministic=deterministic)
 
     def gate_weights(self, observations: np.ndarray) -> Weights:
         """Return the weight of each expert, ``(batch, K)`` for ``(batch, size)`` observations, rows summing to 1.
 
         A single observation, ``(size,)``, gets a single row, ``(K,)``.
 
-        :raises ValueError: for observations of another shape
+        :raises ValueError: for observations of another shape or type, or with numbers that are not finite
         """
-        given = self._tensor(observations)
+        given, is_batch = self.policy.obs_to_tensor(observations)
         with torch.no_grad():
-            weights: Weights = self.policy.gate_weights(given[None] if given.ndim == 1 else given).cpu().numpy()
-        return weights[0] if given.ndim == 1 else weights
+            weights: Weights = self.policy.gate_weights(given).cpu().numpy()
+        return weights if is_batch else weights[0]
 
     def expert_actions(self, observations: np.ndarray) -> np.ndarray:
         """Return what each expert would do by itself, its most likely action: ``(batch, K, ...)``."""
@@ -212,13 +220,15 @@ class MoEAgent:
     def decide(
         self, observations: np.ndarray, weights: np.ndarray, drawn: np.ndarray | None = None, seed: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the actions under other gate weights and each expert's own, from one pass through the networks.
+        """Return the actions under other gate weights and each expert's own.
 
         :param drawn: rows whose action is drawn from the mixture, shape ``(batch,)``; training's own draws are not
             disturbed. The others, and all of them without it, get the most likely action
         :param seed: of the draws
-        :raises ValueError: for weights that are none
+        :raises ValueError: for weights that are none, and for observations as in :meth:`predict`
         """
+        with torch.no_grad():
+            self.policy.mix(self.policy.obs_to_tensor(observations)[0]).checked()
         return self.under(np.asarray(weights)[None], drawn).decide(0, observations, seed)
 
     def under(self, weights: np.ndarray, drawn: np.ndarray | None = None) -> GivenGate:
@@ -284,7 +294,6 @@ class MoEAgent:
                 raise
             raise bundle.BundleError(f"{path}: {error}") from None
         bundle.load_weights(Path(path), agent.policy, content.tensors)
+        task, (size,) = content.manifest["task"], agent.policy.observation_space.shape or ()
+        agent.policy.column_names = column_names(task.get("features"), task.get("window"), size)
         return agent
-
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self.algorithm.device)

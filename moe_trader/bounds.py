@@ -42,7 +42,8 @@ NonNegative = Annotated[Real, Field(ge=0, le=1e9)]
 AnyReal = Annotated[Real, Field(ge=-1e9, le=1e9)]
 Scale = Annotated[Real, Field(ge=1e-6, le=1e9)]
 """By which something is divided: a temperature, a regularisation."""
-LearningRate = Annotated[Real, Field(gt=0, le=10)]
+LearningRate = Annotated[Real, Field(gt=0, le=1e38)]
+"""As far as float32 reaches: a rate that is too large for a problem ends in a TrainingError that names it."""
 Exposure = Annotated[Real, Field(ge=0, le=1_000)]
 """Absolute position, as a multiple of equity."""
 AnnualRate = Annotated[Real, Field(ge=0, le=100)]

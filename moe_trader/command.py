@@ -43,11 +43,12 @@ def run_directory(config: DictConfig, keep: bool = True) -> Iterator[Path]:
     """
     from moe_trader.env import MarketError
     from moe_trader.env.lookahead import LookAheadError
+    from moe_trader.finite import TrainingError
 
     try:
         with claimed_job(config, keep) as directory, _logged(directory):
             yield directory
-    except (ConfigError, MarketError, LookAheadError) as error:
+    except (ConfigError, MarketError, LookAheadError, TrainingError) as error:
         raise Refusal(f"{type(error).__name__}: {error}") from None
 
 
@@ -56,11 +57,15 @@ def _logged(directory: Path) -> Iterator[None]:
     """Log how a run ended, unless it came to its end; the log file is in its directory."""
     from moe_trader.env import MarketError
     from moe_trader.env.lookahead import LookAheadError
+    from moe_trader.finite import TrainingError
 
     try:
         yield
     except (ConfigError, MarketError, LookAheadError) as error:
         log.debug("Refused: %s", error)  # for the log file; Hydra prints it
+        raise
+    except TrainingError:
+        log.debug("Training failed", exc_info=True)  # for the log file
         raise
     except KeyboardInterrupt:
         log.warning("Stopped from outside; what there is of the run is in %s", directory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 Seen = Literal["features", "causal_regime", "true_regime"]
 
@@ -63,6 +63,19 @@ class View:
         """Say which: "the gate columns 4 to 17 as 1 bar, the experts columns 0 to 13"."""
         bars = f"{self.rows} bar{'s' if self.rows > 1 else ''}"
         return f"the gate columns {_ranges(self.gate)} as {bars}, the experts columns {_ranges(self.experts)}"
+
+
+def column_names(features: Any, window: Any, size: int) -> list[str]:
+    """Return names for the columns that a window of features and the account make, for messages.
+
+    :param features: names of the columns of a feature row; empty, and whatever does not fit, gives no names
+    :param window: feature rows in an observation
+    :param size: columns of an observation
+    """
+    if not (isinstance(features, list | tuple) and type(window) is int and 0 < len(features) * window <= size):
+        return []
+    ago = ["" if not bars else f", {bars} bar{'s' if bars > 1 else ''} before" for bars in reversed(range(window))]
+    return [f"{name}{when}" for when in ago for name in features] + ["account: exposure", "account: gain"]
 
 
 def _ranges(columns: tuple[int, ...]) -> str:

@@ -107,6 +107,7 @@ def run_seeds(
 ) -> None:
     """Train and evaluate several seeds, each in a run directory of its own, and say what they have in common."""
     from moe_trader.expert.seeds import Seeds
+    from moe_trader.finite import TrainingError
     from moe_trader.option import ConfigError
     from moe_trader.terminal import speaking_of
 
@@ -125,6 +126,9 @@ def run_seeds(
             try:
                 done[seed] = run_seed(dataclasses.replace(settings, seed=seed, trainer=alone), task, mine, own, beside)
             except ConfigError:  # not of this seed alone
+                raise
+            except TrainingError as error:  # a line says it all
+                log.error("%s", error)
                 raise
             except Exception:
                 log.exception("This seed failed; what there is of it is in %s", mine)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers import NormalizeObservation
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecFrameStack, VecNormalize
 
 from moe_trader.agent import MoEAgent
 from moe_trader.option import ConfigError
@@ -86,6 +89,53 @@ def test_stable_baselines3_evaluates_on_the_training_environment(make_agent, pre
     callback = EvalCallback(prepared.training_env(4, 1), n_eval_episodes=1, eval_freq=16, verbose=0, warn=False)
     agent.learn(128, callback)
     assert np.isfinite(callback.last_mean_reward)
+
+
+def test_predict_has_the_signature_of_stable_baselines3(agent):
+    ours, theirs = (inspect.signature(one.predict).parameters for one in (agent, agent.algorithm))
+    assert list(ours) == list(theirs)
+    assert (ours["deterministic"].default, theirs["deterministic"].default) == (True, False)
+    observations = observations_for(agent)
+    np.testing.assert_array_equal(agent.predict(observations)[0], agent.predict(observations, None, None, True)[0])
+    torch.manual_seed(0)
+    drawn = agent.predict(observations, deterministic=False)[0]
+    torch.manual_seed(0)
+    np.testing.assert_array_equal(agent.algorithm.predict(observations)[0], drawn)
+    assert (drawn != agent.predict(observations)[0]).any()
+
+
+@pytest.mark.parametrize("state", [False, True, np.False_])
+def test_a_bool_in_the_place_of_the_state_is_refused(state, agent):
+    with pytest.raises(TypeError, match=rf"^predict: state: expected None, got {state}; write deterministic={state}$"):
+        agent.predict(observations_for(agent), state)
+
+
+def test_stable_baselines3_evaluates_an_agent(make_agent, prepared):
+    """In an environment of its own, and in lanes; the rewards of an episode are the agent's own actions'."""
+    agent = scatter(make_agent())
+    env = DummyVecEnv([lambda: Monitor(prepared.env("test"))])
+    env.seed(3)
+    rewards, lengths = evaluate_policy(agent, env, n_eval_episodes=2, return_episode_rewards=True)
+    single = prepared.env("test")
+    observation, _ = single.reset(seed=3)
+    earned, ended = [], False
+    while not ended:
+        observation, reward, terminated, truncated, _ = single.step(agent.predict(observation)[0])
+        earned.append(reward)
+        ended = terminated or truncated
+    assert (len(earned), sum(earned)) == (lengths[0], pytest.approx(rewards[0], abs=1e-6))
+    lanes = prepared.vec_env("test", 2, 3)
+    in_lanes, _ = evaluate_policy(agent, lanes, n_eval_episodes=2, return_episode_rewards=True, warn=False)
+    assert in_lanes[0] == pytest.approx(rewards[0], abs=1e-5)
+    drawn = evaluate_policy(agent, lanes, n_eval_episodes=2, deterministic=False, warn=False)
+    assert np.isfinite(drawn).all()
+
+
+def test_stable_baselines3_evaluates_box_actions(make_agent, pendulum):
+    agent = make_agent(env=pendulum(0))
+    rewards, lengths = evaluate_policy(agent, pendulum(1), n_eval_episodes=2, return_episode_rewards=True)
+    assert lengths == [200, 200]
+    assert max(rewards) < 0
 
 
 def test_one_hot_weights_are_one_expert_alone(agent):
@@ -351,8 +401,12 @@ def test_one_expert_alone_is_that_expert_even_beside_its_twin(agent):
 
 def test_what_cannot_learn_says_why(make_agent, tmp_path):
     agent = make_agent()
-    with pytest.raises(ValueError, match=r"^total_timesteps: expected 1 or more, got -5$"):
-        agent.learn(-5)
+    for wrong in (-5, 0, np.nan, np.inf, 1e5, np.float64(64), True, np.True_, "64", None, [64]):
+        with pytest.raises(ValueError, match=r"^total_timesteps: expected a whole number, 1 or more, got ") as refused:
+            agent.learn(wrong)
+        assert str(refused.value).endswith(f"got {wrong!r}")
+    assert agent.algorithm.num_timesteps == 0
+    assert agent.learn(np.int64(64)).algorithm.num_timesteps == 128
     agent.save(tmp_path / "agent")
     with pytest.raises(ValueError, match=r"loaded without an environment: MoEAgent\.load\(path, env=\.\.\.\)"):
         MoEAgent.load(tmp_path / "agent").learn(10)
@@ -361,6 +415,41 @@ def test_what_cannot_learn_says_why(make_agent, tmp_path):
 def test_a_plain_gymnasium_environment_is_told_to_be_wrapped(small_experts, settings):
     with pytest.raises(ValueError, match=r"^expected an SB3 VecEnv, got .*: wrap it, DummyVecEnv\(\[lambda: env\]\)$"):
         MoEAgent(gym.make("CartPole-v1"), small_experts(), settings.gating, seed=0)
+
+
+def standardised(env, wrap=lambda env: env, **settings):
+    return wrap(VecNormalize(env, **settings))
+
+
+@pytest.mark.parametrize("wrap", [lambda env: env, VecCheckNan, lambda env: VecFrameStack(VecCheckNan(env), 2)])
+def test_running_means_that_no_bundle_would_hold_are_refused(wrap, make_agent, pendulum, prepared, tmp_path):
+    message = (
+        r"^env: the running means of VecNormalize are not saved with the agent, which would act on other numbers once "
+        r"loaded; use norm_obs=False \(norm_reward may stay\), or scale observations by constants in the environment$"
+    )
+    for env in (pendulum(0), prepared.training_env(4, 0)):
+        with pytest.raises(ValueError, match=message):
+            make_agent(env=standardised(env, wrap))
+    make_agent(env=pendulum(0)).save(tmp_path / "agent")
+    with pytest.raises(ValueError, match=message):
+        MoEAgent.load(tmp_path / "agent", env=standardised(pendulum(0)))
+
+
+def test_so_are_those_of_gymnasium(make_agent):
+    env = DummyVecEnv([lambda: NormalizeObservation(gym.make("Pendulum-v1"))])
+    with pytest.raises(
+        ValueError, match=r"^env: the running means of NormalizeObservation are not saved .*; remove it"
+    ):
+        make_agent(env=env)
+
+
+def test_rewards_may_be_normalised(make_agent, pendulum, prepared):
+    """They matter while it learns only; of an environment of ours the gate's columns are still known."""
+    agent = make_agent(env=standardised(pendulum(0), norm_obs=False)).learn(128)
+    seen = agent.algorithm.env.reset()
+    np.testing.assert_allclose(np.hypot(seen[:, 0], seen[:, 1]), 1.0, rtol=1e-5)  # a sine and a cosine, as they are
+    agent = make_agent(env=standardised(prepared.training_env(4, 0), norm_obs=False)).learn(128)
+    assert agent.gate_columns == list(prepared.rules.gate_columns)
 
 
 def test_a_wrapper_that_moves_the_gates_columns_is_refused(prepared, small_experts, settings):

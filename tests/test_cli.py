@@ -365,6 +365,24 @@ def test_seeds_that_there_are_not_are_refused(given, message, make_settings):
         make_settings(*given)
 
 
+def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_weights(tmp_path):
+    """Of several seeds each says so and saves its own; the traceback is in the log file."""
+    rate = ["expert.learning_rate=1e30", "expert.final_learning_rate=1e30"]
+    done = moe_train(*SMALL, *rate, "trainer.parallel_seeds=2", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 1
+    line = (
+        r"mixture: training diverged at step 128: train/value_loss is inf in minibatch 2 of the update; lower "
+        r"expert.learning_rate \(now 1e\+30\) or expert.max_grad_norm \(now 1\); the last finite weights were saved to "
+    )
+    assert re.search(f"^TrainingError: {line}.*/run/seed_0/bundle$", done.stderr, re.MULTILINE)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
+    for seed in (0, 1):
+        assert len(re.findall(f"ERROR seed {seed}: {line}.*/run/seed_{seed}/bundle$", done.stdout, re.MULTILINE)) == 1
+        agent = MoEAgent.load(tmp_path / "run" / f"seed_{seed}" / "bundle")
+        agent.predict(agent.policy.observation_space.sample())
+
+
 def test_without_a_compiler_there_is_no_compiling(tmp_path):
     done = call(SCRIPTS / "moe-train", *SMALL, "trainer.compile=true", cwd=tmp_path, CXX="no-such-compiler")
     assert done.returncode == 1

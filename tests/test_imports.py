@@ -16,6 +16,7 @@ LEAVES = {
     "option",
     "bounds",
     "device",
+    "finite",
     "plain_yaml",
     "terminal",
     "sight",

@@ -453,6 +453,15 @@ def test_unit_rewards_scale_what_the_learner_sees_and_nothing_else(prepared):
     assert 0.3 < np.std(everything) < 3.0, "in units of a bar's volatility"
 
 
+def test_nothing_is_drawn_and_the_refusal_names_what_is(prepared):
+    for env in (prepared.env("test"), prepared.vec_env("test", 2, 0)):
+        message = (
+            r"^trading environments draw nothing \(render_modes is empty\); report\.html and figures/ of a run show"
+        )
+        with pytest.raises(NotImplementedError, match=message):
+            env.render()
+
+
 def test_the_lanes_of_a_vec_env_share_their_settings(prepared):
     env = prepared.vec_env("train", 3, seed=0)
     assert env.get_attr("gate_columns") == [prepared.rules.gate_columns] * 3

@@ -38,7 +38,7 @@ from moe_trader.env.ledger import (
     refer_lanes,
     step_lanes,
 )
-from moe_trader.sight import PLAIN_SIGHT, Sight
+from moe_trader.sight import PLAIN_SIGHT, Sight, column_names
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,13 @@ class Tape:
     """Bars of all instruments one after the other: prices, and features of shape ``(n_bars, n_features)``.
 
     :param gate: what the gate alone sees, behind everything else; ``None``: nothing
+    :param names: of the features, for messages; empty: not known
     """
 
     prices: Prices
     features: NDArray[np.float32]
     gate: GateTable | None = None
+    names: tuple[str, ...] = ()
 
     @cached_property
     def packed(self) -> Floats:
@@ -137,6 +139,11 @@ class Lanes:
     def gate_tail(self) -> int:
         """Columns at the end of an observation that are the gate's alone."""
         return 0 if self.tape.gate is None else self.tape.gate.width
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns of an observation before :attr:`gate_tail`; empty where features have none."""
+        return column_names(self.tape.names, self.rules.window, self._seen_by_experts)
 
     def _observation_space(self) -> spaces.Box:
         bounds = np.repeat([[-self.rules.clip], [self.rules.clip]], self._seen_by_experts, axis=1)

@@ -174,7 +174,7 @@ class PreparedTask:
             seen = places(task.features, task.seen_by_gate)
             by_gate = features[:, seen] if labeller is None else label_rows(labeller, market, train)
             gate = GateTable(sight, np.ascontiguousarray(by_gate))
-        self.tape = Tape(prices, features, gate)
+        self.tape = Tape(prices, features, gate, tuple(self.feature_names))
         self.rules = Rules(
             positions=task.positions,
             fill=FILLS.index(task.fill),

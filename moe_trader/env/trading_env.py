@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 
 from moe_trader.env.lanes import Lanes
+
+NOTHING_DRAWN = (
+    "trading environments draw nothing (render_modes is empty); report.html and figures/ of a run show its equity and "
+    "positions"
+)
 
 
 class TradingEnv(gym.Env[np.ndarray, Any]):
@@ -31,6 +36,7 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
         self.action_space = lanes.action_space
         self.gate_columns, self.gate_only = lanes.rules.gate_columns, lanes.rules.gate_only
         self.sight, self.gate_tail = lanes.sight, lanes.gate_tail
+        self.column_names = lanes.column_names
         self._started = False
 
     def reset(
@@ -56,6 +62,13 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
         terminated = bool(lanes.bankrupt[0])
         truncated = bool(lanes.finished[0]) and not terminated
         return lanes.observe()[0], float(lanes.rewards[0]), terminated, truncated, lanes.account(0)
+
+    def render(self) -> NoReturn:
+        """Refuse: there is nothing to draw while an episode runs.
+
+        :raises NotImplementedError: naming where a run's pictures are
+        """
+        raise NotImplementedError(NOTHING_DRAWN)
 
     def _checked(self, action: Any) -> np.ndarray:
         """Return an action, a number or an array of one, as the lanes take it; out of bounds a Box's is clipped."""

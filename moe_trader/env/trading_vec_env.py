@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from gymnasium import spaces
@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from moe_trader.env.lanes import Lanes, lane_generators
+from moe_trader.env.trading_env import NOTHING_DRAWN
 
 MOST_BARS = 2**24  # that float32 numbers one by one
 
@@ -35,6 +36,7 @@ class TradingVecEnv(VecEnv):
         self.lanes = lanes
         self.gate_columns, self.gate_only = lanes.rules.gate_columns, lanes.rules.gate_only
         self.sight, self.gate_tail = lanes.sight, lanes.gate_tail
+        self.column_names = lanes.column_names
         self._generators = lane_generators(lanes.n, seed)
         self._started = False
         self._actions = np.zeros((lanes.n, *(lanes.action_space.shape or ())), dtype=lanes.action_space.dtype)
@@ -93,6 +95,10 @@ class TradingVecEnv(VecEnv):
 
     def close(self) -> None:
         """Nothing to release."""
+
+    def render(self, mode: str | None = None) -> NoReturn:
+        """Refuse: see :meth:`TradingEnv.render`."""
+        raise NotImplementedError(NOTHING_DRAWN)
 
     def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
         """Return an attribute once for each lane asked for: all lanes share one object."""

@@ -70,6 +70,11 @@ class ClippingAdam(torch.optim.Adam):
             for parameter in group["params"]:
                 parameter.grad = None
 
+    def forget(self) -> None:
+        """Forget the moments, as before the first step."""
+        self.state.clear()
+        self._leaves = None
+
     def _clip_and_step(self, max_norm: float) -> Tensor:
         """Do the same in PyTorch's steps."""
         squares, gradients, first = [], [], self.param_groups[0]["params"][0]

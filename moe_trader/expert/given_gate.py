@@ -9,6 +9,7 @@ from torch import Tensor
 
 from moe_trader.expert.mixture import GaussianMixture
 from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.finite import checked_observations
 
 
 class GivenGate:
@@ -31,7 +32,7 @@ class GivenGate:
                 f"weights: expected rows of shape (batch, {n_experts}) that are not negative and sum to 1, got shape "
                 f"{weights.shape[1:]} and sums from {np.min(sums):g} to {np.max(sums):g}"
             )
-        (self._size,) = policy.observation_space.shape or ()
+        (self._size,), self._names = policy.observation_space.shape or (), policy.column_names
         self._seen = policy.seen_by_experts
         self._space, self._device = policy.action_space, policy.device
         self._scores, self._log_std = policy.stack.actor(), policy.stack.log_std
@@ -46,14 +47,16 @@ class GivenGate:
 
         :param observations: shape ``(batch, size)``
         :param seed: of the draws, which do not disturb those of training
-        :raises ValueError: for another shape, or another number of rows than there are weights
+        :raises ValueError: for observations of another shape, with numbers that are not finite, or with another number
+            of rows than there are weights
         """
         weights = self._weights[at]
-        if observations.ndim != 2 or observations.shape[1] != self._size:
+        observations = checked_observations(observations, self._size, self._names)
+        if observations.ndim != 2:
             raise ValueError(f"observations: expected shape (n, {self._size}), got {observations.shape}")
         if len(observations) != len(weights):
             raise ValueError(f"observations: expected as many rows as weights, {len(weights)}, got {len(observations)}")
-        seen = self._seen(torch.as_tensor(observations, dtype=torch.float32, device=self._device))
+        seen = self._seen(torch.from_numpy(observations).to(self._device))
         scores, log_std = self._scores(seen), self._log_std
         if log_std is None:
             chances = (torch.softmax(scores, -1) * weights.unsqueeze(-1)).sum(1)  # m(a|s), (batch, n_actions)

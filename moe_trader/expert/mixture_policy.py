@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, Self, cast
 
@@ -13,8 +14,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSampl
 from torch import Tensor, nn
 
 from moe_trader.expert.adam import ClippingAdam
-from moe_trader.expert.output import Evaluated, MixtureOutput, output_of
+from moe_trader.expert.output import Evaluated, MixtureOutput, OutputError, output_of
 from moe_trader.expert.stack import Stack
+from moe_trader.finite import checked_observations
 from moe_trader.gating import Gate, GatingNetwork
 from moe_trader.option import ConfigError
 from moe_trader.sight import View
@@ -73,6 +75,8 @@ class MixturePolicy(ActorCriticPolicy):
     expert_columns: Tensor
     optimizer: ClippingAdam
     experts: nn.ModuleList
+    column_names: Sequence[str] = ()
+    """Names of the first columns of a whole observation, as far as they are known, for messages."""
     beside: Company | None = None
     """What does its arithmetic together with that of others, while it is trained beside them."""
 
@@ -143,9 +147,13 @@ class MixturePolicy(ActorCriticPolicy):
         """Run the gate alone on whole observations, shape ``(batch, size)``; return ``(batch, K)``.
 
         :raises ValueError: for another shape
+        :raises OutputError: when the weights are not finite
         """
         observations = _of_width(observations, self._size, "observations").float()
-        return self._route(self.seen_by_gate(observations))[1]
+        weights = self._route(self.seen_by_gate(observations))[1]
+        if not math.isfinite(float(weights.sum())):
+            raise OutputError("outputs of the gate are not finite")
+        return weights
 
     def _route(self, seen: Tensor, plain: bool = False) -> tuple[Tensor, Tensor]:
         """Return the gate's logits and weights: by compiled code where autograd does not record, unless ``plain``."""
@@ -189,9 +197,10 @@ class MixturePolicy(ActorCriticPolicy):
         """Return actions, values ``(batch, 1)`` and log m(a|s) ``(batch,)``.
 
         :param obs: what the environment learned in shows; see :meth:`whole_observations`
+        :raises OutputError: when gate or experts put out numbers that are not finite
         """
         assert isinstance(obs, Tensor)
-        output = self._mixed(self.whole_observations(obs))
+        output = self._mixed(self.whole_observations(obs)).checked()
         actions = output.mixture.mode() if deterministic else output.mixture.sample()
         return actions, output.values.unsqueeze(-1), output.mixture.log_prob(actions)
 
@@ -218,9 +227,17 @@ class MixturePolicy(ActorCriticPolicy):
     def _mixed(self, observations: Tensor) -> MixtureOutput:
         return self.beside.mix(self, observations) if self.beside else self.mix(observations)
 
+    def obs_to_tensor(self, observation: Any) -> tuple[Tensor, bool]:
+        """Return whole observations as a batch, and whether they came as one; SB3's ``predict`` begins with it.
+
+        :raises ValueError: for another shape or type, and for numbers that are not finite, naming the columns
+        """
+        found = checked_observations(observation, self._size, self.column_names)
+        return torch.as_tensor(np.atleast_2d(found), device=self.device), found.ndim > 1
+
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         assert isinstance(observation, Tensor)
-        mixture = self.mix(observation).mixture
+        mixture = self.mix(observation).checked().mixture
         return mixture.mode() if deterministic else mixture.sample()
 
     @property

@@ -7,20 +7,32 @@ what a mixture needs: a loss for each critic, the gate's losses, and the norms t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from moe_trader.expert.compiled_gradient import can_compile, compiled_gradient
+from moe_trader.expert.divergence import (
+    KeptWeights,
+    WatchedEnv,
+    advice,
+    fault_of_rollout,
+    fault_of_trace,
+    fault_of_weights,
+)
 from moe_trader.expert.metrics import mixture_metrics
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.objective import STATED, Coefficients, mixture_objective
+from moe_trader.expert.output import OutputError
+from moe_trader.finite import TrainingError
 from moe_trader.gating import GateBatch
 from moe_trader.option import ConfigError
 
@@ -43,6 +55,7 @@ class MixturePPO(PPO):
         self._norm_names = [f"gradient_norm/{name}" for name in (*names, "gate")]
         self.metrics: dict[str, float] = {}
         self._gate_weights: Tensor | None = None
+        self._kept: KeptWeights | None = None
         self._compiled_loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] | None = None
         super().__init__(*args, **kwargs)
 
@@ -66,17 +79,42 @@ class MixturePPO(PPO):
         """Whether :meth:`compile_updates` was called."""
         return self._compiled_loss is not None
 
-    def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
-        """Let the gate adapt, then roll out as SB3 does."""
+    def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> bool:
+        """Let the gate adapt, then roll out as SB3 does.
+
+        :raises TrainingError: for rewards, observations and outputs that are not finite
+        """
         self.policy.gate.adapt(self._progress, self._gate_weights)
-        return super().collect_rollouts(*args, **kwargs)
+        steps = self.num_timesteps // env.num_envs
+        watched = WatchedEnv(env, cast("np.ndarray", self._last_obs), steps, self.policy.column_names)
+        try:
+            return super().collect_rollouts(cast("VecEnv", watched), *args, **kwargs)
+        except OutputError as error:
+            self._diverged(str(error))
 
     @property
     def _progress(self) -> float:
         return min(1 - self._current_progress_remaining, 1.0)
 
+    def _diverged(self, fault: str) -> NoReturn:
+        """Put the weights back that were there before the last update, and raise the error that names the fault."""
+        rate = self.policy.optimizer.param_groups[0]["lr"]
+        if self._kept is not None:
+            self._kept.put_back(self.policy)
+        self.policy.optimizer.forget()
+        raise TrainingError(
+            f"training diverged at step {self.num_timesteps:,}: {fault}; "
+            f"{advice(fault, self.rollout_buffer, rate, self.max_grad_norm)}"
+        )
+
     def train(self) -> None:
-        """Update gate and experts on the rollout, and record what the update did."""
+        """Update gate and experts on the rollout, and record what the update did.
+
+        :raises TrainingError: for a rollout or an update with numbers that are not finite
+        """
+        if fault := fault_of_rollout(self.rollout_buffer):
+            self._diverged(fault)
+        before = KeptWeights(self.policy)
         self.policy.set_training_mode(True)
         # Until glibc has seen a block of this size freed, it gives a large minibatch's memory back to the system every
         # time, and the next one fetches it anew, page by page.
@@ -97,9 +135,17 @@ class MixturePPO(PPO):
                 # Numbers where they cost no wait: small tensors kept among large ones would break up the heap.
                 told = norms.tolist() if norms.device.type == "cpu" else norms.unbind()
                 terms |= dict(zip(self._norm_names, told, strict=True))
+                if norms.device.type == "cpu" and not math.isfinite(sum(told)):
+                    stopped = True
+                    break
             self._n_updates += 1
             if stopped:
                 break
+        trace = [{name: float(value) for name, value in terms.items()} for terms in trace]
+        if self._kept is None or fault_of_trace(trace[:1]) is None:  # else the update before this one is at fault
+            self._kept = before
+        if fault := fault_of_trace(trace) or fault_of_weights(self.policy, self.names):
+            self._diverged(fault)
         self._record(trace, clip_range)
 
     def differentiate(self, batch: RolloutBufferSamples, clip_range: float) -> dict[str, Any]:
@@ -162,11 +208,14 @@ class MixturePPO(PPO):
         """Return what the parts of the loss count."""
         return Coefficients(clip_range, self.ent_coef, self.vf_coef, self.expert_value_share)
 
-    def _record(self, trace: Sequence[dict[str, Any]], clip_range: float) -> None:
-        """Log the means over the update's minibatches, and the mixture's state on the rollout."""
+    def _record(self, trace: Sequence[dict[str, float]], clip_range: float) -> None:
+        """Log the means over the update's minibatches, and the mixture's state on the rollout.
+
+        :raises TrainingError: when the mixture puts out numbers that are not finite
+        """
         for name in dict.fromkeys(name for terms in trace for name in terms):
             group = name if "/" in name else f"train/{name}"
-            self.logger.record(group, float(np.mean([float(terms[name]) for terms in trace if name in terms])))
+            self.logger.record(group, float(np.mean([terms[name] for terms in trace if name in terms])))
         buffer = self.rollout_buffer
         self.logger.record(
             "train/explained_variance", explained_variance(buffer.values.ravel(), buffer.returns.ravel())
@@ -177,7 +226,10 @@ class MixturePPO(PPO):
             states = buffer.observations.reshape(-1, buffer.observations.shape[-1])
             sample = states[:: max(len(states) // STATES_MEASURED, 1)]
             whole = self.policy.whole_observations(torch.as_tensor(sample, device=self.device))
-            mixture = self.policy.mix(whole).mixture
+            try:
+                mixture = self.policy.mix(whole).checked().mixture
+            except OutputError as error:
+                self._diverged(str(error))
             self.metrics, self._gate_weights = mixture_metrics(mixture, self.names), mixture.weights
         for name, value in self.metrics.items():
             self.logger.record(name, value)

@@ -20,6 +20,11 @@ class TorchRolloutBuffer(RolloutBuffer):
         self._samples: tuple[Tensor, Tensor, Tensor] | None = None
         super().reset()
 
+    def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray) -> None:
+        """Compute them as SB3 does; what overflows is refused before an update, without NumPy's warning."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            super().compute_returns_and_advantage(last_values, dones)
+
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield the rollout in minibatches, shuffled anew."""
         observations, actions, scalars = self._samples = self._samples or self._converted()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
-from stable_baselines3.common.vec_env import VecEnv
+from gymnasium.wrappers import NormalizeObservation
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from moe_trader.gating import Gate
 from moe_trader.option import ConfigError
@@ -18,7 +19,9 @@ def view_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
     experts of a gate that reads regimes, not features.
 
     :raises ConfigError: when it is not there
+    :raises ValueError: for a wrapper after which these columns are not known, or whose statistics no bundle would hold
     """
+    _refuse_wrappers(env)
     sight, name = gating.sight(), type(gating).__name__
     n_columns = (env.observation_space.shape or ())[0]
     told = {name: shown(env, name) for name in ("gate_columns", "gate_only", "gate_tail", "sight")}
@@ -45,6 +48,29 @@ def view_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
             "gate: settings.env.prepare(sight=settings.gating.sight())"
         )
     return View(tuple(range(n_columns - tail, n_columns)), sight.rows, experts)
+
+
+def _refuse_wrappers(env: VecEnv) -> None:
+    inner = env
+    while isinstance(inner, VecEnvWrapper):
+        if isinstance(inner, VecNormalize) and inner.norm_obs:
+            _refuse_statistics("VecNormalize", "use norm_obs=False (norm_reward may stay)")
+        inner = inner.venv
+    if any(env.env_is_wrapped(NormalizeObservation)):
+        _refuse_statistics("NormalizeObservation", "remove it")
+    observed, own = env.observation_space.shape, inner.observation_space.shape
+    if shown(env, "gate_columns") is not None and observed != own:
+        raise ValueError(
+            f"a wrapper around the environment made observations of shape {observed} out of {own}: where the gate's "
+            "columns went is not known; take it away"
+        )
+
+
+def _refuse_statistics(wrapper: str, way_out: str) -> NoReturn:
+    raise ValueError(
+        f"env: the running means of {wrapper} are not saved with the agent, which would act on other numbers once "
+        f"loaded; {way_out}, or scale observations by constants in the environment"
+    )
 
 
 def shown(env: VecEnv, name: str) -> Any:

@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
 from moe_trader.bounds import Whole, Width
+from moe_trader.finite import TrainingError
 from moe_trader.option import option
 from moe_trader.trainer.progress import Progress
 
@@ -70,6 +71,7 @@ class Trainer:
         :param title: what logs and progress bar call the agent
         :param task: what the bundle should remember of the task, see :meth:`MoEAgent.save`
         :return: the bundle's path
+        :raises TrainingError: when training met numbers that are not finite; the last finite weights are saved
         """
         directory = Path(run_directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,9 @@ class Trainer:
                 logger.record(name, value)
             logger.record("time/total_timesteps", progress.num_timesteps)
             logger.dump(progress.num_timesteps)
+        except TrainingError as error:
+            agent.save(path, task=task)
+            raise TrainingError(f"{title}: {error}; the last finite weights were saved to {path}") from error
         except KeyboardInterrupt:
             agent.save(path, task=task)
             log.warning("Stopped after %s steps; the %s as it is was saved to %s", progress.num_timesteps, title, path)
