@@ -140,7 +140,8 @@ def test_the_activation_table_has_a_row_for_each_evaluated_bar(first):
     run, _ = first
     steps = pd.read_parquet(run / "activations" / "steps.parquet")
     gates, own = [f"gate_{name}" for name in EXPERTS], [f"own_{name}" for name in EXPERTS]
-    columns = ["split", "time", "instrument", "regime", "close", *gates, "position", "reward", "traded", "cost", *own]
+    columns = ["split", "time", "instrument", "regime", "close", *gates, "position", "reward"]
+    columns += ["carried", "traded", "cost", "margin_call", *own]
     assert list(steps.columns) == columns
     assert steps[gates].sum(axis=1).sub(1).abs().max() < 1e-6
     assert set(steps["position"]) <= {-1.0, 0.0, 1.0}
@@ -471,7 +472,7 @@ def test_help_lists_the_options_without_loading_torch(tmp_path):
     [
         (["gating=sofmax"], "gating/sofmax", "Available options in 'gating':\n\tannealed"),
         (["trainer.total_timesteps=-5"], "trainer.total_timesteps", "greater than 0, got -5"),
-        (["expert.learning_rate=abc"], "expert.learning_rate", "valid number, unable to parse string"),
+        (["expert.learning_rate=abc"], "expert.learning_rate", "should be a valid number"),
         (["+expert.foo=1"], "expert.foo", "unknown setting"),
         (["expert.batch_size=100000"], "expert.batch_size", "more than one rollout holds"),
     ],

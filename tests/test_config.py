@@ -363,7 +363,7 @@ NO_NUMBERS = {
     "text": "3",
     "NaN": float("nan"),
     "infinity": float("inf"),
-    "huge": 10**30,
+    "huge": 10**39,
     "low": -1e300,
 }
 

@@ -328,7 +328,9 @@ def test_an_overflow_of_returns_is_the_rewards_doing(make_agent):
 
 
 def test_a_weight_of_the_loss_that_is_too_large_is_named(make_agent):
-    message = diverged(make_agent(env=faulty(), ent_coef=1e30, learning_rate=1e-3))
+    agent = make_agent(env=faulty(), learning_rate=1e-3)
+    agent.algorithm.ent_coef = 1e30
+    message = diverged(agent)
     assert message.endswith(
         "; lower expert.ent_coef, expert.vf_coef, the weights of gating.losses or expert.learning_rate (now 0.001)"
     )

@@ -503,11 +503,11 @@ def test_the_config_of_a_seed_is_the_one_that_is_saved_for_it(run, tmp_path):
     assert difference(saved, record(as_of_seed(several, 4))) == ("seed", "3", "4")
 
 
-@pytest.mark.parametrize(("which", "value"), [("scale", 0.0), ("scale", -1.0), ("scale", "nan"), ("scale", "inf")])
-def test_a_scaler_that_scales_nothing_is_refused_by_name(which, value, run):
+@pytest.mark.parametrize("value", [0.0, -1.0])  # a manifest with NaN or infinity is no manifest: tests/test_bundle.py
+def test_a_scaler_that_scales_nothing_is_refused_by_name(value, run):
     file = run / "bundle" / "manifest.json"
     manifest = json.loads(file.read_text())
-    manifest["task"]["scaler"][which][1] = float(value)
+    manifest["task"]["scaler"]["scale"][1] = value
     file.write_text(json.dumps(manifest))
     name = manifest["task"]["features"][1]
     said = refusal(evaluate.main, ["run"])
