@@ -1,40 +1,23 @@
 """The commands as a user types them: whole runs on a small market, in processes of their own."""
 
-import hashlib
 import html
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import EXPERTS, SCRIPTS, SMALL, call, moe_train, only_run, sha256
 
 from moe_trader.agent import MoEAgent
 from moe_trader.evaluate import check_task
 from moe_trader.option import ConfigError
 from moe_trader.rerun import rerun_report
 
-SCRIPTS = Path(sysconfig.get_path("scripts"))
-SMALL = [
-    "env=synthetic",
-    "env.market.bars=700",
-    "env.market.series={train: 2, validation: 1, test: 2}",
-    "expert.count=2",
-    "expert.net_arch=[16]",
-    "expert.n_steps=32",
-    "expert.batch_size=64",
-    "expert.n_epochs=2",
-    "trainer.n_envs=4",
-    "trainer.total_timesteps=1024",
-]
-EXPERTS = ["expert_1", "expert_2"]
 STRATEGIES = [
     "mixture",
     "mixture_sampled",
@@ -55,35 +38,10 @@ STRATEGIES = [
 HEAR_CTRL_C = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
 
-def call(*command, cwd, **environment):
-    """Run a command; warnings are errors there too."""
-    settings = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200", **environment}
-    return subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=settings, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-def moe_train(*arguments, cwd):
-    return call(SCRIPTS / "moe-train", *arguments, cwd=cwd)
-
-
-def only_run(cwd):
-    (found,) = sorted(path.parent for path in cwd.glob("outputs/*/*/.hydra"))
-    return found
-
-
-def sha256(file):
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 @pytest.fixture(scope="module")
-def first(tmp_path_factory):
+def first(finished_run, finished_run_printed):
     """One finished run: its directory, and what the command printed."""
-    cwd = tmp_path_factory.mktemp("first")
-    fitted = "env/features=[multi_horizon,regime_probabilities]", "env.features.regime_probabilities.states=2"
-    done = moe_train(*SMALL, *fitted, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return only_run(cwd), done
+    return finished_run, finished_run_printed
 
 
 def test_a_run_directory_is_complete(first):
@@ -122,11 +80,11 @@ def test_a_run_directory_is_complete(first):
 
 
 def test_the_end_of_a_run_shows_the_table_and_the_next_step(first):
-    run, done = first
-    assert all(f"│ {name} " in done.stdout for name in STRATEGIES)
-    assert "the mixture" in done.stdout
+    run, printed = first
+    assert all(f"│ {name} " in printed for name in STRATEGIES)
+    assert "the mixture" in printed
     for step in (f"{run.relative_to(run.parents[2])}/report.html", "moe-evaluate outputs", "moe-train rerun outputs"):
-        assert step in done.stdout
+        assert step in printed
 
 
 def test_the_log_file_tells_the_run(first):
@@ -260,12 +218,9 @@ def test_an_oracles_run_says_everywhere_that_nobody_can_trade_it(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def seeds(tmp_path_factory):
+def seeds(run_of_seeds, run_of_seeds_printed):
     """A run of the seeds 1 and 2, and what it printed."""
-    folder = tmp_path_factory.mktemp("seeds")
-    done = moe_train(*SMALL, "seed=1", "trainer.parallel_seeds=2", "hydra.run.dir=run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "run", done.stdout
+    return run_of_seeds, run_of_seeds_printed
 
 
 def test_a_seed_among_others_is_the_run_that_it_is_alone(seeds, tmp_path):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from commands import SCRIPTS, SMALL, call, moe_train
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from test_cli import SCRIPTS, SMALL, call, moe_train
 
 from moe_trader.config import config_directory, to_plain
 from moe_trader.data import chosen, run
