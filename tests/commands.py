@@ -3,7 +3,9 @@
 import hashlib
 import os
 import subprocess
+import sys
 import sysconfig
+import time
 from pathlib import Path
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -20,6 +22,8 @@ SMALL = [
     "trainer.total_timesteps=1024",
 ]
 EXPERTS = ["expert_1", "expert_2"]
+# What a shell starts in the background inherits a Ctrl-C that is ignored, these tests and all that they start.
+HEAR_CTRL_C = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def call(*command, cwd, **environment):
@@ -32,6 +36,22 @@ def call(*command, cwd, **environment):
 
 def moe_train(*arguments, cwd):
     return call(SCRIPTS / "moe-train", *arguments, cwd=cwd)
+
+
+def stopped_train(*arguments, stop, begun, cwd):
+    """Run ``moe-train`` until the file ``begun`` has a line, and send it a signal; return exit status and output."""
+    command = [sys.executable, "-c", HEAR_CTRL_C, SCRIPTS / "moe-train", *arguments]
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        try:
+            for _ in range(3000):
+                if begun.is_file() and begun.stat().st_size > 0:
+                    break
+                time.sleep(0.1)
+            run.send_signal(stop)
+            printed, _ = run.communicate(timeout=300)
+        finally:
+            run.kill()
+    return run.returncode, printed
 
 
 def only_run(cwd):

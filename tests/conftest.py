@@ -7,7 +7,6 @@ Runs are made by the commands and take seconds: a test that needs a run director
 import dataclasses
 import functools
 import logging
-import os
 import shutil
 from pathlib import Path
 
@@ -134,10 +133,10 @@ def make_agent(settings, prepared_for, small_experts):
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory):
+def made_once(tmp_path_factory, worker_id):
     """``made_once("name", make)``: a directory that ``make(directory)`` filled, once for all workers; only read it."""
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # each worker has a base of its own
+    shared = base if worker_id == "master" else base.parent  # each worker has a base of its own
 
     def made(name, make):
         directory, finished = shared / name, shared / f"{name}.finished"
@@ -216,6 +215,20 @@ def run_of_seeds_printed(run_of_seeds_folder):
 def copy_of(tmp_path):
     """``copy_of(finished_run)``: a copy of a run directory or a bundle, which the test may change."""
     return lambda directory: Path(shutil.copytree(directory, tmp_path / "copies" / directory.name))
+
+
+@pytest.fixture
+def evaluate_here(capsys):
+    """``evaluate_here(run)``: ``moe-evaluate`` in this process, which has its imports: exit status and what it said."""
+    from moe_trader.evaluate import main
+
+    def evaluate(run):
+        with pytest.raises(SystemExit) as left:
+            main([str(run)])
+        code, printed = left.value.code, capsys.readouterr().out
+        return (1, code) if isinstance(code, str) else (code, printed)
+
+    return evaluate
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
-from commands import EXPERTS, SCRIPTS, SMALL, call, moe_train, only_run, sha256
+from commands import EXPERTS, SCRIPTS, SMALL, call, moe_train, only_run, sha256, stopped_train
 
 from moe_trader.agent import MoEAgent
 from moe_trader.evaluate import check_task
@@ -32,10 +30,6 @@ STRATEGIES = [
     "buy_and_hold",
     "bayes_filter",
 ]
-
-
-# What a shell starts in the background inherits a Ctrl-C that is ignored, these tests and all that they start.
-HEAR_CTRL_C = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @pytest.fixture(scope="module")
@@ -169,16 +163,14 @@ def test_evaluating_a_saved_run_gives_its_tables_to_the_last_bit(first, tmp_path
         assert sha256(tmp_path / "again" / table) == sha256(run / table)
 
 
-def test_what_was_fitted_for_the_agent_is_what_it_is_evaluated_with(first, tmp_path):
-    run, _ = first
-    changed = tmp_path / "changed"
-    shutil.copytree(run, changed)
+def test_what_was_fitted_for_the_agent_is_what_it_is_evaluated_with(finished_run, copy_of, evaluate_here):
+    changed = copy_of(finished_run)
     manifest = json.loads((changed / "bundle" / "manifest.json").read_text())
     manifest["task"]["fitted"]["regime_probabilities"]["model"]["volatility"] = [1e-3, 5e-2]
     (changed / "bundle" / "manifest.json").write_text(json.dumps(manifest))
-    done = call(SCRIPTS / "moe-evaluate", changed, cwd=tmp_path)
-    assert done.returncode == 3, done.stderr
-    assert "Not the run's own tables:" in done.stdout
+    code, printed = evaluate_here(changed)
+    assert code == 3, printed
+    assert "Not the run's own tables:" in printed
 
 
 def test_a_rerun_is_identical_and_says_so(first, tmp_path):
@@ -191,30 +183,27 @@ def test_a_rerun_is_identical_and_says_so(first, tmp_path):
         assert sha256(only_run(tmp_path) / file) == sha256(run / file)
 
 
-def test_a_rerun_with_another_seed_differs_and_says_in_what(first, tmp_path):
-    run, _ = first
-    done = moe_train("rerun", run, "seed=7", "single_policy=false", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "Differs from" in done.stdout
-    assert "weights of the mixture" in done.stdout
-    assert sha256(only_run(tmp_path) / "activations/steps.parquet") != sha256(run / "activations/steps.parquet")
+def test_another_seed_is_another_run_and_it_is_said_in_what(seeds):
+    run, _ = seeds
+    report = rerun_report(run / "seed_1", run / "seed_2")
+    assert report.startswith(
+        f"Differs from {run / 'seed_1'} in: weights of the mixture, weights of the single policy, "
+    )
 
 
-def test_an_oracles_run_says_everywhere_that_nobody_can_trade_it(tmp_path):
-    """And what the gate alone sees, here the regimes of two bars, is there again in an evaluation and a rerun."""
-    gate = ["gating=oracle", "gating/losses=switching", "single_policy=false"]
-    done = moe_train(*SMALL, *gate, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    run = only_run(tmp_path)
+def test_an_oracles_run_says_everywhere_that_nobody_can_trade_it(run_once, evaluate_here):
+    """And what the gate alone sees, here the regimes of two bars, is there again in an evaluation."""
+    gate = "gating=oracle", "gating/losses=switching", "single_policy=false"
+    folder = run_once("oracle", *gate, "trainer.parallel_seeds=2", "shapley=false", "hydra.run.dir=run")
     warning = "The oracle gate sees the market's true regimes: what its mixture earns is not tradable."
-    assert f"WARNING {warning}" in done.stdout
+    run, printed = folder / "run", (folder / "stdout.txt").read_text()
+    assert f"WARNING seed 1: {warning}" in printed
     assert warning in (run / "train.log").read_text()
-    assert warning in html.unescape((run / "report.html").read_text())
-    again = call(SCRIPTS / "moe-evaluate", run, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert warning in again.stdout
-    repeated = moe_train("rerun", run, cwd=tmp_path)
-    assert "to the last bit: weights of the mixture, activations" in repeated.stdout, repeated.stderr
+    assert warning in html.unescape((run / "seed_1" / "report.html").read_text())
+    assert html.unescape((run / "report.html").read_text()).count(warning) == 1  # not for each seed
+    code, again = evaluate_here(run / "seed_1")
+    assert code == 0, again
+    assert warning in again
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +219,6 @@ def test_a_seed_among_others_is_the_run_that_it_is_alone(seeds, tmp_path):
     )
     assert "INFO seed 2: Training mixture" in printed
     assert "seed 2: Training mixture" in (run / "train.log").read_text()
-    again = call(SCRIPTS / "moe-evaluate", run / "seed_2", cwd=tmp_path)
-    assert "Identical to the tables of" in again.stdout, again.stderr
     repeated = moe_train("rerun", run / "seed_2", cwd=tmp_path)  # with the seed, and alone
     assert "to the last bit: weights of the mixture, weights of the single policy" in repeated.stdout, repeated.stderr
 
@@ -271,40 +258,23 @@ def test_a_rerun_of_several_seeds_says_which_one_differs(seeds, tmp_path):
 
 def test_seeds_that_came_to_their_end_before_an_interrupt_have_their_means(tmp_path):
     """And nothing is lost of those that did."""
-    command = [SCRIPTS / "moe-train", *SMALL, "trainer.parallel_seeds=50", "shapley=false", "hydra.run.dir=run"]
-    command = [sys.executable, "-c", HEAR_CTRL_C, *command]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
-        try:
-            for _ in range(900):
-                if (tmp_path / "run" / "seed_2" / "progress.csv").is_file():
-                    break
-                time.sleep(0.1)
-            run.send_signal(signal.SIGINT)
-            printed, _ = run.communicate(timeout=60)
-        finally:
-            run.kill()
-    assert run.returncode == 130, printed
+    many = "trainer.parallel_seeds=50", "single_policy=false", "shapley=false", "hydra.run.dir=run"
+    begun = tmp_path / "run" / "seed_2" / "progress.csv"
+    code, printed = stopped_train(*SMALL, *many, stop=signal.SIGINT, begun=begun, cwd=tmp_path)
+    assert code == 130, printed
     means = pd.read_csv(tmp_path / "run" / "seeds.csv")
     assert means["seeds"].min() >= 2
     assert f"Test split, {means['seeds'].max()} seeds" in printed
     assert not list((tmp_path / "run").glob("seed_2?"))
 
 
-def test_a_directory_of_several_seeds_is_no_run_of_one(seeds, tmp_path):
+def test_a_directory_of_several_seeds_is_no_run_of_one(seeds, evaluate_here, tmp_path):
     run, _ = seeds
-    evaluated = call(SCRIPTS / "moe-evaluate", run, cwd=tmp_path)
-    assert evaluated.returncode == 1
-    assert f"{run}: holds a run of several seeds; give one of them, such as {run / 'seed_1'}" in evaluated.stderr
+    code, said = evaluate_here(run)
+    assert code == 1
+    assert f"{run}: holds a run of several seeds; give one of them, such as {run / 'seed_1'}" in said
     used = moe_train(*SMALL, f"hydra.run.dir={run}", cwd=tmp_path)
     assert f"hydra.run.dir: {run} holds a run already; choose another directory" in used.stderr
-
-
-def test_an_oracles_warnings_stand_in_the_report_of_several_seeds_too(tmp_path):
-    gate = ["gating=oracle", "single_policy=false", "trainer.parallel_seeds=2", "shapley=false"]
-    done = moe_train(*SMALL, *gate, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    page = html.unescape((only_run(tmp_path) / "report.html").read_text())
-    assert page.count("The oracle gate sees the market's true regimes: what its mixture earns is not tradable.") == 1
 
 
 @pytest.mark.parametrize(
@@ -330,7 +300,8 @@ def test_without_a_compiler_there_is_no_compiling(tmp_path):
 
 def test_hydra_s_own_way_to_a_saved_config_works(first, tmp_path):
     run, _ = first
-    done = moe_train("--config-path", run / ".hydra", "--config-name", "config", "single_policy=false", cwd=tmp_path)
+    less = "single_policy=false", "shapley=false"
+    done = moe_train("--config-path", run / ".hydra", "--config-name", "config", *less, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     repeated = only_run(tmp_path)
     assert sha256(repeated / "bundle/policy.safetensors") == sha256(run / "bundle/policy.safetensors")
@@ -352,32 +323,29 @@ def test_a_rerun_on_other_prices_says_so(first, tmp_path):
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stopped_run_saves_the_mixture_as_it_is(stop, code, tmp_path):
-    long = [SCRIPTS / "moe-train", *SMALL, "trainer.total_timesteps=10000000", "hydra.run.dir=run"]
-    command = [sys.executable, "-c", HEAR_CTRL_C, *long]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
-        try:
-            table = tmp_path / "run" / "progress.csv"
-            for _ in range(600):
-                if table.is_file() and table.stat().st_size > 0:
-                    break
-                time.sleep(0.1)
-            run.send_signal(stop)
-            printed, _ = run.communicate(timeout=60)
-        finally:
-            run.kill()
-    assert run.returncode == code, printed
+    long = *SMALL, "trainer.total_timesteps=10000000", "hydra.run.dir=run"
+    begun = tmp_path / "run" / "progress.csv"
+    left, printed = stopped_train(*long, stop=stop, begun=begun, cwd=tmp_path)
+    assert left == code, printed
     assert re.search(r"Stopped after \d+ steps; the mixture as it is was saved", printed)
     assert "Traceback" not in printed
     assert MoEAgent.load(tmp_path / "run" / "bundle").expert_names == EXPERTS
 
 
 def test_a_sweep_leaves_a_run_directory_for_each_job(tmp_path):
-    done = moe_train("-m", *SMALL, "seed=1,2", "single_policy=false", cwd=tmp_path)
+    """Here over the folds of a walk forward, whose tests follow each other."""
+    folds = "env/split=walk_forward", "env.split.train=0.5", "env.split.validation=0.3", "env.split.folds=3"
+    less = "single_policy=false", "shapley=false"
+    done = moe_train("-m", *SMALL, *folds, "env.split.fold=range(0,2)", *less, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     runs = sorted(path.parent for path in tmp_path.glob("outputs/multirun/*/*/*/report.html"))
     assert [run.name for run in runs] == ["0", "1"]
     assert "INFO Process-1: Run directory" in done.stdout  # side by side, so every line says whose it is
     assert sha256(runs[0] / "bundle/policy.safetensors") != sha256(runs[1] / "bundle/policy.safetensors")
+    first, second = (
+        pd.read_parquet(run / "activations/steps.parquet").query("split == 'test'")["time"] for run in runs
+    )
+    assert first.max() < second.min()
 
 
 def test_the_module_is_the_command(tmp_path):
@@ -407,9 +375,6 @@ def test_help_lists_the_options_without_loading_torch(tmp_path):
     ("overrides", "place", "reason"),
     [
         (["gating=sofmax"], "gating/sofmax", "Available options in 'gating':\n\tannealed"),
-        (["trainer.total_timesteps=-5"], "trainer.total_timesteps", "greater than 0, got -5"),
-        (["expert.learning_rate=abc"], "expert.learning_rate", "valid number, unable to parse string"),
-        (["+expert.foo=1"], "expert.foo", "unknown setting"),
         (["expert.batch_size=100000"], "expert.batch_size", "more than one rollout holds"),
     ],
 )
@@ -441,16 +406,14 @@ def test_a_directory_that_holds_a_run_is_not_used_again(first, tmp_path):
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
-def test_a_config_that_is_not_the_agents_is_refused(first, tmp_path):
-    run, _ = first
-    changed = tmp_path / "changed"
-    shutil.copytree(run, changed)
+def test_a_config_that_is_not_the_agents_is_refused(finished_run, copy_of, evaluate_here):
+    changed = copy_of(finished_run)
     config = changed / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("window: 1", "window: 2"))
-    done = call(SCRIPTS / "moe-evaluate", changed, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "ConfigError: env.window: " in done.stderr
-    assert "the agent was trained with 1; restore the config of the run, or train again" in done.stderr
+    code, said = evaluate_here(changed)
+    assert code == 1
+    assert said.startswith("ConfigError: env.window: ")
+    assert "the agent was trained with 1; restore the config of the run, or train again" in said
 
 
 def test_a_gate_that_would_see_something_else_is_refused(first):
@@ -469,17 +432,14 @@ def test_a_gate_that_would_see_something_else_is_refused(first):
             check_task(saved | {key: other}, saved, run)
 
 
-def test_a_run_whose_gate_reads_fewer_bars_than_it_did_is_refused(tmp_path):
-    done = moe_train(*SMALL, "gating=sticky", "gating.rows=64", "trainer.total_timesteps=128", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    run = only_run(tmp_path)
-    config = run / ".hydra" / "config.yaml"
-    assert config.read_text().count("rows: 64") == 1
-    config.write_text(config.read_text().replace("rows: 64", "rows: 32"))
-    done = call(SCRIPTS / "moe-evaluate", run, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "ConfigError: gating.rows and what else makes the gate's sight: " in done.stderr
-    assert "says {'rows': 32, 'of': 'features'}, and the agent was trained with {'rows': 64, 'of'" in done.stderr
+def test_a_run_whose_gate_reads_fewer_bars_than_it_did_is_refused(make_settings, tmp_path):
+    def shown(rows):
+        made = make_settings("gating=sticky", f"gating.rows={rows}")
+        return made.env.prepare(sight=made.gating.sight()).summary()
+
+    with pytest.raises(ConfigError, match=r"^gating\.rows and what else makes the gate's sight: ") as refused:
+        check_task(shown(32), shown(64), tmp_path)
+    assert "says {'rows': 32, 'of': 'features'}, and the agent was trained with {'rows': 64, 'of'" in str(refused.value)
 
 
 @pytest.mark.parametrize("command", [("moe-evaluate", "nowhere"), ("moe-train", "rerun", "nowhere")])

@@ -185,8 +185,9 @@ def test_too_many_for_the_memory_are_told_how_many_to_try(make_agent, monkeypatc
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-@pytest.mark.parametrize("name", ["softmax", pytest.param("sticky", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["softmax", "sticky"])
 def test_torch_compile_takes_the_same_steps(name, make_agent):
     """Alone and beside others; each costs some ten seconds of compiling."""
 
