@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import SMALL, moe_train, only_run
+from composed import settings_of
 from filelock import FileLock
 
-from moe_trader.config import compose, run_settings
 from moe_trader.env import Instrument, Market
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ def make_settings():
     """
 
     def make(*overrides, small=True):
-        return run_settings(compose([*(SMALL_MARKET if small else ()), *overrides]))
+        return settings_of(*(SMALL_MARKET if small else ()), *overrides)
 
     return make
 
@@ -264,7 +264,10 @@ def load(make_settings):
     """``load(path, "env.market.adjust=false")``: the market of csv files; ``env="parquet"`` of Parquet files."""
 
     def made(path, *overrides, env="csv"):
-        return make_settings(f"env={env}", f"env.path={path}", *overrides, small=False).env.market.load()
+        named = not isinstance(path, Path)  # in Hydra's words: several, a glob, a home
+        words = path if named else "bars.csv"
+        source = make_settings(f"env={env}", f"env.path={words}", *overrides, small=False).env.market
+        return (source if named else dataclasses.replace(source, path=str(path))).load()
 
     return made
 

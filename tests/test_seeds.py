@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 import torch
+from composed import settings_of
 
-from moe_trader.config import compose, run_settings
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.seeds import Seeds
 from moe_trader.option import ConfigError
@@ -17,7 +17,7 @@ STEPS = 384  # three updates of the small experts
 
 
 def gating(name, *overrides):
-    return run_settings(compose([f"gating={name}", *overrides])).gating
+    return settings_of(f"gating={name}", *overrides).gating
 
 
 def learned(agent, seeds=None, steps=STEPS):
