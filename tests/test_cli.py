@@ -144,14 +144,13 @@ def test_the_report_is_one_self_contained_page(first):
     assert "Oracle routing is told the market&#39;s true regimes: a reference, not tradable." in page
 
 
-def test_the_manifest_says_what_the_agent_needs(first):
-    run, _ = first
-    manifest = json.loads((run / "bundle" / "manifest.json").read_text())
+def test_the_manifest_says_what_the_agent_needs(saved_bundle):
+    manifest = json.loads((saved_bundle / "manifest.json").read_text())
     assert manifest["experts"] == EXPERTS
     assert manifest["task"]["features"][0] == "return_1"
     assert len(manifest["task"]["fitted"]["regime_probabilities"]["model"]["volatility"]) == 2
     assert len(manifest["task"]["scaler"]["mean"]) == len(manifest["task"]["features"])
-    assert manifest["files"]["policy.safetensors"] == sha256(run / "bundle" / "policy.safetensors")
+    assert manifest["files"]["policy.safetensors"] == sha256(saved_bundle / "policy.safetensors")
 
 
 def test_evaluating_a_saved_run_gives_its_tables_to_the_last_bit(first, tmp_path):
@@ -237,10 +236,8 @@ def test_a_run_of_several_seeds_says_what_they_have_in_common_and_can_be_repeate
     assert f"Identical to {run}, to the last bit: seeds 1, 2" in repeated.stdout, repeated.stderr
 
 
-def test_a_rerun_of_several_seeds_says_which_one_differs(seeds, tmp_path):
-    run, _ = seeds
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
+def test_a_rerun_of_several_seeds_says_which_one_differs(run_of_seeds, copy_of):
+    run, copy = run_of_seeds, copy_of(run_of_seeds)
     (copy / "seed_2" / "evaluation" / "experts.csv").write_text("another\n")
     report = rerun_report(run, copy)
     assert (
@@ -307,11 +304,9 @@ def test_hydra_s_own_way_to_a_saved_config_works(first, tmp_path):
     assert sha256(repeated / "bundle/policy.safetensors") == sha256(run / "bundle/policy.safetensors")
 
 
-def test_a_rerun_on_other_prices_says_so(first, tmp_path):
+def test_a_rerun_on_other_prices_says_so(finished_run, copy_of):
     """Whether weights differ for want of determinism or of the same data is not the same."""
-    run, _ = first
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
+    run, copy = finished_run, copy_of(finished_run)
     manifest = json.loads((copy / "bundle/manifest.json").read_text())
     manifest["task"]["market_sha256"] = "0" * 64
     (copy / "bundle/manifest.json").write_text(json.dumps(manifest))
