@@ -1,14 +1,21 @@
-"""What every test may use: the real config made small, and markets made by hand."""
+"""What every test may use: the real config made small, markets made by hand, and finished runs made once.
+
+Runs are made by the commands and take seconds: a test that needs a run directory or a bundle asks for ``finished_run``,
+``run_of_seeds`` or ``saved_bundle`` and only reads it, or for ``copy_of(...)`` and changes the copy.
+"""
 
 import dataclasses
 import functools
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import SMALL, moe_train, only_run
+from composed import settings_of
+from filelock import FileLock
 
-from moe_trader.config import compose, run_settings
 from moe_trader.env import Instrument, Market
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +37,7 @@ def make_settings():
     """
 
     def make(*overrides, small=True):
-        return run_settings(compose([*(SMALL_MARKET if small else ()), *overrides]))
+        return settings_of(*(SMALL_MARKET if small else ()), *overrides)
 
     return make
 
@@ -125,6 +132,105 @@ def make_agent(settings, prepared_for, small_experts):
     return make
 
 
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory, worker_id):
+    """``made_once("name", make)``: a directory that ``make(directory)`` filled, once for all workers; only read it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent  # each worker has a base of its own
+
+    def made(name, make):
+        directory, finished = shared / name, shared / f"{name}.finished"
+        with FileLock(shared / f"{name}.lock"):
+            if not finished.is_file():
+                shutil.rmtree(directory, ignore_errors=True)  # another worker failed at it
+                directory.mkdir()
+                make(directory)
+                finished.touch()
+        return directory
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def run_once(made_once):
+    """``run_once("name", "gating=oracle", ...)``: the folder where ``moe-train`` ran on ``SMALL``; only read it.
+
+    ``stdout.txt`` in it is what the command printed. The run is below ``outputs``, unless ``hydra.run.dir`` says
+    another place.
+    """
+
+    def run(name, *overrides):
+        def make(folder):
+            done = moe_train(*SMALL, *overrides, cwd=folder)
+            assert done.returncode == 0, done.stderr
+            (folder / "stdout.txt").write_text(done.stdout, encoding="utf-8")
+
+        return made_once(name, make)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run_folder(run_once):
+    features = "env/features=[multi_horizon,regime_probabilities]", "env.features.regime_probabilities.states=2"
+    return run_once("finished_run", *features)
+
+
+@pytest.fixture(scope="session")
+def finished_run(finished_run_folder):
+    """The run directory of ``SMALL``: 2 experts, a softmax gate, a single policy, one fitted feature; only read it."""
+    return only_run(finished_run_folder)
+
+
+@pytest.fixture(scope="session")
+def finished_run_printed(finished_run_folder):
+    """What ``moe-train`` printed when it made ``finished_run``."""
+    return (finished_run_folder / "stdout.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def saved_bundle(finished_run):
+    """The bundle of ``finished_run``; only read it."""
+    return finished_run / "bundle"
+
+
+@pytest.fixture(scope="session")
+def run_of_seeds_folder(run_once):
+    return run_once("run_of_seeds", "seed=1", "trainer.parallel_seeds=2", "hydra.run.dir=run")
+
+
+@pytest.fixture(scope="session")
+def run_of_seeds(run_of_seeds_folder):
+    """A run directory of the seeds 1 and 2 of ``SMALL``, with single policies; only read it."""
+    return run_of_seeds_folder / "run"
+
+
+@pytest.fixture(scope="session")
+def run_of_seeds_printed(run_of_seeds_folder):
+    """What ``moe-train`` printed when it made ``run_of_seeds``."""
+    return (run_of_seeds_folder / "stdout.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def copy_of(tmp_path):
+    """``copy_of(finished_run)``: a copy of a run directory or a bundle, which the test may change."""
+    return lambda directory: Path(shutil.copytree(directory, tmp_path / "copies" / directory.name))
+
+
+@pytest.fixture
+def evaluate_here(capsys):
+    """``evaluate_here(run)``: ``moe-evaluate`` in this process, which has its imports: exit status and what it said."""
+    from moe_trader.evaluate import main
+
+    def evaluate(run):
+        with pytest.raises(SystemExit) as left:
+            main([str(run)])
+        code, printed = left.value.code, capsys.readouterr().out
+        return (1, code) if isinstance(code, str) else (code, printed)
+
+    return evaluate
+
+
 @pytest.fixture
 def pendulum():
     """``pendulum(seed)``: two lanes of a Box-action environment that is not ours."""
@@ -158,7 +264,10 @@ def load(make_settings):
     """``load(path, "env.market.adjust=false")``: the market of csv files; ``env="parquet"`` of Parquet files."""
 
     def made(path, *overrides, env="csv"):
-        return make_settings(f"env={env}", f"env.path={path}", *overrides, small=False).env.market.load()
+        named = not isinstance(path, Path)  # in Hydra's words: several, a glob, a home
+        words = path if named else "bars.csv"
+        source = make_settings(f"env={env}", f"env.path={words}", *overrides, small=False).env.market
+        return (source if named else dataclasses.replace(source, path=str(path))).load()
 
     return made
 

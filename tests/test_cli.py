@@ -1,40 +1,21 @@
 """The commands as a user types them: whole runs on a small market, in processes of their own."""
 
-import hashlib
 import html
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import sysconfig
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import EXPERTS, SCRIPTS, SMALL, call, moe_train, only_run, sha256, stopped_train
 
 from moe_trader.agent import MoEAgent
 from moe_trader.evaluate import check_task
 from moe_trader.option import ConfigError
 from moe_trader.rerun import rerun_report
 
-SCRIPTS = Path(sysconfig.get_path("scripts"))
-SMALL = [
-    "env=synthetic",
-    "env.market.bars=700",
-    "env.market.series={train: 2, validation: 1, test: 2}",
-    "expert.count=2",
-    "expert.net_arch=[16]",
-    "expert.n_steps=32",
-    "expert.batch_size=64",
-    "expert.n_epochs=2",
-    "trainer.n_envs=4",
-    "trainer.total_timesteps=1024",
-]
-EXPERTS = ["expert_1", "expert_2"]
 STRATEGIES = [
     "mixture",
     "mixture_sampled",
@@ -51,39 +32,10 @@ STRATEGIES = [
 ]
 
 
-# What a shell starts in the background inherits a Ctrl-C that is ignored, these tests and all that they start.
-HEAR_CTRL_C = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-
-
-def call(*command, cwd, **environment):
-    """Run a command; warnings are errors there too."""
-    settings = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200", **environment}
-    return subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=settings, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-def moe_train(*arguments, cwd):
-    return call(SCRIPTS / "moe-train", *arguments, cwd=cwd)
-
-
-def only_run(cwd):
-    (found,) = sorted(path.parent for path in cwd.glob("outputs/*/*/.hydra"))
-    return found
-
-
-def sha256(file):
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 @pytest.fixture(scope="module")
-def first(tmp_path_factory):
+def first(finished_run, finished_run_printed):
     """One finished run: its directory, and what the command printed."""
-    cwd = tmp_path_factory.mktemp("first")
-    fitted = "env/features=[multi_horizon,regime_probabilities]", "env.features.regime_probabilities.states=2"
-    done = moe_train(*SMALL, *fitted, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return only_run(cwd), done
+    return finished_run, finished_run_printed
 
 
 def test_a_run_directory_is_complete(first):
@@ -122,11 +74,11 @@ def test_a_run_directory_is_complete(first):
 
 
 def test_the_end_of_a_run_shows_the_table_and_the_next_step(first):
-    run, done = first
-    assert all(f"│ {name} " in done.stdout for name in STRATEGIES)
-    assert "the mixture" in done.stdout
+    run, printed = first
+    assert all(f"│ {name} " in printed for name in STRATEGIES)
+    assert "the mixture" in printed
     for step in (f"{run.relative_to(run.parents[2])}/report.html", "moe-evaluate outputs", "moe-train rerun outputs"):
-        assert step in done.stdout
+        assert step in printed
 
 
 def test_the_log_file_tells_the_run(first):
@@ -193,14 +145,13 @@ def test_the_report_is_one_self_contained_page(first):
     assert "Oracle routing is told the market&#39;s true regimes: a reference, not tradable." in page
 
 
-def test_the_manifest_says_what_the_agent_needs(first):
-    run, _ = first
-    manifest = json.loads((run / "bundle" / "manifest.json").read_text())
+def test_the_manifest_says_what_the_agent_needs(saved_bundle):
+    manifest = json.loads((saved_bundle / "manifest.json").read_text())
     assert manifest["experts"] == EXPERTS
     assert manifest["task"]["features"][0] == "return_1"
     assert len(manifest["task"]["fitted"]["regime_probabilities"]["model"]["volatility"]) == 2
     assert len(manifest["task"]["scaler"]["mean"]) == len(manifest["task"]["features"])
-    assert manifest["files"]["policy.safetensors"] == sha256(run / "bundle" / "policy.safetensors")
+    assert manifest["files"]["policy.safetensors"] == sha256(saved_bundle / "policy.safetensors")
 
 
 def test_evaluating_a_saved_run_gives_its_tables_to_the_last_bit(first, tmp_path):
@@ -212,16 +163,14 @@ def test_evaluating_a_saved_run_gives_its_tables_to_the_last_bit(first, tmp_path
         assert sha256(tmp_path / "again" / table) == sha256(run / table)
 
 
-def test_what_was_fitted_for_the_agent_is_what_it_is_evaluated_with(first, tmp_path):
-    run, _ = first
-    changed = tmp_path / "changed"
-    shutil.copytree(run, changed)
+def test_what_was_fitted_for_the_agent_is_what_it_is_evaluated_with(finished_run, copy_of, evaluate_here):
+    changed = copy_of(finished_run)
     manifest = json.loads((changed / "bundle" / "manifest.json").read_text())
     manifest["task"]["fitted"]["regime_probabilities"]["model"]["volatility"] = [1e-3, 5e-2]
     (changed / "bundle" / "manifest.json").write_text(json.dumps(manifest))
-    done = call(SCRIPTS / "moe-evaluate", changed, cwd=tmp_path)
-    assert done.returncode == 3, done.stderr
-    assert "Not the run's own tables:" in done.stdout
+    code, printed = evaluate_here(changed)
+    assert code == 3, printed
+    assert "Not the run's own tables:" in printed
 
 
 def test_a_rerun_is_identical_and_says_so(first, tmp_path):
@@ -234,39 +183,33 @@ def test_a_rerun_is_identical_and_says_so(first, tmp_path):
         assert sha256(only_run(tmp_path) / file) == sha256(run / file)
 
 
-def test_a_rerun_with_another_seed_differs_and_says_in_what(first, tmp_path):
-    run, _ = first
-    done = moe_train("rerun", run, "seed=7", "single_policy=false", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "Differs from" in done.stdout
-    assert "weights of the mixture" in done.stdout
-    assert sha256(only_run(tmp_path) / "activations/steps.parquet") != sha256(run / "activations/steps.parquet")
+def test_another_seed_is_another_run_and_it_is_said_in_what(seeds):
+    run, _ = seeds
+    report = rerun_report(run / "seed_1", run / "seed_2")
+    assert report.startswith(
+        f"Differs from {run / 'seed_1'} in: weights of the mixture, weights of the single policy, "
+    )
 
 
-def test_an_oracles_run_says_everywhere_that_nobody_can_trade_it(tmp_path):
-    """And what the gate alone sees, here the regimes of two bars, is there again in an evaluation and a rerun."""
-    gate = ["gating=oracle", "gating/losses=switching", "single_policy=false"]
-    done = moe_train(*SMALL, *gate, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    run = only_run(tmp_path)
+def test_an_oracles_run_says_everywhere_that_nobody_can_trade_it(run_once, evaluate_here):
+    """And what the gate alone sees, here the regimes of two bars, is there again in an evaluation."""
+    gate = "gating=oracle", "gating/losses=switching", "single_policy=false"
+    folder = run_once("oracle", *gate, "trainer.parallel_seeds=2", "shapley=false", "hydra.run.dir=run")
     warning = "The oracle gate sees the market's true regimes: what its mixture earns is not tradable."
-    assert f"WARNING {warning}" in done.stdout
+    run, printed = folder / "run", (folder / "stdout.txt").read_text()
+    assert f"WARNING seed 1: {warning}" in printed
     assert warning in (run / "train.log").read_text()
-    assert warning in html.unescape((run / "report.html").read_text())
-    again = call(SCRIPTS / "moe-evaluate", run, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert warning in again.stdout
-    repeated = moe_train("rerun", run, cwd=tmp_path)
-    assert "to the last bit: weights of the mixture, activations" in repeated.stdout, repeated.stderr
+    assert warning in html.unescape((run / "seed_1" / "report.html").read_text())
+    assert html.unescape((run / "report.html").read_text()).count(warning) == 1  # not for each seed
+    code, again = evaluate_here(run / "seed_1")
+    assert code == 0, again
+    assert warning in again
 
 
 @pytest.fixture(scope="module")
-def seeds(tmp_path_factory):
+def seeds(run_of_seeds, run_of_seeds_printed):
     """A run of the seeds 1 and 2, and what it printed."""
-    folder = tmp_path_factory.mktemp("seeds")
-    done = moe_train(*SMALL, "seed=1", "trainer.parallel_seeds=2", "hydra.run.dir=run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "run", done.stdout
+    return run_of_seeds, run_of_seeds_printed
 
 
 def test_a_seed_among_others_is_the_run_that_it_is_alone(seeds, tmp_path):
@@ -276,8 +219,6 @@ def test_a_seed_among_others_is_the_run_that_it_is_alone(seeds, tmp_path):
     )
     assert "INFO seed 2: Training mixture" in printed
     assert "seed 2: Training mixture" in (run / "train.log").read_text()
-    again = call(SCRIPTS / "moe-evaluate", run / "seed_2", cwd=tmp_path)
-    assert "Identical to the tables of" in again.stdout, again.stderr
     repeated = moe_train("rerun", run / "seed_2", cwd=tmp_path)  # with the seed, and alone
     assert "to the last bit: weights of the mixture, weights of the single policy" in repeated.stdout, repeated.stderr
 
@@ -296,10 +237,8 @@ def test_a_run_of_several_seeds_says_what_they_have_in_common_and_can_be_repeate
     assert f"Identical to {run}, to the last bit: seeds 1, 2" in repeated.stdout, repeated.stderr
 
 
-def test_a_rerun_of_several_seeds_says_which_one_differs(seeds, tmp_path):
-    run, _ = seeds
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
+def test_a_rerun_of_several_seeds_says_which_one_differs(run_of_seeds, copy_of):
+    run, copy = run_of_seeds, copy_of(run_of_seeds)
     (copy / "seed_2" / "evaluation" / "experts.csv").write_text("another\n")
     report = rerun_report(run, copy)
     assert (
@@ -317,40 +256,23 @@ def test_a_rerun_of_several_seeds_says_which_one_differs(seeds, tmp_path):
 
 def test_seeds_that_came_to_their_end_before_an_interrupt_have_their_means(tmp_path):
     """And nothing is lost of those that did."""
-    command = [SCRIPTS / "moe-train", *SMALL, "trainer.parallel_seeds=50", "shapley=false", "hydra.run.dir=run"]
-    command = [sys.executable, "-c", HEAR_CTRL_C, *command]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
-        try:
-            for _ in range(900):
-                if (tmp_path / "run" / "seed_2" / "progress.csv").is_file():
-                    break
-                time.sleep(0.1)
-            run.send_signal(signal.SIGINT)
-            printed, _ = run.communicate(timeout=60)
-        finally:
-            run.kill()
-    assert run.returncode == 130, printed
+    many = "trainer.parallel_seeds=50", "single_policy=false", "shapley=false", "hydra.run.dir=run"
+    begun = tmp_path / "run" / "seed_2" / "progress.csv"
+    code, printed = stopped_train(*SMALL, *many, stop=signal.SIGINT, begun=begun, cwd=tmp_path)
+    assert code == 130, printed
     means = pd.read_csv(tmp_path / "run" / "seeds.csv")
     assert means["seeds"].min() >= 2
     assert f"Test split, {means['seeds'].max()} seeds" in printed
     assert not list((tmp_path / "run").glob("seed_2?"))
 
 
-def test_a_directory_of_several_seeds_is_no_run_of_one(seeds, tmp_path):
+def test_a_directory_of_several_seeds_is_no_run_of_one(seeds, evaluate_here, tmp_path):
     run, _ = seeds
-    evaluated = call(SCRIPTS / "moe-evaluate", run, cwd=tmp_path)
-    assert evaluated.returncode == 1
-    assert f"{run}: holds a run of several seeds; give one of them, such as {run / 'seed_1'}" in evaluated.stderr
+    code, said = evaluate_here(run)
+    assert code == 1
+    assert f"{run}: holds a run of several seeds; give one of them, such as {run / 'seed_1'}" in said
     used = moe_train(*SMALL, f"hydra.run.dir={run}", cwd=tmp_path)
     assert f"hydra.run.dir: {run} holds a run already; choose another directory" in used.stderr
-
-
-def test_an_oracles_warnings_stand_in_the_report_of_several_seeds_too(tmp_path):
-    gate = ["gating=oracle", "single_policy=false", "trainer.parallel_seeds=2", "shapley=false"]
-    done = moe_train(*SMALL, *gate, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    page = html.unescape((only_run(tmp_path) / "report.html").read_text())
-    assert page.count("The oracle gate sees the market's true regimes: what its mixture earns is not tradable.") == 1
 
 
 @pytest.mark.parametrize(
@@ -394,17 +316,16 @@ def test_without_a_compiler_there_is_no_compiling(tmp_path):
 
 def test_hydra_s_own_way_to_a_saved_config_works(first, tmp_path):
     run, _ = first
-    done = moe_train("--config-path", run / ".hydra", "--config-name", "config", "single_policy=false", cwd=tmp_path)
+    less = "single_policy=false", "shapley=false"
+    done = moe_train("--config-path", run / ".hydra", "--config-name", "config", *less, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     repeated = only_run(tmp_path)
     assert sha256(repeated / "bundle/policy.safetensors") == sha256(run / "bundle/policy.safetensors")
 
 
-def test_a_rerun_on_other_prices_says_so(first, tmp_path):
+def test_a_rerun_on_other_prices_says_so(finished_run, copy_of):
     """Whether weights differ for want of determinism or of the same data is not the same."""
-    run, _ = first
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
+    run, copy = finished_run, copy_of(finished_run)
     manifest = json.loads((copy / "bundle/manifest.json").read_text())
     manifest["task"]["market_sha256"] = "0" * 64
     (copy / "bundle/manifest.json").write_text(json.dumps(manifest))
@@ -416,32 +337,29 @@ def test_a_rerun_on_other_prices_says_so(first, tmp_path):
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stopped_run_saves_the_mixture_as_it_is(stop, code, tmp_path):
-    long = [SCRIPTS / "moe-train", *SMALL, "trainer.total_timesteps=10000000", "hydra.run.dir=run"]
-    command = [sys.executable, "-c", HEAR_CTRL_C, *long]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
-        try:
-            table = tmp_path / "run" / "progress.csv"
-            for _ in range(600):
-                if table.is_file() and table.stat().st_size > 0:
-                    break
-                time.sleep(0.1)
-            run.send_signal(stop)
-            printed, _ = run.communicate(timeout=60)
-        finally:
-            run.kill()
-    assert run.returncode == code, printed
+    long = *SMALL, "trainer.total_timesteps=10000000", "hydra.run.dir=run"
+    begun = tmp_path / "run" / "progress.csv"
+    left, printed = stopped_train(*long, stop=stop, begun=begun, cwd=tmp_path)
+    assert left == code, printed
     assert re.search(r"Stopped after \d+ steps; the mixture as it is was saved", printed)
     assert "Traceback" not in printed
     assert MoEAgent.load(tmp_path / "run" / "bundle").expert_names == EXPERTS
 
 
 def test_a_sweep_leaves_a_run_directory_for_each_job(tmp_path):
-    done = moe_train("-m", *SMALL, "seed=1,2", "single_policy=false", cwd=tmp_path)
+    """Here over the folds of a walk forward, whose tests follow each other."""
+    folds = "env/split=walk_forward", "env.split.train=0.5", "env.split.validation=0.3", "env.split.folds=3"
+    less = "single_policy=false", "shapley=false"
+    done = moe_train("-m", *SMALL, *folds, "env.split.fold=range(0,2)", *less, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     runs = sorted(path.parent for path in tmp_path.glob("outputs/multirun/*/*/*/report.html"))
     assert [run.name for run in runs] == ["0", "1"]
     assert "INFO Process-1: Run directory" in done.stdout  # side by side, so every line says whose it is
     assert sha256(runs[0] / "bundle/policy.safetensors") != sha256(runs[1] / "bundle/policy.safetensors")
+    first, second = (
+        pd.read_parquet(run / "activations/steps.parquet").query("split == 'test'")["time"] for run in runs
+    )
+    assert first.max() < second.min()
 
 
 def test_the_module_is_the_command(tmp_path):
@@ -471,9 +389,6 @@ def test_help_lists_the_options_without_loading_torch(tmp_path):
     ("overrides", "place", "reason"),
     [
         (["gating=sofmax"], "gating/sofmax", "Available options in 'gating':\n\tannealed"),
-        (["trainer.total_timesteps=-5"], "trainer.total_timesteps", "greater than 0, got -5"),
-        (["expert.learning_rate=abc"], "expert.learning_rate", "should be a valid number"),
-        (["+expert.foo=1"], "expert.foo", "unknown setting"),
         (["expert.batch_size=100000"], "expert.batch_size", "more than one rollout holds"),
     ],
 )
@@ -505,16 +420,14 @@ def test_a_directory_that_holds_a_run_is_not_used_again(first, tmp_path):
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
-def test_a_config_that_is_not_the_agents_is_refused(first, tmp_path):
-    run, _ = first
-    changed = tmp_path / "changed"
-    shutil.copytree(run, changed)
+def test_a_config_that_is_not_the_agents_is_refused(finished_run, copy_of, evaluate_here):
+    changed = copy_of(finished_run)
     config = changed / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("window: 1", "window: 2"))
-    done = call(SCRIPTS / "moe-evaluate", changed, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "ConfigError: env.window: " in done.stderr
-    assert "the agent was trained with 1; restore the config of the run, or train again" in done.stderr
+    code, said = evaluate_here(changed)
+    assert code == 1
+    assert said.startswith("ConfigError: env.window: ")
+    assert "the agent was trained with 1; restore the config of the run, or train again" in said
 
 
 def test_a_gate_that_would_see_something_else_is_refused(first):
@@ -533,16 +446,14 @@ def test_a_gate_that_would_see_something_else_is_refused(first):
             check_task(saved | {key: other}, saved, run)
 
 
-def test_a_run_whose_gate_reads_fewer_bars_than_it_did_is_refused(tmp_path):
-    done = moe_train(*SMALL, "gating=sticky", "gating.rows=64", "trainer.total_timesteps=128", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    run = only_run(tmp_path)
-    config = run / ".hydra" / "config.yaml"
-    assert config.read_text().count("rows: 64") == 1
-    config.write_text(config.read_text().replace("rows: 64", "rows: 32"))
-    done = call(SCRIPTS / "moe-evaluate", run, cwd=tmp_path)
-    assert done.returncode == 1
-    assert f"ConfigError: gating.rows: {config} says 32, and the agent was trained with 64; restore" in done.stderr
+def test_a_run_whose_gate_reads_fewer_bars_than_it_did_is_refused(make_settings, tmp_path):
+    def shown(rows):
+        made = make_settings("gating=sticky", f"gating.rows={rows}")
+        return made.env.prepare(sight=made.gating.sight()).summary()
+
+    with pytest.raises(ConfigError, match=r"^gating\.rows and what else makes the gate's sight: ") as refused:
+        check_task(shown(32), shown(64), tmp_path)
+    assert "says {'rows': 32, 'of': 'features'}, and the agent was trained with {'rows': 64, 'of'" in str(refused.value)
 
 
 @pytest.mark.parametrize("command", [("moe-evaluate", "nowhere"), ("moe-train", "rerun", "nowhere")])

@@ -7,8 +7,8 @@ import math
 
 import pytest
 import torch
+from composed import settings_of
 
-from moe_trader.config import compose, run_settings
 from moe_trader.gating import GateBatch
 from moe_trader.option import describe
 from moe_trader.trainer import Trainer
@@ -19,7 +19,7 @@ EVEN = [0.25] * 4
 
 
 def watch(*overrides, names=NAMES):
-    return CollapseWatch(names, describe(run_settings(compose(overrides)).gating))
+    return CollapseWatch(names, describe(settings_of(*overrides).gating))
 
 
 def metrics(importance, gate_entropy=0.5, disagreement=0.1, names=NAMES):
@@ -95,7 +95,7 @@ def test_what_lets_experts_die_is_named(overrides, causes, remedies):
 
 
 def test_entmax_indeed_sends_no_gradient_to_a_score_whose_weight_is_zero():
-    network = run_settings(compose(["gating=entmax"])).gating.network(5, 4)
+    network = settings_of("gating=entmax").gating.network(5, 4)
     scores = torch.tensor([[5.0, 4.0, 0.0, 0.0]] * 8, requires_grad=True)
     torch.relu(0.125 - network.weights(scores).mean(0)).square().sum().backward()
     assert not scores.grad[:, 2:].any()
@@ -209,7 +209,7 @@ def test_the_default_losses_pull_a_collapsed_gate_back(make_agent, settings):
 
 @pytest.mark.parametrize("losses", ["standard", "none"])
 def test_experts_recover_with_the_default_losses_and_not_without(make_agent, losses):
-    gating = run_settings(compose([f"gating/losses={losses}"])).gating
+    gating = settings_of(f"gating/losses={losses}").gating
     agent = collapse(make_agent(gating=gating, learning_rate=3e-3, n_epochs=10))
     agent.learn(100 * 128)
     assert (agent.metrics["mixture/effective_experts"] > 2.5) == (losses == "standard")

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 import torch
+from composed import settings_of
 
 from moe_trader.agent import MoEAgent
-from moe_trader.config import compose, run_settings
 from moe_trader.expert.compiled_gradient import can_compile
 from moe_trader.gating import GatingNetwork
 from moe_trader.gating.losses.router_z import RouterZ
@@ -61,7 +61,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("losses", ["standard", "none", "[importance,load_balance]"])
 def test_it_is_autograds_for_every_gate(gate, losses, make_agent):
-    gating = steady(run_settings(compose([*GATES[gate], f"gating/losses={losses}"])).gating)
+    gating = steady(settings_of(*GATES[gate], f"gating/losses={losses}").gating)
     agent = make_agent(gating=gating, count=3)
     scatter(agent.policy)
     batch = collect(agent)
@@ -205,7 +205,7 @@ def test_a_loss_that_changes_ours_is_left_to_autograd(make_agent, settings):
 
 @pytest.mark.parametrize("gate", ["softmax", "sticky"])
 def test_a_gate_that_is_held_stays_as_it_is(gate, make_agent):
-    agent = make_agent(gating=run_settings(compose([f"gating={gate}"])).gating)
+    agent = make_agent(gating=settings_of(f"gating={gate}").gating)
     scatter(agent.policy)
     agent.policy.gate.requires_grad_(False)
     before = {name: value.clone() for name, value in agent.policy.gate.state_dict().items()}

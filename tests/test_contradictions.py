@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 
 import pytest
+from composed import settings_of
 
-from moe_trader.config import compose, run_settings
 from moe_trader.gating.contradictions import contradictions
 
 
 def found(*overrides):
-    settings = run_settings(compose(overrides))
+    settings = settings_of(*overrides)
     gate, expert = settings.gating, settings.expert
     learns = expert.gate_rate_factor > 0 and any(True for _ in gate.network(5, expert.count).parameters())
     return contradictions(
@@ -86,7 +86,7 @@ def test_top_k_without_balance_cannot_be_revived_by_a_loss():
 def test_top_k_indeed_sends_no_gradient_to_an_expert_it_never_chooses():
     import torch
 
-    made = run_settings(compose(["gating=top_k"])).gating
+    made = settings_of("gating=top_k").gating
     network = made.network(5, 4)
     scores = torch.tensor([[3.0, 2.0, 1.0, 0.0]] * 8, requires_grad=True)
     importance = network.weights(scores).mean(0)

@@ -77,7 +77,7 @@ def test_a_transpose_is_the_transpose(shape):
 def test_a_lesser_processor_gets_the_same_product(name, features):
     this = "test_a_product_is_the_product or test_a_transpose_is_the_transpose or test_a_product_leaves"
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", this, __file__],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", "-k", this, __file__],
         env={**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features},
         capture_output=True,
         text=True,

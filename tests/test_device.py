@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from composed import settings_of
 
-from moe_trader.config import compose, run_settings
 from moe_trader.expert.seeds import Seeds
 from moe_trader.expert.stack import Stack
 
@@ -33,7 +33,7 @@ def moved(make_agent, make_settings):
     """``moved("softmax", ...)``: an agent under this gate with all losses, on the meta device."""
 
     def make(gate, *overrides, env=None):
-        gating = run_settings(compose([f"gating={gate}", *overrides])).gating
+        gating = settings_of(f"gating={gate}", *overrides).gating
         return on_meta(make_agent(gating=gating, env=env))
 
     return make

@@ -12,11 +12,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from composed import settings_of
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
 
 from benchmarks.plain import plain_mixture
 from moe_trader.agent import MoEAgent
-from moe_trader.config import compose, run_settings
 from moe_trader.env.trading_vec_env import UnitRewards
 from moe_trader.expert import towers
 from moe_trader.expert.mixture import CategoricalMixture
@@ -93,7 +93,7 @@ def test_scores_and_values_are_the_experts_own(make_env, small_experts, settings
 def test_the_gradient_by_hand_is_autograds_whatever_the_depth(n, net_arch, activation, dtype, make_env, small_experts):
     env = make_env()
     expert = small_experts(**settings_for(env, count=3, net_arch=net_arch, activation=activation))
-    policy = MoEAgent(env, expert, run_settings(compose([])).gating, seed=0).policy.to(dtype)
+    policy = MoEAgent(env, expert, settings_of().gating, seed=0).policy.to(dtype)
     observations = torch.randn(n, policy.expert_space.shape[0], dtype=dtype)
     scores, values, log_std = policy.stack(observations)
     wanted = [torch.randn_like(one) for one in (scores, values, log_std) if one is not None]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from composed import settings_of
 
-from moe_trader.config import compose, run_settings
 from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture
 from moe_trader.gating import GateBatch, entropy
 from moe_trader.gating.losses.diversity import Diversity
@@ -49,7 +49,7 @@ def gate_batch(weights, logits=None, experts=None, actions=None, advantages=None
 
 
 def of_config(name, **changes):
-    (loss,) = run_settings(compose([f"gating/losses={name}"])).gating.losses.values()
+    (loss,) = settings_of(f"gating/losses={name}").gating.losses.values()
     return dataclasses.replace(loss, **changes)
 
 
@@ -379,19 +379,15 @@ def test_every_loss_works_on_continuous_actions(make_agent, settings, pendulum):
 )
 def test_losses_are_chosen_by_name(chosen, names):
     for gate in ("softmax", "sparsemax", "uniform"):
-        assert list(run_settings(compose([f"gating={gate}", f"gating/losses={chosen}"])).gating.losses) == names
+        assert list(settings_of(f"gating={gate}", f"gating/losses={chosen}").gating.losses) == names
 
 
 def test_losses_are_added_changed_and_taken_out():
-    losses = run_settings(
-        compose(
-            [
-                "gating/losses=[standard,importance]",
-                "gating.losses.importance.weight=0.3",
-                "gating.losses.importance.final_weight=null",
-                "~gating.losses.router_z",
-            ]
-        )
+    losses = settings_of(
+        "gating/losses=[standard,importance]",
+        "gating.losses.importance.weight=0.3",
+        "gating.losses.importance.final_weight=null",
+        "~gating.losses.router_z",
     ).gating.losses
     assert list(losses) == ["minimum_importance", "information", "importance"]
     assert losses["importance"].weight_at(1.0) == 0.3

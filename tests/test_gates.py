@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from composed import settings_of
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
@@ -23,13 +23,8 @@ FIXED = {"uniform", "random", "rule", "oracle"}
 BY_REGIME = {"rule", "oracle"}
 
 
-@functools.cache
-def composed(name):
-    return run_settings(compose([f"gating={name}"])).gating
-
-
 def gate(name, **changes):
-    return dataclasses.replace(composed(name), **changes)
+    return dataclasses.replace(settings_of(f"gating={name}").gating, **changes)
 
 
 def features_for(name, n, scale=3.0):

@@ -4,8 +4,8 @@ import gzip
 
 import numpy as np
 import pytest
+from composed import settings_of
 
-from moe_trader.config import compose, run_settings
 from moe_trader.env import MarketError
 from moe_trader.option import ConfigError
 
@@ -13,7 +13,7 @@ PRESETS = {"two_regimes": 2, "three_regimes": 3, "four_regimes": 4, "rare_crash"
 
 
 def market_of(*overrides):
-    return run_settings(compose(overrides)).env.market
+    return settings_of(*overrides).env.market
 
 
 def test_sp500_is_5031_sessions_that_fill_at_a_close(make_settings):

@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import commands
 import pytest
+from commands import SCRIPTS, moe_train
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict, read_write
@@ -24,34 +25,8 @@ from moe_trader.rerun import changed_config, rerun_arguments
 from moe_trader.run_directory import CLAIM, RunDirectories, check_free, claim, claimed_job, release_sweeps
 from moe_trader.saved_config import as_of_seed, difference, record, save_as_of_seed
 
-SCRIPTS = Path(sysconfig.get_path("scripts"))
-SMALL = (
-    "env=synthetic",
-    "env.market.bars=700",
-    "env.market.series={train: 2, validation: 1, test: 1}",
-    "expert.count=2",
-    "expert.net_arch=[16]",
-    "expert.n_steps=32",
-    "expert.batch_size=64",
-    "expert.n_epochs=1",
-    "trainer.n_envs=4",
-    "trainer.total_timesteps=128",
-    "single_policy=false",
-    "shapley=false",
-)
+SMALL = (*commands.SMALL, "trainer.total_timesteps=128", "single_policy=false", "shapley=false")
 HOLDS = "holds a run already; choose another directory"
-
-
-def moe_train(*arguments, cwd):
-    return subprocess.run(
-        [str(SCRIPTS / "moe-train"), *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def state(directory):
@@ -61,15 +36,6 @@ def state(directory):
         for file in directory.rglob("*")
         if file.is_file()
     }
-
-
-@pytest.fixture(scope="module")
-def finished_run(tmp_path_factory):
-    """A finished run; only read it."""
-    folder = tmp_path_factory.mktemp("finished")
-    done = moe_train(*SMALL, "hydra.run.dir=run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 import torch
+from composed import settings_of
 
-from moe_trader.config import compose, run_settings
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.seeds import Seeds
 from moe_trader.option import ConfigError
@@ -17,7 +17,7 @@ STEPS = 384  # three updates of the small experts
 
 
 def gating(name, *overrides):
-    return run_settings(compose([f"gating={name}", *overrides])).gating
+    return settings_of(f"gating={name}", *overrides).gating
 
 
 def learned(agent, seeds=None, steps=STEPS):
@@ -185,8 +185,9 @@ def test_too_many_for_the_memory_are_told_how_many_to_try(make_agent, monkeypatc
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-@pytest.mark.parametrize("name", ["softmax", pytest.param("sticky", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["softmax", "sticky"])
 def test_torch_compile_takes_the_same_steps(name, make_agent):
     """Alone and beside others; each costs some ten seconds of compiling."""
 

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from composed import settings_of
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from moe_trader.agent import MoEAgent
-from moe_trader.config import compose, run_settings
 from moe_trader.env import MarketError
 from moe_trader.env.task import PreparedTask
 from moe_trader.evaluation.walk import walk
@@ -41,7 +41,7 @@ PLAIN = SimpleNamespace(sight=lambda: PLAIN_SIGHT)
 
 @functools.cache
 def gating(name, *overrides):
-    return run_settings(compose(["env=synthetic", f"gating={name}", *overrides])).gating
+    return settings_of("env=synthetic", f"gating={name}", *overrides).gating
 
 
 def scatter(agent, seed=0):

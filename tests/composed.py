@@ -1,0 +1,11 @@
+"""The settings of the real config: Hydra takes a tenth of a second to compose them, so each choice is composed once."""
+
+import functools
+
+from moe_trader.config import compose, run_settings
+
+
+@functools.cache
+def settings_of(*overrides):
+    """``settings_of("gating=top_k", ...)``: the real config with these overrides, as frozen ``RunSettings``."""
+    return run_settings(compose(overrides))
