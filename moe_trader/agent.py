@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from moe_trader.option import ConfigError, describe
 from moe_trader.sight import View, column_names
 
 if TYPE_CHECKING:
-    from moe_trader.expert.seeds import Seeds
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +48,6 @@ class MoEAgent:
     :param gating: settings of the gate
     :param seed: of initial weights and of action draws; as in SB3 it seeds Python's, NumPy's and PyTorch's generators
     :param device: of the networks, ``"cpu"`` or ``"cuda"``
-    :param compiles: let ``torch.compile`` make the updates
-    :param beside: the seeds among which it is trained
-    :raises ConfigError: when ``torch.compile`` does not work here
     :raises ValueError: for other spaces, and for wrappers that normalise observations by running means, such as
         ``VecNormalize(norm_obs=True)``: a bundle does not hold them
     """
@@ -64,8 +60,6 @@ class MoEAgent:
         *,
         seed: int,
         device: str = "cpu",
-        compiles: bool = False,
-        beside: Seeds | None = None,
     ) -> None:
         if not isinstance(env, VecEnv):
             raise ValueError(f"expected an SB3 VecEnv, got {type(env).__name__}: wrap it, DummyVecEnv([lambda: env])")
@@ -74,11 +68,6 @@ class MoEAgent:
         view = view_of(env, gating, len(expert.names()))
         self._assemble(env, env.observation_space, env.action_space, expert, gating, view, seed, device)
         self.policy.column_names = [] if shown(env, "gate_columns") is None else shown(env, "column_names")
-        self._beside = beside
-        if compiles:
-            self.algorithm.compile_updates()  # type: ignore[attr-defined]
-
-    _beside: Seeds | None = None
 
     def _assemble(
         self,
@@ -171,8 +160,7 @@ class MoEAgent:
             batch_size=self.expert.batch_size,
         ):
             log.warning("%s", line)
-        with self._beside.beside(self.algorithm) if self._beside else nullcontext():  # type: ignore[arg-type]
-            self.algorithm.learn(total_timesteps, callback=callback)
+        self.algorithm.learn(total_timesteps, callback=callback)
         return self
 
     def predict(

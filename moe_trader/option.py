@@ -40,7 +40,10 @@ class ConfigError(ValueError):
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def option(cls: type[T]) -> type[T]:
-    """Make ``cls`` a frozen keyword-only dataclass whose fields pydantic validates, one for :func:`build`."""
+    """Make ``cls`` a frozen keyword-only dataclass whose fields pydantic validates, one for :func:`build`.
+
+    A class attribute ``retired`` names settings of earlier versions: name -> the value that still means what it did.
+    """
     made: Any = dataclass(cls, frozen=True, kw_only=True, config=_SETTINGS)
     setattr(made, _MARK, made)
     return cast("type[T]", made)
@@ -123,6 +126,11 @@ def _construct(node: Mapping[str, Any], path: str, plugins: Sequence[str]) -> An
     cls = _locate(node["_target_"], path, plugins)
     known = {field.name: field for field in dataclasses.fields(cls)}
     given = {key: value for key, value in node.items() if key != "_target_"}
+    for key, value in getattr(cls, "retired", {}).items():
+        if key in given and given.pop(key) != value:
+            raise ConfigError(
+                f"{join(path, key)}: this setting is gone; expected {value} or nothing, got {node[key]!r}"
+            )
     for key in given:
         if key not in known:
             raise unknown_key(path, key, known)

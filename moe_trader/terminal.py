@@ -43,29 +43,29 @@ def log_handler() -> logging.Handler:
 
 
 @contextmanager
-def speaking_of(name: str) -> Iterator[None]:
-    """Put a name before what is logged: here, and in what is run from here, as in a coroutine of its own."""
-    token = _WHOM.set(name)
+def log_prefix(text: str) -> Iterator[None]:
+    """Put a text before every line that is logged."""
+    token = _PREFIX.set(text)
     handlers = logging.getLogger().handlers
     for handler in handlers:
-        handler.addFilter(_named)  # once, however often it is asked
+        handler.addFilter(_prefixed)  # once, however often it is asked
     try:
         yield
     finally:
-        _WHOM.reset(token)
+        _PREFIX.reset(token)
 
 
-_WHOM: ContextVar[str] = ContextVar("whom", default="")
+_PREFIX: ContextVar[str] = ContextVar("prefix", default="")
 
 
-def whom() -> str:
-    """Return whom :func:`speaking_of` speaks of, empty if nobody."""
-    return _WHOM.get()
+def current_prefix() -> str:
+    """Return the text of :func:`log_prefix`; empty if there is none."""
+    return _PREFIX.get()
 
 
-def _named(record: logging.LogRecord) -> bool:
-    if _WHOM.get() and not hasattr(record, "whom"):
-        record.whom, record.msg = _WHOM.get(), f"{_WHOM.get()}: {record.msg}"
+def _prefixed(record: logging.LogRecord) -> bool:
+    if _PREFIX.get() and not hasattr(record, "prefix"):
+        record.prefix, record.msg = _PREFIX.get(), f"{_PREFIX.get()}: {record.msg}"
     return True
 
 

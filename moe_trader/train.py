@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import os
 import shlex
@@ -23,7 +22,6 @@ from moe_trader.saved_config import as_of_seed, record, save_as_of_seed
 if TYPE_CHECKING:
     from moe_trader.env.task import PreparedTask
     from moe_trader.evaluation.evaluate import Tables
-    from moe_trader.expert.seeds import Seeds
     from moe_trader.settings import RunSettings
 
 log = logging.getLogger("moe_trader.train")
@@ -63,12 +61,10 @@ def run_seed(
     task: PreparedTask,
     directory: Path,
     config: Mapping[str, Any] | None = None,
-    beside: Seeds | None = None,
 ) -> tuple[Tables, list[str]]:
     """Train and evaluate the mixture and the single policy, and leave everything in a directory.
 
     :param config: the plain config of this seed, which bundles then keep
-    :param beside: the seeds among which this one is trained
     :return: what evaluation found, and what one must know before believing it
     """
     from moe_trader.agent import MoEAgent
@@ -77,7 +73,7 @@ def run_seed(
     from moe_trader.gating.fixed import Uniform
 
     trainer, seed = settings.trainer, settings.seed
-    how: dict[str, Any] = {"seed": seed, "device": settings.device, "compiles": trainer.compile, "beside": beside}
+    how: dict[str, Any] = {"seed": seed, "device": settings.device}
 
     remembered = task.summary() | (record(config) if config else {})
     env = task.training_env(trainer.n_envs, seed)
@@ -106,40 +102,38 @@ def run_seeds(
     settings: RunSettings, task: PreparedTask, directory: Path, config: Mapping[str, Any] | None = None
 ) -> None:
     """Train and evaluate several seeds, each in a run directory of its own, and say what they have in common."""
-    from moe_trader.expert.seeds import Seeds
     from moe_trader.finite import TrainingError
     from moe_trader.option import ConfigError
-    from moe_trader.terminal import speaking_of
+    from moe_trader.terminal import log_prefix
 
     numbers = range(settings.seed, settings.seed + settings.trainer.parallel_seeds)
-    if settings.device == "cpu" and not settings.trainer.compile:
+    if settings.device == "cpu":
         listed = f"range({numbers.start},{numbers.stop})"
-        log.info("On a CPU seeds are trained in turn; moe-train -m 'seed=%s' trains one a core, without means", listed)
-    beside, alone = Seeds(), dataclasses.replace(settings.trainer, parallel_seeds=1)
+        log.info("On CPU, seeds run sequentially. To run one per core, without means: moe-train -m 'seed=%s'", listed)
+    one_seed = dataclasses.replace(settings.trainer, parallel_seeds=1)
     done: dict[int, tuple[Tables, list[str]]] = {}
-
-    def job(seed: int) -> None:
-        mine = directory / f"seed_{seed}"
-        save_as_of_seed(directory / ".hydra", mine / ".hydra", seed)
-        own = as_of_seed(config, seed) if config else None
-        with speaking_of(f"seed {seed}"):
-            try:
-                done[seed] = run_seed(dataclasses.replace(settings, seed=seed, trainer=alone), task, mine, own, beside)
-            except ConfigError:  # not of this seed alone
-                raise
-            except TrainingError as error:  # a line says it all
-                log.error("%s", error)
-                raise
-            except Exception:
-                log.exception("This seed failed; what there is of it is in %s", mine)
-                raise
-
+    failures: list[Exception] = []
     try:
-        beside.run([functools.partial(job, seed) for seed in numbers])
+        for seed in numbers:
+            mine = directory / f"seed_{seed}"
+            save_as_of_seed(directory / ".hydra", mine / ".hydra", seed)
+            own = as_of_seed(config, seed) if config else None
+            with log_prefix(f"seed {seed}"):
+                try:
+                    done[seed] = run_seed(dataclasses.replace(settings, seed=seed, trainer=one_seed), task, mine, own)
+                except ConfigError:  # of every seed
+                    raise
+                except TrainingError as error:  # one line is enough
+                    log.error("%s", error)
+                    failures.append(error)
+                except Exception as error:
+                    log.exception("This seed failed; partial results are in %s", mine)
+                    failures.append(error)
     finally:
-        if len(done) > 1:  # of those that came to their end
-            finished = {seed: done[seed] for seed in sorted(done)}
-            _show_seeds(finished, _facts(settings, task), settings.plugins, directory)
+        if len(done) > 1:
+            _show_seeds(done, _facts(settings, task), settings.plugins, directory)
+    if failures:
+        raise failures[0]
 
 
 def _show_seeds(

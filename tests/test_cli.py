@@ -306,14 +306,6 @@ def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_weights(tmp_path):
         agent.predict(agent.policy.observation_space.sample())
 
 
-def test_without_a_compiler_there_is_no_compiling(tmp_path):
-    done = call(SCRIPTS / "moe-train", *SMALL, "trainer.compile=true", cwd=tmp_path, CXX="no-such-compiler")
-    assert done.returncode == 1
-    assert "ConfigError: trainer.compile: torch.compile does not work here (" in done.stderr
-    assert "install a C++ compiler such as g++ (on a GPU, Triton), or use trainer.compile=false" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_hydra_s_own_way_to_a_saved_config_works(first, tmp_path):
     run, _ = first
     less = "single_policy=false", "shapley=false"

@@ -9,7 +9,6 @@ import pytest
 import torch
 from composed import settings_of
 
-from moe_trader.expert.seeds import Seeds
 from moe_trader.expert.stack import Stack
 
 ALL_LOSSES = "gating/losses=[standard,diversity,switching,sinkhorn,importance,load_balance]"
@@ -65,19 +64,3 @@ def test_box_experts_stay_there_too(moved, pendulum):
     assert {one.device.type for one in algorithm.differentiate(batch, 0.2).values()} == {"meta"}
     with torch.no_grad():
         assert algorithm.policy(batch.observations)[0].device.type == "meta"
-
-
-@pytest.mark.parametrize("gate", GATES)
-def test_seeds_at_once_stay_there_too(gate, moved):
-    def job():
-        algorithm, batch = moved(gate, "gating/losses=[standard,diversity,sinkhorn]")
-        whole = batch._replace(observations=algorithm.policy.whole_observations(batch.observations))
-        with seeds.beside(algorithm):
-            terms = algorithm.differentiate(whole, 0.2)
-            with torch.no_grad():
-                actions = algorithm.policy(batch.observations)[0]
-        return [*terms.values(), *gradients(algorithm), actions]
-
-    seeds = Seeds()
-    for told in seeds.run([job, job]):
-        assert {one.device.type for one in told} == {"meta"}

@@ -417,3 +417,17 @@ def test_an_option_of_another_kind_is_refused_where_a_kind_is_expected():
     node = car(engine=describe(Information(weight=1.0, ramp_start=0.0, ramp_end=1.0, final_weight=None)))
     with pytest.raises(ConfigError, match=r"^garage\.car\.engine: Input should be .*Engine"):
         build(node, "garage.car", [HERE])
+
+
+def test_a_setting_that_is_gone_may_still_say_what_is_so(make_settings):
+    """Configs saved by 0.1.0 say trainer.compile=false."""
+    from moe_trader.trainer import Trainer
+
+    node = describe(make_settings().trainer)
+    assert build({**node, "compile": False}, "trainer") == build(node, "trainer")
+    assert "compile" not in describe(build({**node, "compile": False}, "trainer"))
+    with pytest.raises(
+        ConfigError, match=r"^trainer\.compile: this setting is gone; expected False or nothing, got True$"
+    ):
+        build({**node, "compile": True}, "trainer")
+    assert Trainer.retired == {"compile": False}

@@ -78,7 +78,7 @@ def _equity(equity: pd.DataFrame, weights: pd.Series, experts: Sequence[str]) ->
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}x")
         mean = f", weighted geometric mean of {n_instruments} instruments" if n_instruments > 1 else ""
         ax.set_title(f"{split}: equity{mean}")
-        dates = AutoDateLocator(maxticks=7)  # two charts share the width
+        dates = AutoDateLocator(minticks=3, maxticks=7)  # two charts share the width
         ax.xaxis.set_major_locator(dates)
         ax.xaxis.set_major_formatter(ConciseDateFormatter(dates))
         _tidy(ax)

@@ -82,8 +82,6 @@ class _CategoricalDensity(torch.autograd.Function):
     gradient -P (log M + 1), and the posterior entropy -sum P log r has -P log r. Autograd would record twenty steps.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(weights: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
         log_p = torch.log_softmax(logits.permute(1, 2, 0), dim=1)  # (K, n_actions, batch): the batch runs fastest
@@ -128,25 +126,21 @@ class CategoricalMixture(Mixture):
     """Discrete actions: the mixture is itself a categorical, so everything is exact.
 
     :param logits: the experts' scores, shape ``(batch, K, n_actions)``
-    :param by_pytorch: leave everything to PyTorch, so that ``vmap`` and ``torch.compile`` can follow
     """
 
-    def __init__(self, weights: Tensor, logits: Tensor, by_pytorch: bool = False) -> None:
+    def __init__(self, weights: Tensor, logits: Tensor) -> None:
         super().__init__(weights)
-        self.logits, self._by_pytorch = logits, by_pytorch
-        self._made: tuple[Tensor, ...] | None = None
+        self.logits = logits
 
-    @property
-    def _density(self) -> tuple[Tensor, ...]:  # when first asked for; torch.compile cannot follow a cached_property
-        if self._made is None:
-            log_m, entropy, posterior_entropy, log_p, log_r, _ = _CategoricalDensity.apply(self.weights, self.logits)
-            self._made = log_m.T, entropy, posterior_entropy, log_p.permute(2, 0, 1), log_r.permute(2, 0, 1)
-        return self._made
+    @cached_property
+    def _density(self) -> tuple[Tensor, ...]:
+        log_m, entropy, posterior_entropy, log_p, log_r, _ = _CategoricalDensity.apply(self.weights, self.logits)
+        return log_m.T, entropy, posterior_entropy, log_p.permute(2, 0, 1), log_r.permute(2, 0, 1)
 
     @property
     def log_probs(self) -> Tensor:
         """Log m of every action, shape ``(batch, n_actions)``."""
-        return self._density[0] if self._by_pytorch or torch.is_grad_enabled() else self._log_probs
+        return self._density[0] if torch.is_grad_enabled() else self._log_probs
 
     @cached_property
     def _log_probs(self) -> Tensor:  # what a rollout asks for, as compiled code has it in an update
@@ -195,7 +189,7 @@ class CategoricalMixture(Mixture):
 
     def reweighted(self, weights: Tensor) -> CategoricalMixture:
         """Return the mixture under other weights."""
-        return CategoricalMixture(weights, self.expert_log_probs, self._by_pytorch)
+        return CategoricalMixture(weights, self.expert_log_probs)
 
     def mode(self) -> Tensor:
         """Return argmax m, shape ``(batch,)``."""

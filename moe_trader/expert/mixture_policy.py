@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples, Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from moe_trader.expert.adam import ClippingAdam
-from moe_trader.expert.output import Evaluated, MixtureOutput, OutputError, output_of
+from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture
+from moe_trader.expert.output import MixtureOutput, OutputError
 from moe_trader.expert.stack import Stack
 from moe_trader.finite import checked_observations
 from moe_trader.gating import Gate, GatingNetwork
@@ -22,16 +23,6 @@ from moe_trader.option import ConfigError
 from moe_trader.sight import View
 
 N_REFERENCE = 3  # numbers in a reference: that of the bar, and the account's two
-
-
-class Company(Protocol):
-    """Policies that are trained side by side: :class:`~moe_trader.expert.seeds.Seeds`."""
-
-    def mix(self, policy: MixturePolicy, observations: Tensor) -> MixtureOutput:
-        """Return what ``policy.mix`` returns."""
-
-    def differentiate(self, algorithm: Any, batch: RolloutBufferSamples, clip_range: float) -> dict[str, Tensor]:
-        """Do what ``algorithm.differentiate`` does."""
 
 
 class MixturePolicy(ActorCriticPolicy):
@@ -77,8 +68,6 @@ class MixturePolicy(ActorCriticPolicy):
     experts: nn.ModuleList
     column_names: Sequence[str] = ()
     """Names of the first columns of a whole observation, as far as they are known, for messages."""
-    beside: Company | None = None
-    """What does its arithmetic together with that of others, while it is trained beside them."""
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.experts = nn.ModuleList(
@@ -125,23 +114,19 @@ class MixturePolicy(ActorCriticPolicy):
         """The K experts as what they are: SB3 policies."""
         return cast("list[ActorCriticPolicy]", list(self.experts))
 
-    def mix(self, observations: Tensor, compare: bool = False, vector: Tensor | None = None) -> MixtureOutput:
+    def mix(self, observations: Tensor, compare: bool = False) -> MixtureOutput:
         """Run the gate and every expert on whole observations of shape ``(batch, size)``.
 
         :param compare: also run the gate on the bar before, for losses that compare bars
-        :param vector: weights of the experts to take in place of :attr:`Stack.weights`; all is then PyTorch's to do
         :raises ValueError: for another shape
         """
-        return output_of(self.evaluate(observations, compare, vector), by_pytorch=vector is not None)
-
-    def evaluate(self, observations: Tensor, compare: bool = False, vector: Tensor | None = None) -> Evaluated:
-        """Return the tensors that the output of :meth:`mix` is made of."""
         observations = _of_width(observations, self._size, "observations").float()
-        plain = vector is not None
-        logits, weights = self._route(self.seen_by_gate(observations), plain)
-        before = self._route(self.seen_by_gate(observations, before=True), plain)[1] if compare else None
-        scores, values, log_std = self.stack(self.seen_by_experts(observations), vector)
-        return Evaluated(logits, weights, before, scores, values, log_std)
+        logits, weights = self._route(self.seen_by_gate(observations))
+        before = self._route(self.seen_by_gate(observations, before=True))[1] if compare else None
+        scores, values, log_std = self.stack(self.seen_by_experts(observations))
+        if log_std is None:
+            return MixtureOutput(CategoricalMixture(weights, scores), logits, values, before)
+        return MixtureOutput(GaussianMixture(weights, scores, log_std), logits, values, before)
 
     def gate_weights(self, observations: Tensor) -> Tensor:
         """Run the gate alone on whole observations, shape ``(batch, size)``; return ``(batch, K)``.
@@ -155,9 +140,9 @@ class MixturePolicy(ActorCriticPolicy):
             raise OutputError("outputs of the gate are not finite")
         return weights
 
-    def _route(self, seen: Tensor, plain: bool = False) -> tuple[Tensor, Tensor]:
-        """Return the gate's logits and weights: by compiled code where autograd does not record, unless ``plain``."""
-        if plain or torch.is_grad_enabled() or not self.is_compiled:
+    def _route(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gate's logits and weights: by compiled code where autograd does not record."""
+        if torch.is_grad_enabled() or not self.is_compiled:
             logits = self.gate.logits(seen)
             return logits, self.gate.weights(logits)
         routing = self.gate.route(seen)
@@ -200,7 +185,7 @@ class MixturePolicy(ActorCriticPolicy):
         :raises OutputError: when gate or experts put out numbers that are not finite
         """
         assert isinstance(obs, Tensor)
-        output = self._mixed(self.whole_observations(obs)).checked()
+        output = self.mix(self.whole_observations(obs)).checked()
         actions = output.mixture.mode() if deterministic else output.mixture.sample()
         return actions, output.values.unsqueeze(-1), output.mixture.log_prob(actions)
 
@@ -221,11 +206,8 @@ class MixturePolicy(ActorCriticPolicy):
         """
         assert isinstance(obs, Tensor)
         is_whole = obs.shape[-1] == self._size
-        output = self.mix(obs) if is_whole else self._mixed(self.whole_observations(obs))
+        output = self.mix(obs if is_whole else self.whole_observations(obs))
         return output.values.unsqueeze(-1)
-
-    def _mixed(self, observations: Tensor) -> MixtureOutput:
-        return self.beside.mix(self, observations) if self.beside else self.mix(observations)
 
     def obs_to_tensor(self, observation: Any) -> tuple[Tensor, bool]:
         """Return whole observations as a batch, and whether they came as one; SB3's ``predict`` begins with it.

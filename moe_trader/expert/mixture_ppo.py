@@ -8,7 +8,7 @@ what a mixture needs: a loss for each critic, the gate's losses, and the norms t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -33,8 +33,7 @@ from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.objective import STATED, Coefficients, mixture_objective
 from moe_trader.expert.output import OutputError
 from moe_trader.finite import TrainingError
-from moe_trader.gating import GateBatch
-from moe_trader.option import ConfigError
+from moe_trader.gating import GateBatch, GateLoss
 
 LARGE_BLOCK = 31 * 2**20  # bytes; glibc learns from blocks below 32 MiB alone
 STATES_MEASURED = 1_024  # of a rollout, evenly spread, for the mixture's metrics
@@ -56,28 +55,7 @@ class MixturePPO(PPO):
         self.metrics: dict[str, float] = {}
         self._gate_weights: Tensor | None = None
         self._kept: KeptWeights | None = None
-        self._compiled_loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] | None = None
         super().__init__(*args, **kwargs)
-
-    def compile_updates(self) -> None:
-        """Let ``torch.compile`` make the loss and its gradient, in place of this package's compiled code.
-
-        :raises ConfigError: when it does not work here
-        """
-        try:
-            torch.compile(torch.square)(torch.ones(2, device=self.device))
-        except Exception as error:  # whatever is missing
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ConfigError(
-                f"trainer.compile: torch.compile does not work here ({reason}); install a C++ compiler such as g++ (on "
-                "a GPU, Triton), or use trainer.compile=false"
-            ) from None
-        self._compiled_loss = torch.compile(self.loss)
-
-    @property
-    def compiles(self) -> bool:
-        """Whether :meth:`compile_updates` was called."""
-        return self._compiled_loss is not None
 
     def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> bool:
         """Let the gate adapt, then roll out as SB3 does.
@@ -153,35 +131,30 @@ class MixturePPO(PPO):
 
         :param batch: with whole observations
         """
-        if self.policy.beside is not None:
-            return self.policy.beside.differentiate(self, batch, clip_range)
-        losses, given = self.policy._gate_settings.losses, self.coefficients(clip_range)
+        losses = self.policy._gate_settings.losses
+        coefficients = Coefficients(clip_range, self.ent_coef, self.vf_coef, self.expert_value_share)
+        weighted = {name: (loss, loss.weight_at(self._progress)) for name, loss in losses.items()}
         self.policy.optimizer.zero_grad()
-        if self._compiled_loss is not None:
-            loss, terms = self._compiled_loss(self.policy.stack.followed(), batch, self.gate_loss_weights(), given)
-        elif can_compile(self.policy, losses):
-            weighed = {name: (loss, loss.weight_at(self._progress)) for name, loss in losses.items()}
-            return compiled_gradient(self.policy, batch, self.normalize_advantage, given, weighed)
-        else:
-            loss, terms = self.loss(None, batch, self.gate_loss_weights(), given)
+        if can_compile(self.policy, losses):
+            return compiled_gradient(self.policy, batch, self.normalize_advantage, coefficients, weighted)
+        loss, terms = self._loss(batch, coefficients, weighted)
         loss.backward()
         return terms
 
-    def loss(
-        self, vector: Tensor | None, batch: RolloutBufferSamples, gate_loss_weights: Tensor, given: Coefficients
+    def _loss(
+        self, batch: RolloutBufferSamples, coefficients: Coefficients, weighted: Mapping[str, tuple[GateLoss, float]]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a minibatch of whole observations, for autograd, and its terms.
 
-        :param vector: as :meth:`MixturePolicy.mix` takes it
-        :param gate_loss_weights: of the gate's losses, in their order
+        :param weighted: name -> a loss of the gate and its weight
         """
         gate = self.policy._gate_settings
-        output = self.policy.mix(batch.observations, compare=gate.compares_bars(), vector=vector)
+        output = self.policy.mix(batch.observations, compare=gate.compares_bars())
         advantages = batch.advantages  # (batch,)
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         loss, posterior_entropy, stated = mixture_objective(
-            output.mixture, output.expert_values, batch, advantages, given
+            output.mixture, output.expert_values, batch, advantages, coefficients
         )
         terms = dict(zip(STATED, stated.detach().unbind(), strict=True))
         gate_batch = GateBatch(
@@ -192,21 +165,12 @@ class MixturePPO(PPO):
             advantages,
             output.previous_weights,
         )
-        for (name, gate_loss), weight in zip(gate.losses.items(), gate_loss_weights, strict=True):
+        for name, (gate_loss, weight) in weighted.items():
             value = gate_loss(gate_batch)
             loss = loss + weight * value
             terms[f"gate_loss/{name}"] = value.detach()
         terms["loss"] = loss.detach()
         return loss, terms
-
-    def gate_loss_weights(self) -> Tensor:
-        """Return what the gate's losses count now, in their order."""
-        losses = self.policy._gate_settings.losses.values()
-        return torch.tensor([loss.weight_at(self._progress) for loss in losses], device=self.device)
-
-    def coefficients(self, clip_range: float) -> Coefficients:
-        """Return what the parts of the loss count."""
-        return Coefficients(clip_range, self.ent_coef, self.vf_coef, self.expert_value_share)
 
     def _record(self, trace: Sequence[dict[str, float]], clip_range: float) -> None:
         """Log the means over the update's minibatches, and the mixture's state on the rollout.

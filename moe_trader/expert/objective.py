@@ -33,8 +33,6 @@ class Objective(torch.autograd.Function):
     Responsibilities and gate weights weigh the value losses; the value trains neither the gate nor the actors.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(
         log_prob: Tensor,  # (batch,)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,32 +56,3 @@ class MixtureOutput:
             if broken:  # else finite numbers too large to be added up
                 raise OutputError(f"outputs of {', '.join(broken)} are not finite")
         return self
-
-
-class Evaluated(NamedTuple):
-    """What gate and experts put out, as tensors alone.
-
-    :param logits: the gate's scores, shape ``(batch, K)``
-    :param weights: the gate's weights, shape ``(batch, K)``
-    :param before: gate weights one bar earlier, shape ``(batch, K)``, if they were asked for
-    :param scores: of the actions, shape ``(batch, K, n)``; with ``log_std``, ``(K, n)``, the means of Gaussians
-    :param values: V_k, shape ``(batch, K)``
-    """
-
-    logits: Tensor
-    weights: Tensor
-    before: Tensor | None
-    scores: Tensor
-    values: Tensor
-    log_std: Tensor | None
-
-
-def output_of(evaluated: Evaluated, by_pytorch: bool = False) -> MixtureOutput:
-    """Return the output that these tensors make.
-
-    :param by_pytorch: see :class:`~moe_trader.expert.mixture.CategoricalMixture`
-    """
-    logits, weights, before, scores, values, log_std = evaluated
-    if log_std is None:
-        return MixtureOutput(CategoricalMixture(weights, scores, by_pytorch), logits, values, before)
-    return MixtureOutput(GaussianMixture(weights, scores, log_std), logits, values, before)

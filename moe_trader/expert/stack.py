@@ -105,17 +105,16 @@ class Stack:
                 for parameter, view in zip(group, block[k * len(group) :], strict=False):
                     yield f"{k}.{names[id(parameter)]}", view
 
-    def __call__(self, observations: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return action scores ``(batch, K, n)``, values ``(batch, K)`` and log_std ``(K, n)`` if experts have one.
 
         :param observations: shape ``(batch, n_inputs)``
-        :param weights: a vector like :attr:`weights` to take in its place, by PyTorch's own steps
         :raises ValueError: for observations of another shape
         """
-        if weights is None and self.is_compiled:
+        if self.is_compiled:
             evaluated: tuple[Tensor, Tensor, Tensor | None] = Evaluation.apply(self.followed(), self, observations)
             return evaluated
-        return self._by_pytorch(observations, self.followed() if weights is None else weights)
+        return self._by_pytorch(observations)
 
     def run(self, observations: Tensor) -> Run:
         """Run every tower on observations of shape ``(batch, n_inputs)`` by compiled code; autograd records nothing.
@@ -170,8 +169,9 @@ class Stack:
             raise ValueError(f"experts: expected shape (n, {self._widths[0]}), got {tuple(observations.shape)}")
         return observations.to(self.weights.dtype).contiguous()
 
-    def _by_pytorch(self, observations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Evaluate step by step, so that autograd, ``vmap`` and ``torch.compile`` can follow."""
+    def _by_pytorch(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Evaluate in PyTorch's steps, on any device."""
+        weights = self.followed()
         blocks, activated = self.blocks(weights), torch.tanh if self._kind == TANH else torch.relu
         first = torch.addmm(blocks[1].view(-1, 1), blocks[0].flatten(0, 1), observations.to(weights.dtype).T)
         below = activated(first).unflatten(0, blocks[1].shape)

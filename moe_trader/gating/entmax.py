@@ -71,8 +71,6 @@ def entmax15(logits: Tensor) -> Tensor:
 class _Sparse(torch.autograd.Function):
     """Both transforms by sorting; with s = p^(2 - alpha) on the support, the Jacobian is diag(s) - s s' / sum(s)."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(logits: Tensor, alpha: Annotated[Real, Field(ge=1, le=2)]) -> tuple[Tensor, Tensor]:
         z = logits - logits.max(dim=-1, keepdim=True).values

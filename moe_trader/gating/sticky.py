@@ -118,8 +118,6 @@ class _Filter(torch.autograd.Function):
     With p_t = A' alpha_(t-1) = a alpha_(t-1) + b, z_t = l_t + log p_t and alpha_t = softmax(z_t).
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(scores: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
         """Return z_T + log K, shape ``(K, batch)``, and alpha_0 to alpha_(T-1), from scores ``(T, K, batch)``."""

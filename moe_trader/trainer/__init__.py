@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 from stable_baselines3.common.callbacks import BaseCallback
@@ -54,14 +54,14 @@ class Trainer:
 
     :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them
     :param n_envs: lanes that trade at the same time
-    :param parallel_seeds: how many seeds a run trains, from ``seed`` on, in one process: on a GPU all at once
-    :param compile: let ``torch.compile`` make the updates; it needs a C++ compiler, on a GPU Triton
+    :param parallel_seeds: how many seeds a run trains, from ``seed`` on, one after the other
     """
+
+    retired: ClassVar[Mapping[str, Any]] = {"compile": False}  # until 0.1.0: updates by torch.compile
 
     total_timesteps: Annotated[Whole, Field(gt=0, le=10**12)]
     n_envs: Width
     parallel_seeds: Annotated[Whole, Field(ge=1, le=1_024)]
-    compile: bool
 
     def fit(
         self, agent: Agent, run_directory: str | Path, title: str = "mixture", task: Mapping[str, Any] | None = None

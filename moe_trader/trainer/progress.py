@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from stable_baselines3.common.callbacks import BaseCallback
 
 from moe_trader.option import describe
-from moe_trader.terminal import console, whom
+from moe_trader.terminal import console, current_prefix
 from moe_trader.trainer.collapse import CollapseWatch
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Progress(BaseCallback):
             transient=True,
             disable=not console().is_interactive,
         )
-        self._row = self._bar.add_task(f"{whom()} {title}".strip(), total=total_timesteps, state="")
+        self._row = self._bar.add_task(f"{current_prefix()} {title}".strip(), total=total_timesteps, state="")
 
     def _on_training_start(self) -> None:
         self._started = time.perf_counter()
