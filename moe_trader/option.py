@@ -128,9 +128,7 @@ def _construct(node: Mapping[str, Any], path: str, plugins: Sequence[str]) -> An
     given = {key: value for key, value in node.items() if key != "_target_"}
     for key, value in getattr(cls, "retired", {}).items():
         if key in given and given.pop(key) != value:
-            raise ConfigError(
-                f"{join(path, key)}: this setting is gone; expected {value} or nothing, got {node[key]!r}"
-            )
+            raise ConfigError(f"{join(path, key)}: removed setting; expected {value} or nothing, got {node[key]!r}")
     for key in given:
         if key not in known:
             raise unknown_key(path, key, known)

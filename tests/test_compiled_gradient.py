@@ -39,7 +39,7 @@ def both_ways(agent, batch):
     terms = algorithm.differentiate(batch, 0.2)
     compiled = {name: gradient.clone() for name, gradient in gradients(policy).items() if gradient is not None}
     policy.optimizer.zero_grad()
-    loss, others = algorithm.loss(None, batch, algorithm.gate_loss_weights(), algorithm.coefficients(0.2))
+    loss, others = algorithm.loss(batch, 0.2)
     loss.backward()
     plain = {name: gradient for name, gradient in gradients(policy).items() if gradient is not None}
     return (compiled, {name: float(value) for name, value in terms.items()}), (

@@ -8,7 +8,7 @@ what a mixture needs: a loss for each critic, the gate's losses, and the norms t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -131,30 +131,23 @@ class MixturePPO(PPO):
 
         :param batch: with whole observations
         """
-        losses = self.policy._gate_settings.losses
-        coefficients = Coefficients(clip_range, self.ent_coef, self.vf_coef, self.expert_value_share)
-        weighted = {name: (loss, loss.weight_at(self._progress)) for name, loss in losses.items()}
         self.policy.optimizer.zero_grad()
-        if can_compile(self.policy, losses):
-            return compiled_gradient(self.policy, batch, self.normalize_advantage, coefficients, weighted)
-        loss, terms = self._loss(batch, coefficients, weighted)
+        if can_compile(self.policy, self.policy._gate_settings.losses):
+            given = self._coefficients(clip_range), self._weighted_losses()
+            return compiled_gradient(self.policy, batch, self.normalize_advantage, *given)
+        loss, terms = self.loss(batch, clip_range)
         loss.backward()
         return terms
 
-    def _loss(
-        self, batch: RolloutBufferSamples, coefficients: Coefficients, weighted: Mapping[str, tuple[GateLoss, float]]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a minibatch of whole observations, for autograd, and its terms.
-
-        :param weighted: name -> a loss of the gate and its weight
-        """
+    def loss(self, batch: RolloutBufferSamples, clip_range: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a minibatch of whole observations, for autograd, and its terms."""
         gate = self.policy._gate_settings
         output = self.policy.mix(batch.observations, compare=gate.compares_bars())
         advantages = batch.advantages  # (batch,)
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         loss, posterior_entropy, stated = mixture_objective(
-            output.mixture, output.expert_values, batch, advantages, coefficients
+            output.mixture, output.expert_values, batch, advantages, self._coefficients(clip_range)
         )
         terms = dict(zip(STATED, stated.detach().unbind(), strict=True))
         gate_batch = GateBatch(
@@ -165,12 +158,20 @@ class MixturePPO(PPO):
             advantages,
             output.previous_weights,
         )
-        for name, (gate_loss, weight) in weighted.items():
+        for name, (gate_loss, weight) in self._weighted_losses().items():
             value = gate_loss(gate_batch)
             loss = loss + weight * value
             terms[f"gate_loss/{name}"] = value.detach()
         terms["loss"] = loss.detach()
         return loss, terms
+
+    def _coefficients(self, clip_range: float) -> Coefficients:
+        return Coefficients(clip_range, self.ent_coef, self.vf_coef, self.expert_value_share)
+
+    def _weighted_losses(self) -> dict[str, tuple[GateLoss, float]]:
+        """Return the gate's losses and their present weights, by name."""
+        losses = self.policy._gate_settings.losses
+        return {name: (loss, loss.weight_at(self._progress)) for name, loss in losses.items()}
 
     def _record(self, trace: Sequence[dict[str, float]], clip_range: float) -> None:
         """Log the means over the update's minibatches, and the mixture's state on the rollout.
