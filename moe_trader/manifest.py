@@ -176,10 +176,7 @@ def _check_values(file: Path, manifest: Mapping[str, Any]) -> None:
         columns = manifest[key]
         is_columns = isinstance(columns, list) and all(type(one) is int and 0 <= one < size for one in columns)
         check(key, f"one or more numbers from 0 to {size - 1}", is_columns and len(columns) > 0)
-        check(key, "numbers that differ", len(set(columns)) == len(columns))
-    check(
-        "expert_columns", "numbers in ascending order", manifest["expert_columns"] == sorted(manifest["expert_columns"])
-    )
+        check(key, "different numbers in ascending order", columns == sorted(set(columns)))
     columns, rows, names = (manifest[key] for key in ("gate_columns", "gate_rows", "experts"))
     is_rows = type(rows) is int and rows >= 1 and len(columns) % rows == 0
     check("gate_rows", f"a number of bars that {len(columns)} gate_columns are made of, 1 or more", is_rows)

@@ -52,8 +52,7 @@ def rerun_arguments(given: Sequence[str]) -> list[str]:
     parser.add_argument("--plugins", default="")
     named, rest = parser.parse_known_args(given[1:])
     trusted = [name for name in named.plugins.split(",") if name]
-    if not states_plugins(rest):
-        _check_plugins(saved / "config.yaml", trusted, ["moe-train", "rerun", given[0], *rest])
+    _check_config(saved / "config.yaml", trusted, ["moe-train", "rerun", given[0]], rest)
     own = [f"rerun_of={_quoted(str(saved.parent))}"]
     if trusted:
         own.append(f"plugins=[{','.join(map(_quoted, trusted))}]")
@@ -62,10 +61,12 @@ def rerun_arguments(given: Sequence[str]) -> list[str]:
     return ["--config-dir", str(saved), "--config-name", "rerun", *rest[:at], *own, *rest[at:]]
 
 
-def _check_plugins(saved: Path, trusted: Sequence[str], command: Sequence[str]) -> None:
-    """Exit unless the user named the packages that the run imports."""
+def _check_config(saved: Path, trusted: Sequence[str], command: Sequence[str], rest: Sequence[str]) -> None:
+    """Exit unless the config holds plain values and the user named the packages that the run imports."""
     try:
-        check_plugins(load_config(saved), trusted, saved, lambda names: shlex.join([*command, "--plugins", names]))
+        config = load_config(saved)
+        if not states_plugins(rest):
+            check_plugins(config, trusted, saved, lambda names: shlex.join([*command, *rest, "--plugins", names]))
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
 

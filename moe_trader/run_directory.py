@@ -54,6 +54,8 @@ def _taken(directory: Path) -> str | None:
         return "lies inside a saved bundle; choose another directory"
     if holds_run(place):
         return "holds a run already; choose another directory"
+    if any((folder / ".hydra").is_dir() and holds_run(folder) for folder in place.parents):
+        return "lies inside the directory of a run; choose another directory"
     if (place / "multirun.yaml").is_file() and any(place.rglob("progress.csv")):
         return "holds a sweep already; choose another directory"
     if (place / CLAIM).exists():

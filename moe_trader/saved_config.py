@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,9 @@ def check_folder(folder: str | None, name: str, overrides: Sequence[str]) -> Non
     :param name: of the primary config
     :raises ConfigError: as :func:`load_config` and, unless an override states ``plugins``, :func:`check_plugins`
     """
-    place = Path((folder or "").removeprefix("file://")).resolve()
-    if place.name != ".hydra":
+    named = Path(os.path.abspath((folder or "").removeprefix("file://")))
+    place = named.resolve()
+    if ".hydra" not in (named.name, place.name):
         return
     for file in {place / "config.yaml", place / f"{name.removesuffix('.yaml')}.yaml"}:
         if file.is_file():

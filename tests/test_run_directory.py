@@ -480,3 +480,35 @@ def test_a_scaler_that_scales_nothing_is_refused_by_name(value, run):
     assert re.search(
         rf"no usable scaler \({name}: expected a finite mean and a finite scale above 0, got \S+ and ", said
     )
+
+
+# --- saved configs under other names, and places within a run ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", ["link", "linked"])
+def test_a_link_does_not_hide_a_saved_config(at, run, tmp_path):
+    """Neither a link called .hydra to a folder of another name, nor a link of another name to .hydra."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    if at == "link":
+        (run / ".hydra").rename(run / "plain")
+        (run / ".hydra").symlink_to("plain")
+    else:
+        (run / "linked").symlink_to(".hydra")
+    folder = run / (".hydra" if at == "link" else "linked")
+    with (folder / "config.yaml").open("a") as file:
+        file.write(LOGGING.format(victim))
+    for arguments in (
+        ["rerun", "run", "plugins=[]"],
+        ["--config-path", str(folder.absolute()), "--config-name", "config"],
+    ):
+        assert "a saved config holds no instructions to Hydra" in refusal(train.main, arguments)
+    assert victim.read_text() == "precious"
+
+
+def test_nothing_is_written_below_a_finished_run(run, tmp_path):
+    before = state(run)
+    for place in ("run/evaluation", "run/again/and/again"):
+        with pytest.raises(ConfigError, match=f"^--output: {place} lies inside the directory of a run; choose another"):
+            check_free(Path(place), "--output")
+    assert state(run) == before

@@ -187,7 +187,7 @@ def test_a_number_is_an_action_however_it_is_wrapped(action):
     assert info["exposure"] == 1.0
 
 
-@pytest.mark.parametrize("action", [-1, -3, 4, 7])
+@pytest.mark.parametrize("action", [-1, -3, -6, -1000, 4, 7, 1000])
 @pytest.mark.parametrize("positions", ["discrete", "orders"])
 def test_lanes_refuse_an_action_outside_the_space(action, positions, prepared):
     env = PreparedTask(
@@ -196,16 +196,24 @@ def test_lanes_refuse_an_action_outside_the_space(action, positions, prepared):
     env.reset()
     action += action > 0 and positions == "orders"  # there are five of them
     with pytest.raises(
-        ValueError, match=r"^lane 1: expected an action of Discrete\([45]\) or a finite target, got one"
+        ValueError, match=r"^env 1: expected an action of Discrete\([45]\), or a finite target, got one outside it"
     ):
-        env.step(np.array([0, action, 0]))
+        env.step(np.array([0, action, action]))
+
+
+@pytest.mark.parametrize("actions", [[0.0, 1.9, 0.0], [0, 1], [True, False, True], ["a", "b", "c"]])
+def test_lanes_refuse_actions_that_no_rounding_makes_right(actions, prepared):
+    env = prepared.vec_env("train", 3, 0)
+    env.reset()
+    with pytest.raises(ValueError, match=r"^actions: expected one of Discrete\(3\) for each of 3 envs, got "):
+        env.step(np.array(actions))
 
 
 def test_lanes_refuse_an_action_that_is_no_number(prepared):
     task = dataclasses.replace(prepared.task, positions=POSITIONS["continuous"])
     env = PreparedTask(task, prepared.market, None).vec_env("train", 2, 0)
     env.reset()
-    with pytest.raises(ValueError, match=r"^lane 1: expected an action of Box\(.*got one whose target is nan$"):
+    with pytest.raises(ValueError, match=r"^env 1: expected an action of Box\(.*got one outside it \(target nan\)$"):
         env.step(np.array([[0.0], [np.nan]]))
 
 

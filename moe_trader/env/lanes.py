@@ -193,8 +193,8 @@ class Lanes:
         )
         if unusable >= 0:
             raise ValueError(
-                f"lane {unusable}: expected an action of {self.action_space} or a finite target, got one whose target "
-                f"is {targets[unusable]}"
+                f"env {unusable}: expected an action of {self.action_space}, or a finite target, got one outside it "
+                f"(target {targets[unusable]})"
             )
 
     def observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:

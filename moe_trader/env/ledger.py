@@ -238,7 +238,7 @@ def step_lanes(
 
     A lane at its end, where bankruptcy brings it too, stays as it is and earns nothing until it is reset.
 
-    :return: a lane whose target is not finite, and which was not stepped; ``-1``: there is none
+    :return: the first lane whose target is not finite; such lanes are not stepped; ``-1``: there is none
     """
     unusable = -1
     for lane in range(len(bars)):
@@ -248,7 +248,7 @@ def step_lanes(
             ledger[lane, MARGIN_CALL] = 0.0
             continue
         if not np.isfinite(targets[lane]):
-            unusable = lane
+            unusable = lane if unusable < 0 else unusable
             continue
         rewards[lane], log_returns[lane], bankrupt[lane] = step_ledger(
             ledger[lane], bars[lane], targets[lane], prices, terms

@@ -13,8 +13,7 @@ from moe_trader.bounds import Exposure, NonNegative, Real
 from moe_trader.env import Floats, Positions
 from moe_trader.option import option
 
-# A target that the ledger refuses. Tables of targets end with it, so that action -1 is not taken for the last one: half
-# the price of comparing every action with the space.
+# A target that the ledger refuses. Tables of targets begin and end with it, and actions beyond them are clipped to it.
 OUTSIDE = np.inf
 
 
@@ -40,7 +39,7 @@ class Discrete(Positions):
 
     def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
         """Look the fractions up."""
-        return self._table[actions], np.zeros(len(held))
+        return self._table.take(actions + 1, mode="clip"), np.zeros(len(held))
 
     def largest_target(self) -> tuple[str, float]:
         """Return the largest absolute fraction."""
@@ -48,8 +47,8 @@ class Discrete(Positions):
 
     @cached_property
     def _table(self) -> Floats:
-        """Return the target of each action."""
-        return np.array([*self.fractions, *[OUTSIDE] * len(self.fractions)])
+        """Return the target of each action, the one numbered -1 first."""
+        return np.array([OUTSIDE, *self.fractions, OUTSIDE])
 
 
 @option
@@ -112,7 +111,7 @@ class Orders(Positions):
 
     def targets(self, actions: np.ndarray, held: Floats) -> tuple[Floats, Floats]:
         """Look the order up in what it does when short, flat and long; what is held already is not ordered again."""
-        table = self._table[actions, np.sign(held).astype(np.int64) + 1]
+        table = self._table[np.clip(actions, -1, len(self._table) - 2) + 1, np.sign(held).astype(np.int64) + 1]
         orders = (table != held) & ~np.isnan(table)
         senseless = ~orders & (actions != HOLD)
         return np.where(orders, table, held), np.where(senseless, self.penalty, 0.0)
@@ -123,11 +122,12 @@ class Orders(Positions):
 
     @cached_property
     def _table(self) -> Floats:
-        """Return the target of each order when short, flat and long; NaN where it orders nothing."""
+        """Return the target of each order, the one numbered -1 first, when short, flat and long; NaN: none."""
         no, size = np.nan, self.size
         short = -size if self.allow_short else no
         orders = np.array([[no, size, size], [short, short, no], [no, no, 0.0], [0.0, no, no], [no, no, no]])
-        return np.concatenate([orders, np.full_like(orders, OUTSIDE)])
+        outside = np.full((1, 3), OUTSIDE)
+        return np.concatenate([outside, orders, outside])
 
 
 def _check_minimum(minimum_trade: float, largest: float) -> None:

@@ -145,7 +145,7 @@ class PreparedTask:
     def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None, sight: Sight = PLAIN_SIGHT) -> None:
         self.task, self.market, self.sight = task, market, sight
         if any(one.symbol == "all" for one in market.instruments):
-            raise MarketError(f"{market.name}: no instrument can be called 'all', as the tables call their means")
+            raise MarketError(f"{market.name}: tables call their means 'all'; rename that instrument's file or symbol")
         lengths = [len(one) for one in market.instruments]
         self._offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int)
         prices, costs = market_prices(market), total(task.costs.values())

@@ -63,11 +63,19 @@ class TradingVecEnv(VecEnv):
     def step_async(self, actions: np.ndarray) -> None:
         """Take one action for each lane, shape ``(n_lanes, *action_space.shape)``.
 
+        :raises ValueError: for another number of actions, or another kind of number than the space has
         :raises ResetNeeded: before the first :meth:`reset`
         """
         if not self._started:
             raise ResetNeeded("expected reset() before the first step()")
-        self._actions = np.asarray(actions, dtype=self._actions.dtype).reshape(self._actions.shape)
+        given = np.asarray(actions)
+        is_number = given.dtype.kind in ("iu" if isinstance(self.action_space, spaces.Discrete) else "iuf")
+        if not is_number or given.size != self._actions.size:
+            raise ValueError(
+                f"actions: expected one of {self.action_space} for each of {self.num_envs} envs, got {given.dtype} of "
+                f"shape {given.shape}"
+            )
+        self._actions = given.astype(self._actions.dtype, copy=False).reshape(self._actions.shape)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every lane; return observations, rewards (float32), dones and infos."""
