@@ -44,6 +44,10 @@ class Wrong(Exception):  # noqa: N818 - a finding
     """Something that was accepted, but not as it should be."""
 
 
+class Refused(Exception):  # noqa: N818 - an outcome
+    """An error of the Python API that names what was wrong."""
+
+
 @dataclass
 class Result:
     """How the cases of a part ended."""
@@ -97,15 +101,24 @@ def limits(seconds: int, memory: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def run(part: Part, name: str, runs: range, seed: int, loud: bool = False) -> Result:
-    """Try these cases of a part."""
+def refusing() -> tuple[type[Exception], ...]:
+    """Return the errors that mean a refusal: commands print them in a line, without a traceback."""
+    from hydra.errors import CompactHydraException
+
     from moe_trader.bundle import BundleError
     from moe_trader.env import MarketError
+    from moe_trader.env.lookahead import LookAheadError
+    from moe_trader.finite import TrainingError
     from moe_trader.option import ConfigError
 
+    return BundleError, CompactHydraException, ConfigError, LookAheadError, MarketError, TrainingError, Refused
+
+
+def run(part: Part, name: str, runs: range, seed: int, loud: bool = False) -> Result:
+    """Try these cases of a part."""
     watch = WATCH[0] if WATCH else Watch()
     WATCH[:] = [watch]
-    result = Result()
+    result, refusals = Result(), refusing()
     with tempfile.TemporaryDirectory() as made:
         root = Path(made).resolve()
         make = part(root)
@@ -118,7 +131,7 @@ def run(part: Part, name: str, runs: range, seed: int, loud: bool = False) -> Re
                 with limits(SECONDS, MEMORY):
                     attempt()
                 result.accepted += 1
-            except (BundleError, ConfigError, MarketError) as error:
+            except refusals as error:
                 result.refused += 1
                 problem = "an empty message" if not str(error) else ""
                 if loud:
@@ -147,7 +160,14 @@ def bundles(root: Path) -> Callable[[np.random.Generator, Path], tuple[str, Try]
     return prepare(root)
 
 
-PARTS: dict[str, tuple[Part, int]] = {"bundles": (bundles, 1_000)}
+def configs(root: Path) -> Callable[[np.random.Generator, Path], tuple[str, Try]]:
+    """Random overrides of the config, composed, built and trained for a few steps."""
+    from fuzz_configs import prepare
+
+    return prepare(root)
+
+
+PARTS: dict[str, tuple[Part, int]] = {"configs": (configs, 2_000), "bundles": (bundles, 1_000)}
 """Name -> part, and how many cases are tried by default."""
 
 
@@ -174,4 +194,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import fuzz  # the module that the parts import: what they raise is of its classes
+
+    fuzz.main()
