@@ -167,7 +167,14 @@ def configs(root: Path) -> Callable[[np.random.Generator, Path], tuple[str, Try]
     return prepare(root)
 
 
-PARTS: dict[str, tuple[Part, int]] = {"configs": (configs, 2_000), "bundles": (bundles, 1_000)}
+def api(root: Path) -> Callable[[np.random.Generator, Path], tuple[str, Try]]:
+    """Calls of the Python API with one wrong argument."""
+    from fuzz_api import prepare
+
+    return prepare(root)
+
+
+PARTS: dict[str, tuple[Part, int]] = {"configs": (configs, 2_000), "bundles": (bundles, 1_000), "api": (api, 100)}
 """Name -> part, and how many cases are tried by default."""
 
 
