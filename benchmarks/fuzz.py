@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ class Watch:
         writes = event in WRITES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & 3)
         if writes and isinstance(arguments[0], str | bytes | os.PathLike):
             path = Path(os.path.realpath(os.fsdecode(arguments[0])))
-            if not path.is_relative_to(self.allowed) and path.suffix not in (".pyc", ".nbi", ".nbc"):
+            if not path.is_relative_to(self.allowed) and "__pycache__" not in path.parts:
                 self.seen.append(f"{event} {path}")
 
 
@@ -119,7 +120,9 @@ def run(part: Part, name: str, runs: range, seed: int, loud: bool = False) -> Re
     watch = WATCH[0] if WATCH else Watch()
     WATCH[:] = [watch]
     result, refusals = Result(), refusing()
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made, warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # numbers that overflow unnoticed
+        warnings.filterwarnings("ignore", module="stable_baselines3")
         root = Path(made).resolve()
         make = part(root)
         for number in runs:
@@ -168,7 +171,7 @@ def configs(root: Path) -> Callable[[np.random.Generator, Path], tuple[str, Try]
 
 
 def api(root: Path) -> Callable[[np.random.Generator, Path], tuple[str, Try]]:
-    """Calls of the Python API with one wrong argument."""
+    """Call the Python API with one wrong argument."""
     from fuzz_api import prepare
 
     return prepare(root)

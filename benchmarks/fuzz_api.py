@@ -166,17 +166,22 @@ def array(rng: Rng, good: np.ndarray) -> Any:
     bad = good.copy()
     bad.flat[rng.integers(bad.size)] = pick(rng, [np.nan, np.inf, -np.inf, 1e38, -1.0])
     others = [bad, good[0], good[:0], good[:, :-1], good[None], good.T, good.astype(str), good.astype(complex)]
-    others += [good.astype(object), good.astype(np.float16), good.tolist(), torch.tensor(good), good.astype(float) * 1e300, -good]
+    others += [
+        good.astype(object),
+        good.astype(np.float16),
+        good.tolist(),
+        torch.tensor(good),
+        good.astype(float) * 1e300,
+        -good,
+    ]
     others += [np.ma.masked_array(good, good > 0), np.concatenate([good, good], 1), good > 0, good.astype(np.int8)]
     return pick(rng, others if rng.random() < 0.6 else ANYTHING)
 
 
 def make_agent(rng: Rng, world: World, place: Path) -> Kind:
     """Make an agent."""
-    name = str(pick(rng, ["env", "expert", "gating", "seed", "device", "compiles", "beside"]))
+    name = str(pick(rng, ["env", "expert", "gating", "seed", "device"]))
     given = pick(rng, [*ANYTHING, world.settings, world.task, world.task.env("train"), world.settings.gating])
-    if name == "compiles" and given is not None and not isinstance(given, str):
-        given = "x"  # True would start a compiler
     return f"{name}|VecEnv" if name == "env" else name, given, lambda: world.made(**{name: given})
 
 
@@ -251,10 +256,17 @@ def instrument(rng: Rng, world: World, place: Path) -> Kind:
     now = getattr(good, name)
     given = pick(rng, ANYTHING)
     if isinstance(now, np.ndarray) and rng.random() < 0.6:
-        given = pick(rng, [now[::-1], now[:-1], now[None], -now.astype(float), now.astype(str), now * 0.0, now.tolist()])\
-            if now.dtype.kind != "M" else pick(rng, [now[::-1], now.astype(int), now.astype(str), now[:1], now.tolist()])
+        given = (
+            pick(rng, [now[::-1], now[:-1], now[None], -now.astype(float), now.astype(str), now * 0.0, now.tolist()])
+            if now.dtype.kind != "M"
+            else pick(rng, [now[::-1], now.astype(int), now.astype(str), now[:1], now.tolist()])
+        )
     words = f"{name}|close later|lie between" if name != "symbol" else name
-    return words, given, lambda: world.task.task.prepare(market=Market("own", (one(good, name, given), *rest(world)), True))
+    return (
+        words,
+        given,
+        lambda: world.task.task.prepare(market=Market("own", (one(good, name, given), *rest(world)), True)),
+    )
 
 
 def one(good: Instrument, name: str, given: Any) -> Instrument:
@@ -299,7 +311,10 @@ def environment(rng: Rng, world: World, place: Path) -> Kind:
 
 def step(rng: Rng, world: World, place: Path) -> Kind:
     """Step, or reset, an environment."""
-    name, given = pick(rng, ["action", "action", "seed", "options"]), pick(rng, [*ANYTHING, np.full(2, 5), np.full(2, 0.5)])
+    name, given = (
+        pick(rng, ["action", "action", "seed", "options"]),
+        pick(rng, [*ANYTHING, np.full(2, 5), np.full(2, 0.5)]),
+    )
     if rng.random() < 0.5:
         env = world.task.env("train")
         env.reset(seed=0)
@@ -312,7 +327,9 @@ def step(rng: Rng, world: World, place: Path) -> Kind:
 def feature(rng: Rng, world: World, place: Path) -> Kind:
     """Use a feature that breaks its contract."""
     how = pick(rng, ["columns", "warmup", "compute"])
-    given = pick(rng, [*ANYTHING, 10**6, ["a", "a"], ["mean"], "return_1", np.full((700, 1), np.nan), np.zeros((700, 2))])
+    given = pick(
+        rng, [*ANYTHING, 10**6, ["a", "a"], ["mean"], "return_1", np.full((700, 1), np.nan), np.zeros((700, 2))]
+    )
     broken = {"broken": Broken(how=how, value=given)}
     used = lambda: dataclasses.replace(world.task.task, features=broken, gate_features=["broken"])  # noqa: E731
     return "broken|warm-up", given, lambda: used().prepare(market=world.market).training_env(2, 0).reset()
@@ -322,16 +339,20 @@ def gate(rng: Rng, world: World, place: Path) -> Kind:
     """Learn with a gate or a loss that breaks its contract."""
     how = pick(rng, ["network", "logits", "weights", "loss"])
     changes = {"nan": lambda x: x * float("nan"), "huge": lambda x: x * 1e38, "negative": lambda x: -x}
-    changes |= {"one column": lambda x: x[..., :1], "twice": lambda x: x * 2, "flat": lambda x: x.sum()}
-    changes |= {"double": lambda x: x.double(), "turned": lambda x: x.T, "cut off": lambda x: x.detach()}
-    changes |= {"an array": lambda x: x.detach().numpy(), "zeros": lambda x: x * 0, "wide": lambda x: torch.cat([x, x], -1)}
+    changes |= {"one column": lambda x: x[..., None][:1], "twice": lambda x: x * 2, "flat": lambda x: x.sum()}
+    changes |= {"double": lambda x: x.double(), "turned": lambda x: x.transpose(0, -1), "cut off": lambda x: x.detach()}
+    changes |= {"an array": lambda x: x.detach().numpy(), "zeros": lambda x: x * 0, "wide": lambda x: x.repeat(1, 2)}
     name = pick(rng, changes) if how != "network" and rng.random() < 0.7 else ""
     given = changes[name] if name else pick(rng, [one for one in ANYTHING if not callable(one)])
     if how == "loss":
         gating = dataclasses.replace(world.settings.gating, losses={"broken": BrokenLoss(value=given)})
     else:
         gating = BrokenGate(how=how, value=given, losses={})
-    return "gat|[Ll]oss", f"{how} {name or repr(given)}", lambda: world.made(gating=gating).learn(1).predict(world.observations)
+    return (
+        "gat|[Ll]oss",
+        f"{how} {name or repr(given)}",
+        lambda: world.made(gating=gating).learn(1).predict(world.observations),
+    )
 
 
 def describing(rng: Rng, world: World, place: Path) -> Kind:
@@ -363,5 +384,7 @@ def trainer(rng: Rng, world: World, place: Path) -> Kind:
     return f"{name}|{re.escape(str(place))}", given, lambda: Trainer(**usual).fit(**arguments)
 
 
-KINDS = {one.__name__: one for one in (make_agent, observe, predict, decide, learn, save, load, instrument, market, task)}
+KINDS = {
+    one.__name__: one for one in (make_agent, observe, predict, decide, learn, save, load, instrument, market, task)
+}
 KINDS |= {one.__name__: one for one in (environment, step, feature, gate, describing, trainer)}

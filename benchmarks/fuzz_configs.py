@@ -1,4 +1,4 @@
-"""The part ``configs`` of fuzz.py: random overrides of the real config, composed, built, and trained for a few steps."""
+"""The part ``configs`` of fuzz.py: random overrides of the config, composed, built, and trained for a few steps."""
 
 from __future__ import annotations
 
@@ -28,8 +28,34 @@ STEPS = 200
 NUMBERS = "null true False -1 0 1 2 3 7 -0.0 0.5 1.5 .5 5. +1 1e-320 1e-9 1e9 1e308 -1e308 1e400 inf -inf nan 0x10"
 NUMBERS += f" 1_000 1__0 {2**31} {2**31 - 1} {2**63} {10**18} 1{'0' * 400} 1{'0' * 5_000} 1e-{'9' * 400}"
 TEXTS = ["''", "x", "'1'", "'true'", "é", "日本", "\u202e", "a\u0000b", "\udcff", "a b", "2020-01-01", "'2020-01-01'"]
-TEXTS += ["/etc/passwd", "../x", "~/x", ".", "\\", "\\\\", "a=b", "#", ":", "@", "!!python/object:os.system", "x" * 10**5]
-NESTED = ["[]", "{}", "[[]]", "[1]", "[1,2,3]", "[x,null]", "[1.5,-1]", "[0]", "[nan]", "[true]", "{a:1}", "{a:{b:[1]}}"]
+TEXTS += [
+    "/etc/passwd",
+    "../x",
+    "~/x",
+    ".",
+    "\\",
+    "\\\\",
+    "a=b",
+    "#",
+    ":",
+    "@",
+    "!!python/object:os.system",
+    "x" * 10**5,
+]
+NESTED = [
+    "[]",
+    "{}",
+    "[[]]",
+    "[1]",
+    "[1,2,3]",
+    "[x,null]",
+    "[1.5,-1]",
+    "[0]",
+    "[nan]",
+    "[true]",
+    "{a:1}",
+    "{a:{b:[1]}}",
+]
 NESTED += ["[" * 60 + "]" * 60, "{a:" * 60 + "1" + "}" * 60, f"[{'1,' * 2_000}1]", "{1:2}", "{null:1}", "{true:1,a:2}"]
 NESTED += ["{_target_:os.system}", "{_target_:builtins.eval,x:1}", "{_target_:moe_trader.gating.softmax.Softmax}"]
 NESTED += ["{_target_:moe_trader.env.costs.Proportional,bp:1}", "{_target_:null}", "{_target_:[a]}", "{_args_:[1]}"]
@@ -44,16 +70,61 @@ VALUES = {"numbers": NUMBERS.split(), "texts": TEXTS, "nested": NESTED, "referen
 VALUES |= {"sweeps": SWEEPS, "broken": BROKEN}
 TARGETS = ["os.system", "builtins.exec", "moe_trader.train.main", "moe_trader.__main__.x", "moe_trader..option.x", "x"]
 TARGETS += ["subprocess.Popen", "moe_trader.trainer.Trainer", "moe_trader.env.costs.Proportional", "''", "null", "1"]
-TARGETS += ["moe_trader.gating.softmax.softmax", "moe_trader.gating.fixed.Uniform", "moe_trader.env.csv.Csv", "a" * 10**4]
-NAMES = ["x", "_target_", "_args_", "_aliases_", "_partial_", "_recursive_", "_convert_", "defaults", "hydra", "1", "a.b"]
+TARGETS += [
+    "moe_trader.gating.softmax.softmax",
+    "moe_trader.gating.fixed.Uniform",
+    "moe_trader.env.csv.Csv",
+    "a" * 10**4,
+]
+NAMES = [
+    "x",
+    "_target_",
+    "_args_",
+    "_aliases_",
+    "_partial_",
+    "_recursive_",
+    "_convert_",
+    "defaults",
+    "hydra",
+    "1",
+    "a.b",
+]
 NAMES += ["__class__", "é", "${seed}", "[0]", "a[0]", "..", ""]
-RAW = ["=", "==", "a", "a=b=c", "+", "~", "++", "+=", "~=1", "@", "@a=b", "a@b=c", "a@:b=c", "a@b:c=d", "-m", "--cfg", "env"]
+RAW = [
+    "=",
+    "==",
+    "a",
+    "a=b=c",
+    "+",
+    "~",
+    "++",
+    "+=",
+    "~=1",
+    "@",
+    "@a=b",
+    "a@b=c",
+    "a@:b=c",
+    "a@b:c=d",
+    "-m",
+    "--cfg",
+    "env",
+]
 RAW += ["env=", "env.=1", ".env=1", "env..window=1", "env[window]=1", "env.window.=3", "a.b.c[0]=1", "é=1", "\u0000=1"]
 RAW += ["x" * 10**5, "x." * 3_000 + "x=1", "+" + "x." * 300 + "x=1", "~env", "~expert", "~trainer", "~seed", "env=null"]
 RAW += ["expert=null", "+env=nasdaq", "++env=nasdaq", "env=[nasdaq,synthetic]", "experiment=[quick]", "~gating.losses"]
 RAW += ["hydra.run.dir=/tmp/x", "hydra.nothing=1", "hydra=null", "~hydra.job", "hydra.job.num=x", "hydra/launcher=none"]
-RAW += ["hydra/job_logging=none", "hydra.searchpath=[file:///tmp]", "hydra.searchpath=[pkg://os]", "hydra.mode=MULTIRUN"]
-RAW += ["+hydra.callbacks.x._target_=os.system", "hydra.searchpath=1", "hydra.output_subdir=/tmp/x", "hydra.verbose=[x]"]
+RAW += [
+    "hydra/job_logging=none",
+    "hydra.searchpath=[file:///tmp]",
+    "hydra.searchpath=[pkg://os]",
+    "hydra.mode=MULTIRUN",
+]
+RAW += [
+    "+hydra.callbacks.x._target_=os.system",
+    "hydra.searchpath=1",
+    "hydra.output_subdir=/tmp/x",
+    "hydra.verbose=[x]",
+]
 LOOPS = [["seed=${expert.count}", "expert.count=${seed}"], ["env=${expert}", "expert=${env}"], ["seed=${seed}"]]
 LOOPS += [["env.clip=${env}"], ["plugins=${plugins}"], ["+a=${b}", "+b=${a}"], ["plugins=[${plugins}]"]]
 
@@ -70,19 +141,19 @@ def prepare(root: Path) -> Callable[[Rng, Path], tuple[str, Try]]:
     bases = {"synthetic": SYNTHETIC, "nasdaq": ("env=nasdaq",), "sp500": ("env=sp500",)}
     bases["csv"] = ("env=csv", f"env.path={bars}")
     base = [*SYNTHETIC, *EXPERT]
-    known = list(leaves(compose(base)))
+    known = [one for one in leaves(compose(base)) if not one[0].endswith("_target_")]
     groups = list(choices())
     attempt(base, root / "first", whole=True)  # imports and compiles what a case needs
 
     def make(rng: Rng, place: Path) -> tuple[str, Try]:
         on = str(rng.choice(list(bases), p=[0.85, 0.05, 0.05, 0.05]))
-        given = [override(rng, known, groups) for _ in range(int(rng.choice([1, 2, 3, 4], p=[0.5, 0.3, 0.1, 0.1])))]
+        given = [override(rng, known, groups) for _ in range(int(rng.choice([1, 2, 3, 4], p=[0.55, 0.3, 0.1, 0.05])))]
         if rng.random() < 0.05:
             given += LOOPS[rng.integers(len(LOOPS))]
         if rng.random() < 0.05:
             given += [f"{given[0].partition('=')[0]}={value(rng)}"]  # the same key twice
         shown = " ".join(f"{one:.80}" for one in given)
-        whole = bool(rng.random() < 0.05)
+        whole = bool(rng.random() < 0.15)
         return f"{on}: {shown!a}", lambda: attempt([*bases[on], *EXPERT, *given], place, whole)
 
     return make
@@ -174,7 +245,7 @@ def value(rng: Rng) -> str:
 
 def override(rng: Rng, known: list[tuple[str, Any]], groups: list[tuple[str, str]]) -> str:
     """Return one override."""
-    kinds = {"value": 0.15, "near": 0.55, "group": 0.15, "add": 0.04, "delete": 0.03, "target": 0.03, "raw": 0.05}
+    kinds = {"value": 0.11, "near": 0.56, "group": 0.19, "add": 0.04, "delete": 0.03, "target": 0.03, "raw": 0.04}
     kind = str(rng.choice(list(kinds), p=list(kinds.values())))
     path, now = pick(rng, known)
     if kind == "raw":
@@ -185,11 +256,13 @@ def override(rng: Rng, known: list[tuple[str, Any]], groups: list[tuple[str, str
         return f"~{path}" + (f"={value(rng)}" if rng.random() < 0.3 else "")
     if kind == "add":
         key = str(pick(rng, [*NAMES, path.rpartition(".")[2] + "s"]))
-        return f"{pick(rng, ['', '+', '++'])}{path.rpartition('.')[0] if rng.random() < 0.7 else path}.{key}={value(rng)}"
+        return (
+            f"{pick(rng, ['', '+', '++'])}{path.rpartition('.')[0] if rng.random() < 0.7 else path}.{key}={value(rng)}"
+        )
     if kind == "target":
         return f"{pick(rng, ['', '+', '++'])}{path.rpartition('.')[0] or 'env'}._target_={pick(rng, TARGETS)}"
     text = near(rng, now) if kind == "near" else value(rng)
-    return f"{pick(rng, ['', '', '', '+', '++'])}{path}={text}"
+    return f"{pick(rng, ['', '', '', '', '', '++', '+'])}{path}={text}"
 
 
 def near(rng: Rng, now: Any) -> str:
@@ -197,21 +270,44 @@ def near(rng: Rng, now: Any) -> str:
     if isinstance(now, bool):
         return str(not now).lower()
     if isinstance(now, int):
-        return str(pick(rng, [now + 1, now - 1, 1, 2, 3, 5, 0, -now, now * 2, now // 2, now * 10, now * 10**6, now / 2]))
+        return str(
+            pick(rng, [now + 1, now - 1, 1, 2, 3, 5, 0, -now, now * 2, now // 2, now * 10, now * 10**6, now / 2])
+        )
     if isinstance(now, float):
-        return repr(pick(rng, [now * 2, now / 2, 0.0, 1.0, 0.1, 0.9, 5.0, -now, now * 1e6, now * 1e-6, now * 1e30, int(now)]))
+        return repr(
+            pick(rng, [now * 2, now / 2, 0.0, 1.0, 0.1, 0.9, 5.0, -now, now * 1e6, now * 1e-6, now * 1e30, int(now)])
+        )
     if isinstance(now, list):
-        changed = [now[:1], now * 2, now[::-1], [], [now], [*now, -1], [*now, 0], [*now, 1.5], [*now, "x"], [one + 1 if isinstance(one, int) else one for one in now]]
+        changed = [
+            now[:1],
+            now * 2,
+            now[::-1],
+            [],
+            [now],
+            [*now, -1],
+            [*now, 0],
+            [*now, 1.5],
+            [*now, "x"],
+            [one + 1 if isinstance(one, int) else one for one in now],
+        ]
         return str(pick(rng, changed)).replace("None", "null")
-    return value(rng)
+    return str(pick(rng, ["null", "{}", now, "x"])) if rng.random() < 0.5 and isinstance(now, str) else value(rng)
 
 
 def choice(rng: Rng, groups: list[tuple[str, str]]) -> str:
     """Return the choice of an option, at times of one that is not there, or in another place of the config."""
     group, option = pick(rng, groups)
     other = pick(rng, groups)
-    sign = pick(rng, ["", "", "", "+", "++", "~"])
-    package = pick(rng, ["", "", "", "", "@env", "@_global_", "@_here_", "@env.gate_labels", "@x.y", "@", "@_group_", "@é"])
+    sign = pick(rng, [""] * 7 + ["+", "++", "~"])
+    package = (
+        ""
+        if rng.random() < 0.7
+        else pick(rng, ["@env", "@_global_", "@_here_", "@env.gate_labels", "@x.y", "@", "@_group_", "@é"])
+    )
     name = pick(rng, [option] * 6 + [f"[{option}]", f"[{option},{option}]", f"[{option},{other[1]}]", other[1], "null"])
-    name = name if rng.random() < 0.9 else pick(rng, ["nothing", "[]", "[nothing]", "''", "../x", value(rng), "/env", "{}"])
+    name = (
+        name
+        if rng.random() < 0.9
+        else pick(rng, ["nothing", "[]", "[nothing]", "''", "../x", value(rng), "/env", "{}"])
+    )
     return f"{sign}{group}{package}={name}"

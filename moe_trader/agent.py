@@ -18,13 +18,13 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from moe_trader import bundle
+from moe_trader.argument import check_type, to_path, whole_number
 from moe_trader.bounds import MOST_SEEDS
 from moe_trader.device import check_device
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.given_gate import GivenGate
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.view import shown, view_of
-from moe_trader.finite import whole_number
 from moe_trader.gating import Gate
 from moe_trader.gating.contradictions import contradictions
 from moe_trader.manifest import space_to_json
@@ -52,6 +52,7 @@ class MoEAgent:
     :param compiles: let ``torch.compile`` make the updates
     :param beside: the seeds among which it is trained
     :raises ConfigError: when ``torch.compile`` does not work here
+    :raises TypeError: for settings that are not those of experts and of a gate
     :raises ValueError: for other spaces, and for wrappers that normalise observations by running means, such as
         ``VecNormalize(norm_obs=True)``: a bundle does not hold them
     """
@@ -69,6 +70,8 @@ class MoEAgent:
     ) -> None:
         if not isinstance(env, VecEnv):
             raise ValueError(f"expected an SB3 VecEnv, got {type(env).__name__}: wrap it, DummyVecEnv([lambda: env])")
+        check_type(expert, ExpertFamily, "expert", "the settings of experts (ExpertFamily)")
+        check_type(gating, Gate, "gating", "the settings of a gate (Gate)")
         if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
             raise ValueError(f"expected a flat Box observation space, got {env.observation_space}")
         view = view_of(env, gating, len(expert.names()))
@@ -107,6 +110,7 @@ class MoEAgent:
             )
         self.expert, self.gating, self.seed, self.view = expert, gating, seed, view
         self.algorithm = expert.algorithm(env, observation_space, action_space, gating, view, seed, device)
+        self.set_logger(Logger(None, []))  # SB3's own would make a directory in the temporary one, and leave it empty
 
     @property
     def policy(self) -> MixturePolicy:
@@ -156,11 +160,18 @@ class MoEAgent:
         Settings that work against each other are told first, as warnings.
 
         :param total_timesteps: a whole number of at least 1
+        :param callback: SB3's: a callback, a list of them, or a function
         :raises ValueError: without an environment to learn in, or for another number of steps
+        :raises TypeError: for another callback
         :raises TrainingError: for a reward or an observation that is not finite, naming environment, step and column;
             and when training diverges. The agent then has the last weights that gave finite numbers
         """
         total_timesteps = whole_number(total_timesteps, "total_timesteps")
+        for one in callback if isinstance(callback, list) else [callback]:
+            if not (one is None or callable(one) or isinstance(one, BaseCallback)):
+                raise TypeError(
+                    f"callback: expected an SB3 BaseCallback, a list of them, or a function, got {one!r:.80}"
+                )
         if self.algorithm.env is None:
             raise ValueError("this agent was loaded without an environment: MoEAgent.load(path, env=...) can learn on")
         for line in contradictions(
@@ -225,8 +236,10 @@ class MoEAgent:
         :param drawn: rows whose action is drawn from the mixture, shape ``(batch,)``; training's own draws are not
             disturbed. The others, and all of them without it, get the most likely action
         :param seed: of the draws
-        :raises ValueError: for weights that are none, and for observations as in :meth:`predict`
+        :raises ValueError: for weights that are none, for another seed than a whole number of at least 0, and for
+            observations as in :meth:`predict`
         """
+        seed = whole_number(seed, "seed", least=0)
         with torch.no_grad():
             self.policy.mix(self.policy.obs_to_tensor(observations)[0]).checked()
         return self.under(np.asarray(weights)[None], drawn).decide(0, observations, seed)
@@ -242,10 +255,14 @@ class MoEAgent:
         """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.
 
         :param task: what to remember of the task beside the agent: feature names, scaler, data hash
+        :raises TypeError: for another type of path or task
+        :raises BundleError: when something else is at ``path``, or ``task`` cannot be written as JSON
         """
+        path = to_path(path, "path")
+        check_type({} if task is None else task, Mapping, "task")
         names, policy = self.expert_names, self.policy
         bundle.write(
-            Path(path),
+            path,
             config={"expert": describe(self.expert), "gating": describe(self.gating)},
             tensors=policy.state_dict(),
             experts={name: self.expert.standalone(policy, k) for k, name in enumerate(names)},
@@ -272,9 +289,12 @@ class MoEAgent:
         :param plugins: packages of your own whose gates or experts the bundle may build
         :raises BundleError: when a file is missing, altered, malformed, or of another format version
         :raises ValueError: when ``env`` has other spaces than the agent, or does not show its gate what it reads
+        :raises TypeError: for another type of path or environment
         """
         check_device(device)
-        content = bundle.read(Path(path), plugins)
+        path = to_path(path, "path")
+        check_type(env, (VecEnv, type(None)), "env", "an SB3 VecEnv")
+        content = bundle.read(path, plugins)
         view = content.view
         if env is not None:
             check_for_correct_spaces(env, content.observation_space, content.action_space)
@@ -293,7 +313,7 @@ class MoEAgent:
             if env is not None:  # which may be what does not fit
                 raise
             raise bundle.BundleError(f"{path}: {error}") from None
-        bundle.load_weights(Path(path), agent.policy, content.tensors)
+        bundle.load_weights(path, agent.policy, content.tensors)
         task, (size,) = content.manifest["task"], agent.policy.observation_space.shape or ()
         agent.policy.column_names = column_names(task.get("features"), task.get("window"), size)
         return agent

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, InstanceOf
 
-from moe_trader.bounds import Bars, Real, Scale, TwoBars
+from moe_trader.argument import check_type, whole_number
+from moe_trader.bounds import WIDEST, Bars, Real, Scale, TwoBars
 from moe_trader.env import (
     SPLITS,
     Feature,
@@ -117,8 +118,12 @@ class TradingTask:
         :param market: what :attr:`market` loaded before; ``None``: load it
         :param sight: what the gate reads, ``settings.gating.sight()``
         :raises MarketError: when the data cannot be used
+        :raises TypeError: for another type of scaler, market or sight
         """
         market = self.market.load() if market is None else market
+        check_type(market, Market, "market")
+        check_type(scaler, (Scaler, type(None)), "scaler")
+        check_type(sight, Sight, "sight", "what a gate reads, gating.sight()")
         if self.fill == "next_open" and not market.opens_are_real:
             raise MarketError(f"{market.name} has no true opens: set env.fill=next_close")
         return PreparedTask(self, market, scaler, sight)
@@ -208,6 +213,7 @@ class PreparedTask:
         """Return ``n_envs`` lanes with random starts within ``split``."""
         from moe_trader.env.trading_vec_env import TradingVecEnv  # SB3 imports PyTorch, which a single env never needs
 
+        n_envs = whole_number(n_envs, "n_envs", most=WIDEST)
         size = self.task.window * len(self.feature_names) + (0 if self.tape.gate is None else self.tape.gate.width)
         purpose = f"observations of {size:,} numbers in {n_envs:,} lanes"
         check_memory("trainer.n_envs, env.window, env.features", purpose, 4 * 4 * n_envs * size)
@@ -234,9 +240,10 @@ class PreparedTask:
 
     def evaluated(self, split: str) -> list[Evaluated]:
         """Return what each lane of :meth:`walk` goes through."""
+        parts = self._observed[self._checked(split)]
         references = self.task.market.reference_targets(self.market, self.rules.costs.rate)
         found = []
-        for part in self._observed[split]:
+        for part in parts:
             index, rows = part.instrument, slice(part.start, part.stop - 1)
             one = self.market.instruments[index]
             found.append(
@@ -284,9 +291,12 @@ class PreparedTask:
 
     def _of(self, split: str) -> list[Stretch]:
         """Return where the episodes of a split run."""
-        if split not in self._stretches:
-            raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {split!r}")
-        return self._stretches[split]
+        return self._stretches[self._checked(split)]
+
+    def _checked(self, split: str) -> str:
+        if not isinstance(split, str) or split not in SPLITS:
+            raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {split!r:.80}")
+        return split
 
     def _stretch(self, part: Segment) -> Stretch:
         """Place the bars that a split observes on the tape."""

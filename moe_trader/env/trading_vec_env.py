@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from moe_trader.env.lanes import Lanes, lane_generators
-from moe_trader.env.trading_env import NOTHING_DRAWN
+from moe_trader.env.trading_env import NOTHING_DRAWN, as_actions
 
 MOST_BARS = 2**24  # that float32 numbers one by one
 
@@ -63,11 +63,12 @@ class TradingVecEnv(VecEnv):
     def step_async(self, actions: np.ndarray) -> None:
         """Take one action for each lane, shape ``(n_lanes, *action_space.shape)``.
 
+        :raises ValueError: for what is no action for each lane; one outside the action space is refused by the step
         :raises ResetNeeded: before the first :meth:`reset`
         """
         if not self._started:
             raise ResetNeeded("expected reset() before the first step()")
-        self._actions = np.asarray(actions, dtype=self._actions.dtype).reshape(self._actions.shape)
+        self._actions = as_actions(actions, self.action_space, self.num_envs)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every lane; return observations, rewards (float32), dones and infos."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor
 
 from moe_trader.expert.mixture import GaussianMixture
@@ -24,14 +27,7 @@ class GivenGate:
     """
 
     def __init__(self, policy: MixturePolicy, weights: np.ndarray, drawn: np.ndarray | None = None) -> None:
-        weights, n_experts = np.asarray(weights), len(policy.actor_critics)
-        sums = np.sum(weights, axis=-1)
-        good = weights.ndim == 3 and weights.shape[-1] == n_experts and weights.min() >= 0
-        if not (good and np.allclose(sums, 1.0, atol=1e-4)):
-            raise ValueError(
-                f"weights: expected rows of shape (batch, {n_experts}) that are not negative and sum to 1, got shape "
-                f"{weights.shape[1:]} and sums from {np.min(sums):g} to {np.max(sums):g}"
-            )
+        weights = _checked_weights(weights, len(policy.actor_critics))
         (self._size,), self._names = policy.observation_space.shape or (), policy.column_names
         self._seen = policy.seen_by_experts
         self._space, self._device = policy.action_space, policy.device
@@ -77,3 +73,18 @@ class GivenGate:
         """Return actions as an environment gets them: SB3's Gaussians are unbounded, and clipped to the space."""
         array: np.ndarray = actions.cpu().numpy()
         return np.clip(array, self._space.low, self._space.high) if isinstance(self._space, spaces.Box) else array
+
+
+def _checked_weights(given: Any, n_experts: int) -> NDArray[Any]:
+    """Return weights as an array. :raises ValueError: for what are none."""
+    wanted = f"weights: expected rows of shape (batch, {n_experts}) that are not negative and sum to 1"
+    try:
+        weights = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged rows, a tensor with a gradient
+        raise ValueError(f"{wanted}, got {type(given).__name__} ({error})") from None
+    if weights.dtype.kind not in "biuf" or weights.ndim != 3 or weights.shape[-1] != n_experts or not weights.size:
+        raise ValueError(f"{wanted}, got shape {weights.shape[1:]} of {weights.dtype}")
+    sums = weights.sum(axis=-1)
+    if weights.min() < 0 or not np.allclose(sums, 1.0, atol=1e-4):
+        raise ValueError(f"{wanted}, got shape {weights.shape[1:]} and sums from {np.min(sums):g} to {np.max(sums):g}")
+    return weights

@@ -194,6 +194,11 @@ class MixturePPO(PPO):
         )
         for (name, gate_loss), weight in zip(gate.losses.items(), gate_loss_weights, strict=True):
             value = gate_loss(gate_batch)
+            if not (isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()):
+                kind = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)[:80]
+                raise ConfigError(
+                    f"gating.losses.{name}: expected {type(gate_loss).__name__} to return a scalar tensor, got {kind}"
+                )
             loss = loss + weight * value
             terms[f"gate_loss/{name}"] = value.detach()
         terms["loss"] = loss.detach()
