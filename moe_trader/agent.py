@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,13 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from moe_trader import bundle
-from moe_trader.argument import check_type, to_path, whole_number
+from moe_trader.argument import check_types, to_path, whole_number
 from moe_trader.bounds import MOST_SEEDS
 from moe_trader.device import check_device
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.given_gate import GivenGate
 from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.expert.spaces import check_actions, check_env
 from moe_trader.expert.view import shown, view_of
 from moe_trader.gating import Gate
 from moe_trader.gating.contradictions import contradictions
@@ -52,7 +53,6 @@ class MoEAgent:
     :param compiles: let ``torch.compile`` make the updates
     :param beside: the seeds among which it is trained
     :raises ConfigError: when ``torch.compile`` does not work here
-    :raises TypeError: for settings that are not those of experts and of a gate
     :raises ValueError: for other spaces, and for wrappers that normalise observations by running means, such as
         ``VecNormalize(norm_obs=True)``: a bundle does not hold them
     """
@@ -68,14 +68,10 @@ class MoEAgent:
         compiles: bool = False,
         beside: Seeds | None = None,
     ) -> None:
-        if not isinstance(env, VecEnv):
-            raise ValueError(f"expected an SB3 VecEnv, got {type(env).__name__}: wrap it, DummyVecEnv([lambda: env])")
-        check_type(expert, ExpertFamily, "expert", "the settings of experts (ExpertFamily)")
-        check_type(gating, Gate, "gating", "the settings of a gate (Gate)")
-        if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
-            raise ValueError(f"expected a flat Box observation space, got {env.observation_space}")
+        observed = check_env(env)
+        check_types(expert=(expert, ExpertFamily), gating=(gating, Gate))
         view = view_of(env, gating, len(expert.names()))
-        self._assemble(env, env.observation_space, env.action_space, expert, gating, view, seed, device)
+        self._assemble(env, observed, env.action_space, expert, gating, view, seed, device)
         self.policy.column_names = [] if shown(env, "gate_columns") is None else shown(env, "column_names")
         self._beside = beside
         if compiles:
@@ -95,19 +91,8 @@ class MoEAgent:
         device: str,
     ) -> None:
         check_device(device)
-        if type(seed) is not int or not 0 <= seed < MOST_SEEDS:
-            raise ValueError(f"seed: expected a whole number from 0 to {MOST_SEEDS - 1}, got {seed!r}")
-        if not isinstance(action_space, spaces.Discrete | spaces.Box):
-            raise ValueError(f"expected a Discrete or Box action space, got {action_space}")
-        if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
-            raise ValueError(f"expected actions that count from 0, Discrete({action_space.n}), got {action_space}")
-        if isinstance(action_space, spaces.Box) and (
-            len(action_space.shape) != 1 or not action_space.is_bounded() or 0 in action_space.shape
-        ):
-            raise ValueError(
-                f"expected a flat action space with finite bounds, such as Box(-1, 1, (n,)), got {action_space}; wrap "
-                "the environment (gymnasium.ActionWrapper)"
-            )
+        seed = whole_number(seed, "seed", least=0, most=MOST_SEEDS - 1)
+        check_actions(action_space)
         self.expert, self.gating, self.seed, self.view = expert, gating, seed, view
         self.algorithm = expert.algorithm(env, observation_space, action_space, gating, view, seed, device)
         self.set_logger(Logger(None, []))  # SB3's own would make a directory in the temporary one, and leave it empty
@@ -162,16 +147,12 @@ class MoEAgent:
         :param total_timesteps: a whole number of at least 1
         :param callback: SB3's: a callback, a list of them, or a function
         :raises ValueError: without an environment to learn in, or for another number of steps
-        :raises TypeError: for another callback
         :raises TrainingError: for a reward or an observation that is not finite, naming environment, step and column;
             and when training diverges. The agent then has the last weights that gave finite numbers
         """
         total_timesteps = whole_number(total_timesteps, "total_timesteps")
         for one in callback if isinstance(callback, list) else [callback]:
-            if not (one is None or callable(one) or isinstance(one, BaseCallback)):
-                raise TypeError(
-                    f"callback: expected an SB3 BaseCallback, a list of them, or a function, got {one!r:.80}"
-                )
+            check_types(callback=(one, BaseCallback | Callable | None))
         if self.algorithm.env is None:
             raise ValueError("this agent was loaded without an environment: MoEAgent.load(path, env=...) can learn on")
         for line in contradictions(
@@ -236,8 +217,7 @@ class MoEAgent:
         :param drawn: rows whose action is drawn from the mixture, shape ``(batch,)``; training's own draws are not
             disturbed. The others, and all of them without it, get the most likely action
         :param seed: of the draws
-        :raises ValueError: for weights that are none, for another seed than a whole number of at least 0, and for
-            observations as in :meth:`predict`
+        :raises ValueError: for weights that are none, for a seed below 0, and for observations as in :meth:`predict`
         """
         seed = whole_number(seed, "seed", least=0)
         with torch.no_grad():
@@ -255,11 +235,10 @@ class MoEAgent:
         """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.
 
         :param task: what to remember of the task beside the agent: feature names, scaler, data hash
-        :raises TypeError: for another type of path or task
         :raises BundleError: when something else is at ``path``, or ``task`` cannot be written as JSON
         """
         path = to_path(path, "path")
-        check_type({} if task is None else task, Mapping, "task")
+        check_types(task=(task, Mapping | None))
         names, policy = self.expert_names, self.policy
         bundle.write(
             path,
@@ -289,11 +268,10 @@ class MoEAgent:
         :param plugins: packages of your own whose gates or experts the bundle may build
         :raises BundleError: when a file is missing, altered, malformed, or of another format version
         :raises ValueError: when ``env`` has other spaces than the agent, or does not show its gate what it reads
-        :raises TypeError: for another type of path or environment
         """
         check_device(device)
         path = to_path(path, "path")
-        check_type(env, (VecEnv, type(None)), "env", "an SB3 VecEnv")
+        check_types(env=(env, VecEnv | None))
         content = bundle.read(path, plugins)
         view = content.view
         if env is not None:

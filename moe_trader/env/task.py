@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, InstanceOf
 
-from moe_trader.argument import check_type, whole_number
+from moe_trader.argument import check_types, whole_number
 from moe_trader.bounds import WIDEST, Bars, Real, Scale, TwoBars
 from moe_trader.env import (
     SPLITS,
@@ -34,7 +34,7 @@ from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
 from moe_trader.env.ledger import FILLS
 from moe_trader.env.margin import Margin, none_if_empty
 from moe_trader.env.prices import check_volume, market_prices
-from moe_trader.env.splits import playable
+from moe_trader.env.splits import check_split, playable
 from moe_trader.env.trading_env import TradingEnv
 from moe_trader.memory import check_memory
 from moe_trader.option import describe, option
@@ -118,12 +118,9 @@ class TradingTask:
         :param market: what :attr:`market` loaded before; ``None``: load it
         :param sight: what the gate reads, ``settings.gating.sight()``
         :raises MarketError: when the data cannot be used
-        :raises TypeError: for another type of scaler, market or sight
         """
         market = self.market.load() if market is None else market
-        check_type(market, Market, "market")
-        check_type(scaler, (Scaler, type(None)), "scaler")
-        check_type(sight, Sight, "sight", "what a gate reads, gating.sight()")
+        check_types(market=(market, Market), scaler=(scaler, Scaler | None), sight=(sight, Sight))
         if self.fill == "next_open" and not market.opens_are_real:
             raise MarketError(f"{market.name} has no true opens: set env.fill=next_close")
         return PreparedTask(self, market, scaler, sight)
@@ -164,8 +161,8 @@ class PreparedTask:
         self._stretches = {split: [self._stretch(part) for part in self._observed[split]] for split in SPLITS}
         check_volume(market, self._observed, costs)
         n_bars, n_columns = sum(lengths), sum(len(feature.columns()) for feature in task.features.values())
-        purpose = f"{n_columns:,} feature columns of {n_bars:,} bars"
-        check_memory("env.features, env.market", purpose, 3 * 8 * n_bars * n_columns)
+        n_bytes = 3 * 8 * n_bars * n_columns
+        check_memory("env.features, env.market", f"{n_columns:,} feature columns of {n_bars:,} bars", n_bytes)
         self.labels: Labels = task.regimes.label(market, train)
         if scaler is None:
             self.task = task = dataclasses.replace(task, features=fitted(task.features, market, train))
@@ -240,10 +237,9 @@ class PreparedTask:
 
     def evaluated(self, split: str) -> list[Evaluated]:
         """Return what each lane of :meth:`walk` goes through."""
-        parts = self._observed[self._checked(split)]
         references = self.task.market.reference_targets(self.market, self.rules.costs.rate)
         found = []
-        for part in parts:
+        for part in self._observed[check_split(split)]:
             index, rows = part.instrument, slice(part.start, part.stop - 1)
             one = self.market.instruments[index]
             found.append(
@@ -264,12 +260,11 @@ class PreparedTask:
         lines = []
         for split in SPLITS:
             parts = self._of(split)
-            n_bars = sum(len(part) for part in parts)
             times = [self._times[[part.first + 1, part.last]] for part in parts]
             first, last = min(time[0] for time in times), max(time[1] for time in times)
             lines.append(
-                f"{split.capitalize()}: {n_bars:,} bars of {len(parts)} instrument{'s'[: len(parts) - 1]}, "
-                f"{np.datetime_as_string(first, 'D')} to {np.datetime_as_string(last, 'D')}"
+                f"{split.capitalize()}: {sum(map(len, parts)):,} bars of {len(parts)} instrument{'s'[: len(parts) - 1]}"
+                f", {np.datetime_as_string(first, 'D')} to {np.datetime_as_string(last, 'D')}"
             )
         return lines
 
@@ -291,12 +286,7 @@ class PreparedTask:
 
     def _of(self, split: str) -> list[Stretch]:
         """Return where the episodes of a split run."""
-        return self._stretches[self._checked(split)]
-
-    def _checked(self, split: str) -> str:
-        if not isinstance(split, str) or split not in SPLITS:
-            raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {split!r:.80}")
-        return split
+        return self._stretches[check_split(split)]
 
     def _stretch(self, part: Segment) -> Stretch:
         """Place the bars that a split observes on the tape."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
-from moe_trader.argument import check_type, to_path
+from moe_trader.argument import check_types, to_path
 from moe_trader.bounds import Whole, Width
 from moe_trader.finite import TrainingError
 from moe_trader.option import option
@@ -77,8 +77,7 @@ class Trainer:
         """
         if not all(callable(getattr(agent, verb, None)) for verb in ("learn", "save", "set_logger")):
             raise TypeError(f"agent: expected an agent, such as MoEAgent, got {type(agent).__name__}")
-        check_type(title, str, "title", "a text")
-        check_type({} if task is None else task, Mapping, "task")
+        check_types(title=(title, str), task=(task, Mapping | None))
         directory = to_path(run_directory, "run_directory")
         directory.mkdir(parents=True, exist_ok=True)
         logger = configure(str(directory), ["csv", "tensorboard"])
