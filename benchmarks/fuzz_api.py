@@ -202,7 +202,7 @@ def predict(rng: Rng, world: World, place: Path) -> Kind:
 def decide(rng: Rng, world: World, place: Path) -> Kind:
     """Decide under other weights."""
     weights, name = np.full((4, 2), 0.5), pick(rng, ["weights", "weights", "drawn", "seed"])
-    given = array(rng, weights) if name == "weights" else pick(rng, [*ANYTHING, np.ones(4, bool), np.ones(5, bool)])
+    given = array(rng, weights) if name == "weights" else pick(rng, [*ANYTHING, *[np.ones(n, bool) for n in range(9)]])
     arguments = {"weights": weights, "drawn": np.ones(4, bool), "seed": 0} | {name: given}
     method = pick(rng, ["act", "decide", "under"]) if name == "weights" else "decide"
     if method == "act":

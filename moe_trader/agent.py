@@ -22,7 +22,7 @@ from moe_trader.argument import check_types, to_path, whole_number
 from moe_trader.bounds import MOST_SEEDS
 from moe_trader.device import check_device
 from moe_trader.expert import ExpertFamily
-from moe_trader.expert.given_gate import GivenGate
+from moe_trader.expert.given_gate import GivenGate, as_weights
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.spaces import check_actions, check_env
 from moe_trader.expert.view import shown, view_of
@@ -222,7 +222,7 @@ class MoEAgent:
         seed = whole_number(seed, "seed", least=0)
         with torch.no_grad():
             self.policy.mix(self.policy.obs_to_tensor(observations)[0]).checked()
-        return self.under(np.asarray(weights)[None], drawn).decide(0, observations, seed)
+        return self.under(as_weights(weights)[None], drawn).decide(0, observations, seed)
 
     def under(self, weights: np.ndarray, drawn: np.ndarray | None = None) -> GivenGate:
         """Return these experts under the gate weights of many decisions, ``(n_decisions, batch, K)``, for evaluation.

@@ -417,3 +417,9 @@ def test_an_option_of_another_kind_is_refused_where_a_kind_is_expected():
     node = car(engine=describe(Information(weight=1.0, ramp_start=0.0, ramp_end=1.0, final_weight=None)))
     with pytest.raises(ConfigError, match=r"^garage\.car\.engine: Input should be .*Engine"):
         build(node, "garage.car", [HERE])
+
+
+@pytest.mark.parametrize("plugins", [1.5, None, {"a": 1}, {"a"}, b"x"])
+def test_plugins_that_are_no_list_are_refused(plugins):
+    with pytest.raises(ConfigError, match=r"^plugins: expected "):
+        build({"_target_": "moe_trader.gating.fixed.Uniform", "losses": {}}, "gating", plugins)
