@@ -1,5 +1,6 @@
 """Try to break moe_trader with random mistakes; each must be accepted, or refused in words.
 
+    python benchmarks/fuzz.py                                       # every part: configs, bundles, api
     python benchmarks/fuzz.py --only bundles --runs 1000 --seed 0
     python benchmarks/fuzz.py --only bundles --seed 0 --case 17     # one case again, with its traceback
 
