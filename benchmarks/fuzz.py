@@ -1,5 +1,6 @@
 """Try to break moe_trader with random mistakes; each must be accepted, or refused in words.
 
+    python benchmarks/fuzz.py                                       # every part: configs, bundles, api
     python benchmarks/fuzz.py --only bundles --runs 1000 --seed 0
     python benchmarks/fuzz.py --only bundles --seed 0 --case 17     # one case again, with its traceback
 
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +44,10 @@ class Hang(BaseException):
 
 class Wrong(Exception):  # noqa: N818 - a finding
     """Something that was accepted, but not as it should be."""
+
+
+class Refused(Exception):  # noqa: N818 - an outcome
+    """An error of the Python API that names what was wrong."""
 
 
 @dataclass
@@ -70,7 +76,7 @@ class Watch:
         writes = event in WRITES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & 3)
         if writes and isinstance(arguments[0], str | bytes | os.PathLike):
             path = Path(os.path.realpath(os.fsdecode(arguments[0])))
-            if not path.is_relative_to(self.allowed) and path.suffix not in (".pyc", ".nbi", ".nbc"):
+            if not path.is_relative_to(self.allowed) and "__pycache__" not in path.parts:
                 self.seen.append(f"{event} {path}")
 
 
@@ -97,16 +103,27 @@ def limits(seconds: int, memory: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def run(part: Part, name: str, runs: range, seed: int, loud: bool = False) -> Result:
-    """Try these cases of a part."""
+def refusing() -> tuple[type[Exception], ...]:
+    """Return the errors that mean a refusal: commands print them in a line, without a traceback."""
+    from hydra.errors import CompactHydraException
+
     from moe_trader.bundle import BundleError
     from moe_trader.env import MarketError
+    from moe_trader.env.lookahead import LookAheadError
+    from moe_trader.finite import TrainingError
     from moe_trader.option import ConfigError
 
+    return BundleError, CompactHydraException, ConfigError, LookAheadError, MarketError, TrainingError, Refused
+
+
+def run(part: Part, name: str, runs: range, seed: int, loud: bool = False) -> Result:
+    """Try these cases of a part."""
     watch = WATCH[0] if WATCH else Watch()
     WATCH[:] = [watch]
-    result = Result()
-    with tempfile.TemporaryDirectory() as made:
+    result, refusals = Result(), refusing()
+    with tempfile.TemporaryDirectory() as made, warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # numbers that overflow unnoticed
+        warnings.filterwarnings("ignore", module="stable_baselines3")
         root = Path(made).resolve()
         make = part(root)
         for number in runs:
@@ -118,7 +135,7 @@ def run(part: Part, name: str, runs: range, seed: int, loud: bool = False) -> Re
                 with limits(SECONDS, MEMORY):
                     attempt()
                 result.accepted += 1
-            except (BundleError, ConfigError, MarketError) as error:
+            except refusals as error:
                 result.refused += 1
                 problem = "an empty message" if not str(error) else ""
                 if loud:
@@ -147,7 +164,21 @@ def bundles(root: Path) -> Callable[[np.random.Generator, Path], tuple[str, Try]
     return prepare(root)
 
 
-PARTS: dict[str, tuple[Part, int]] = {"bundles": (bundles, 1_000)}
+def configs(root: Path) -> Callable[[np.random.Generator, Path], tuple[str, Try]]:
+    """Random overrides of the config, composed, built and trained for a few steps."""
+    from fuzz_configs import prepare
+
+    return prepare(root)
+
+
+def api(root: Path) -> Callable[[np.random.Generator, Path], tuple[str, Try]]:
+    """Call the Python API with one wrong argument."""
+    from fuzz_api import prepare
+
+    return prepare(root)
+
+
+PARTS: dict[str, tuple[Part, int]] = {"configs": (configs, 2_000), "bundles": (bundles, 1_000), "api": (api, 100)}
 """Name -> part, and how many cases are tried by default."""
 
 
@@ -174,4 +205,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import fuzz  # the module that the parts import: what they raise is of its classes
+
+    fuzz.main()

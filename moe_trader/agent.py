@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,14 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from moe_trader import bundle
+from moe_trader.argument import check_types, to_path, whole_number
 from moe_trader.bounds import MOST_SEEDS
 from moe_trader.device import check_device
 from moe_trader.expert import ExpertFamily
-from moe_trader.expert.given_gate import GivenGate
+from moe_trader.expert.given_gate import GivenGate, as_weights
 from moe_trader.expert.mixture_policy import MixturePolicy
+from moe_trader.expert.spaces import check_actions, check_env
 from moe_trader.expert.view import shown, view_of
-from moe_trader.finite import whole_number
 from moe_trader.gating import Gate
 from moe_trader.gating.contradictions import contradictions
 from moe_trader.manifest import space_to_json
@@ -61,12 +62,10 @@ class MoEAgent:
         seed: int,
         device: str = "cpu",
     ) -> None:
-        if not isinstance(env, VecEnv):
-            raise ValueError(f"expected an SB3 VecEnv, got {type(env).__name__}: wrap it, DummyVecEnv([lambda: env])")
-        if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1):
-            raise ValueError(f"expected a flat Box observation space, got {env.observation_space}")
+        observed = check_env(env)
+        check_types(expert=(expert, ExpertFamily), gating=(gating, Gate))
         view = view_of(env, gating, len(expert.names()))
-        self._assemble(env, env.observation_space, env.action_space, expert, gating, view, seed, device)
+        self._assemble(env, observed, env.action_space, expert, gating, view, seed, device)
         self.policy.column_names = [] if shown(env, "gate_columns") is None else shown(env, "column_names")
 
     def _assemble(
@@ -81,21 +80,11 @@ class MoEAgent:
         device: str,
     ) -> None:
         check_device(device)
-        if type(seed) is not int or not 0 <= seed < MOST_SEEDS:
-            raise ValueError(f"seed: expected a whole number from 0 to {MOST_SEEDS - 1}, got {seed!r}")
-        if not isinstance(action_space, spaces.Discrete | spaces.Box):
-            raise ValueError(f"expected a Discrete or Box action space, got {action_space}")
-        if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
-            raise ValueError(f"expected actions that count from 0, Discrete({action_space.n}), got {action_space}")
-        if isinstance(action_space, spaces.Box) and (
-            len(action_space.shape) != 1 or not action_space.is_bounded() or 0 in action_space.shape
-        ):
-            raise ValueError(
-                f"expected a flat action space with finite bounds, such as Box(-1, 1, (n,)), got {action_space}; wrap "
-                "the environment (gymnasium.ActionWrapper)"
-            )
+        seed = whole_number(seed, "seed", least=0, most=MOST_SEEDS - 1)
+        check_actions(action_space)
         self.expert, self.gating, self.seed, self.view = expert, gating, seed, view
         self.algorithm = expert.algorithm(env, observation_space, action_space, gating, view, seed, device)
+        self.set_logger(Logger(None, []))  # SB3's own would make a directory in the temporary one, and leave it empty
 
     @property
     def policy(self) -> MixturePolicy:
@@ -145,11 +134,14 @@ class MoEAgent:
         Settings that work against each other are told first, as warnings.
 
         :param total_timesteps: a whole number of at least 1
+        :param callback: SB3's: a callback, a list of them, or a function
         :raises ValueError: without an environment to learn in, or for another number of steps
         :raises TrainingError: for a reward or an observation that is not finite, naming environment, step and column;
             and when training diverges. The agent then has the last weights that gave finite numbers
         """
         total_timesteps = whole_number(total_timesteps, "total_timesteps")
+        for one in callback if isinstance(callback, list) else [callback]:
+            check_types(callback=(one, BaseCallback | Callable | None))
         if self.algorithm.env is None:
             raise ValueError("this agent was loaded without an environment: MoEAgent.load(path, env=...) can learn on")
         for line in contradictions(
@@ -213,11 +205,12 @@ class MoEAgent:
         :param drawn: rows whose action is drawn from the mixture, shape ``(batch,)``; training's own draws are not
             disturbed. The others, and all of them without it, get the most likely action
         :param seed: of the draws
-        :raises ValueError: for weights that are none, and for observations as in :meth:`predict`
+        :raises ValueError: for weights that are none, for a seed below 0, and for observations as in :meth:`predict`
         """
+        seed = whole_number(seed, "seed", least=0)
         with torch.no_grad():
             self.policy.mix(self.policy.obs_to_tensor(observations)[0]).checked()
-        return self.under(np.asarray(weights)[None], drawn).decide(0, observations, seed)
+        return self.under(as_weights(weights)[None], drawn).decide(0, observations, seed)
 
     def under(self, weights: np.ndarray, drawn: np.ndarray | None = None) -> GivenGate:
         """Return these experts under the gate weights of many decisions, ``(n_decisions, batch, K)``, for evaluation.
@@ -230,10 +223,13 @@ class MoEAgent:
         """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.
 
         :param task: what to remember of the task beside the agent: feature names, scaler, data hash
+        :raises BundleError: when something else is at ``path``, or ``task`` cannot be written as JSON
         """
+        path = to_path(path, "path")
+        check_types(task=(task, Mapping | None))
         names, policy = self.expert_names, self.policy
         bundle.write(
-            Path(path),
+            path,
             config={"expert": describe(self.expert), "gating": describe(self.gating)},
             tensors=policy.state_dict(),
             experts={name: self.expert.standalone(policy, k) for k, name in enumerate(names)},
@@ -262,7 +258,9 @@ class MoEAgent:
         :raises ValueError: when ``env`` has other spaces than the agent, or does not show its gate what it reads
         """
         check_device(device)
-        content = bundle.read(Path(path), plugins)
+        path = to_path(path, "path")
+        check_types(env=(env, VecEnv | None))
+        content = bundle.read(path, plugins)
         view = content.view
         if env is not None:
             check_for_correct_spaces(env, content.observation_space, content.action_space)
@@ -281,7 +279,7 @@ class MoEAgent:
             if env is not None:  # which may be what does not fit
                 raise
             raise bundle.BundleError(f"{path}: {error}") from None
-        bundle.load_weights(Path(path), agent.policy, content.tensors)
+        bundle.load_weights(path, agent.policy, content.tensors)
         task, (size,) = content.manifest["task"], agent.policy.observation_space.shape or ()
         agent.policy.column_names = column_names(task.get("features"), task.get("window"), size)
         return agent

@@ -10,14 +10,16 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra import version
-from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra._internal import utils
+from hydra._internal.utils import _run_hydra, get_args_parser, run_and_report
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 import moe_trader
-from moe_trader.config import config_directory
+from moe_trader.config import composing, config_directory
 from moe_trader.option import ConfigError
 from moe_trader.run_directory import RunDirectories, claimed_job, release_sweeps
 from moe_trader.saved_config import check_folder
@@ -90,11 +92,13 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
             check_folder(folder, given.config_name or config_name, given.overrides)
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
+    overrides = list(given.overrides)
     if _runs(given):
         given.overrides += _OWN_OVERRIDES
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        _run_hydra(given, parser, task, config_directory(), config_name)
+        with _reporting(overrides):
+            _run_hydra(given, parser, task, config_directory(), config_name)
     except BrokenPipeError:  # `moe-train --help | head` is no mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Terminated:
@@ -103,6 +107,24 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
         sys.exit(128 + signal.SIGINT)  # as shells have it
     finally:
         release_sweeps()
+
+
+@contextmanager
+def _reporting(overrides: Sequence[str]) -> Iterator[None]:
+    """Have Hydra report whatever goes wrong while it reads overrides in a line, as it reports most mistakes."""
+
+    def report(func: Any) -> Any:
+        def composed() -> Any:
+            with composing(overrides):
+                return func()
+
+        return run_and_report(composed)
+
+    utils.run_and_report = report
+    try:
+        yield
+    finally:
+        utils.run_and_report = run_and_report
 
 
 def _runs(given: Namespace) -> bool:

@@ -6,7 +6,9 @@ Light on purpose: importing this module loads Hydra and OmegaConf, nothing heavi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from moe_trader.settings import RunSettings
+
+
+_READ_OVERRIDES = ("hydra._internal.config_loader_impl", "hydra.core.override_parser")
 
 
 def config_directory() -> str:
@@ -94,12 +99,46 @@ def load_config(path: Path) -> DictConfig:
 
 
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compose ``conf/train.yaml`` with overrides, for notebooks: ``compose(["env=synthetic", "expert.count=2"])``."""
+    """Compose ``conf/train.yaml`` with overrides, for notebooks: ``compose(["env=synthetic", "expert.count=2"])``.
+
+    :raises HydraException: when Hydra refuses an override
+    :raises ConfigError: when a value cannot be resolved, or ``overrides`` is not a list of texts
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    with initialize_config_dir(version_base="1.3", config_dir=config_directory()):
+    from moe_trader.option import ConfigError, shown
+
+    if not (isinstance(overrides, list | tuple) and all(isinstance(one, str) for one in overrides)):
+        raise ConfigError(f"overrides: expected a list of texts, such as ['seed=1'], got {shown(overrides)}")
+    with initialize_config_dir(version_base="1.3", config_dir=config_directory()), composing(overrides):
         return to_plain(hydra_compose("train", overrides=list(overrides)))
+
+
+@contextmanager
+def composing(overrides: Sequence[str]) -> Iterator[None]:
+    """Turn any error that Hydra meets while it reads these overrides into the one that it prints as a line.
+
+    Hydra refuses most mistakes in words, but for some (``env=null``, a name that is too long for a file, a number of
+    thousands of digits) it raises an error of Python.
+    """
+    from hydra.errors import ConfigCompositionException, HydraException
+
+    from moe_trader.option import shown
+
+    try:
+        yield
+    except HydraException:
+        raise
+    except Exception as error:
+        frames = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if not any(name.startswith(_READ_OVERRIDES) for name in frames):
+            raise
+        reason = str(error).partition("\n")[0][:200]
+        raise ConfigCompositionException(
+            f"Hydra cannot use these overrides ({type(error).__name__}{reason and f': {reason}'}): "
+            f"{', '.join(map(shown, overrides))}. A group takes a name or a list of names, any other setting a value"
+        ) from None
 
 
 def run_settings(plain: Mapping[str, Any]) -> RunSettings:
@@ -107,9 +146,11 @@ def run_settings(plain: Mapping[str, Any]) -> RunSettings:
 
     :raises ConfigError: naming the path of the setting that cannot be used
     """
-    from moe_trader.option import build_option
+    from moe_trader.option import ConfigError, build_option, shown
     from moe_trader.settings import RunSettings
 
+    if not isinstance(plain, Mapping):
+        raise ConfigError(f"plain: expected a mapping, such as compose() returns, got {shown(plain)}")
     plugins = plain.get("plugins")
     node = {"_target_": "moe_trader.settings.RunSettings", **plain}
     return build_option(node, "", RunSettings, plugins if isinstance(plugins, list) else ())

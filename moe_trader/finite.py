@@ -63,14 +63,6 @@ def named_columns(columns: Sequence[int], names: Sequence[str]) -> str:
     return f"column{'s' if len(columns) > 1 else ''} {', '.join(shown)}{more}"
 
 
-def whole_number(value: Any, name: str) -> int:
-    """Return a whole number of at least 1 as an ``int``. :raises ValueError: for anything else, such as 1e5 or True."""
-    is_whole = hasattr(value, "__index__") and not isinstance(value, bool | np.bool_)
-    if not is_whole or int(value) < 1:
-        raise ValueError(f"{name}: expected a whole number, 1 or more, got {value!r}")
-    return int(value)
-
-
 def _array(given: Any) -> NDArray[Any]:
     if isinstance(given, dict):
         raise ValueError("observations: expected an array of numbers, got a dict")

@@ -186,8 +186,9 @@ def options_in(module_name: str) -> frozenset[str]:
 
 def _check_plugins(plugins: Sequence[Any]) -> None:
     """Refuse what is no package of the user's own. :raises ConfigError: naming it."""
-    if isinstance(plugins, str):
-        raise ConfigError(f"plugins: expected a list of packages, got {plugins!r}; write [{plugins!r}]")
+    if isinstance(plugins, str) or not isinstance(plugins, Sequence):
+        hint = f"; write [{plugins!r}]" if isinstance(plugins, str) else ""
+        raise ConfigError(f"plugins: expected a list of packages, got {shown(plugins)}{hint}")
     for plugin in plugins:
         if not (isinstance(plugin, str) and re.fullmatch(r"[A-Za-z]\w*", plugin, re.ASCII)):
             raise ConfigError(f"plugins: expected names of top-level packages, got {shown(plugin)}")

@@ -456,3 +456,26 @@ def test_a_wrapper_that_moves_the_gates_columns_is_refused(prepared, small_exper
     stacked = VecFrameStack(prepared.vec_env("train", 4, 0), n_stack=2)
     with pytest.raises(ValueError, match=r"^a wrapper around the environment made .* take it away$"):
         MoEAgent(stacked, small_experts(), settings.gating, seed=0)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [[[0.5], [0.5, 0.5]], None, "x", np.zeros((0, 2)), np.array([["a", "b"]]), torch.zeros(1, 2, requires_grad=True)],
+    ids=["ragged", "none", "text", "empty", "texts", "a gradient"],
+)
+def test_what_is_no_array_of_weights_is_refused(weights, make_agent):
+    agent = make_agent(count=2)
+    with pytest.raises(
+        ValueError, match=r"^weights: expected (an array of numbers|rows of shape \(batch, 2\)).*, got "
+    ):
+        agent.act(observations_for(agent), weights)
+
+
+@pytest.mark.parametrize(
+    "drawn", [np.ones(3, bool), np.ones(21, bool), np.ones(20), [True] * 20, True, np.ones((20, 1), bool)]
+)
+def test_rows_that_are_drawn_are_marked_one_by_one(drawn, make_agent):
+    agent = make_agent(count=2)
+    observations = np.zeros((20, agent.policy.observation_space.shape[0]), np.float32)
+    with pytest.raises(ValueError, match=r"^drawn: expected an array of True or False for each of 20 rows, got "):
+        agent.decide(observations, np.full((20, 2), 0.5), drawn)

@@ -217,6 +217,41 @@ def test_hydra_itself_refuses_an_unknown_key_without_a_plus():
         compose(["expert.gama=0.9"])
 
 
+UNREADABLE = ["env=null", "gating=1.5", "~gating=[a]", "seed=" + "1" * 5_000, "x." * 200 + "x=1", "env=" + "x" * 300]
+
+
+@pytest.mark.parametrize("override", UNREADABLE, ids=lambda text: text[:12])
+def test_an_override_that_hydra_trips_over_is_refused_as_any_other(override):
+    with pytest.raises(
+        ConfigCompositionException, match=r"^(Hydra cannot use these overrides \([A-Z]|In 'train'|Could)"
+    ):
+        compose(["expert.count=2", override])
+
+
+def test_it_is_shown_with_the_reason(capsys):
+    from moe_trader.train import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["expert.count=2", "env=null", "--cfg", "job"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(
+        "Hydra cannot use these overrides (ValueError: Config group override must be a string or a list. Got "
+        "NoneType): 'expert.count=2', 'env=null'. A group takes a name or a list of names, any other setting a value\n"
+    )
+
+
+@pytest.mark.parametrize("overrides", ["seed=1", None, 3, [1], {"seed": 1}])
+def test_overrides_are_a_list_of_texts(overrides):
+    with pytest.raises(ConfigError, match=r"^overrides: expected a list of texts, such as \['seed=1'\], got "):
+        compose(overrides)
+
+
+@pytest.mark.parametrize("plain", [None, [], "seed: 1"])
+def test_a_plain_config_is_a_mapping(plain):
+    with pytest.raises(ConfigError, match=r"^plain: expected a mapping, such as compose\(\) returns, got "):
+        run_settings(plain)
+
+
 def test_hydra_lists_the_options_of_a_group():
     with pytest.raises(MissingConfigException, match="Could not find 'gating/nothing'") as caught:
         compose(["gating=nothing"])

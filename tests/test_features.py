@@ -244,7 +244,7 @@ def test_a_warmup_that_is_no_number_of_bars_is_refused(warmup):
         check_columns({"own": Mine(warmup)})
 
 
-@pytest.mark.parametrize("columns", [[], "mine", [1]])
+@pytest.mark.parametrize("columns", [[], "mine", [1], 3, None, {"mine"}, np.zeros(3)])
 def test_columns_that_are_no_names_are_refused(columns):
     with pytest.raises(ValueError, match=r"^features\.own: expected Mine\.columns\(\) to be a list of names, got"):
         check_columns({"own": Mine(columns=columns)})

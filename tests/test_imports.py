@@ -23,13 +23,13 @@ LEAVES = {
     "__version__",
 }  # anyone may import them; they import nothing of ours
 MAY_IMPORT = {  # what else a room or module may import of ours; one that is not named here: nothing
-    "env": {"env", "memory"},
+    "env": {"env", "argument", "memory"},
     "dense": {"dense"},
     "gating": {"gating", "dense"},
     "evaluation": {"evaluation"},
     "expert": {"expert", "gating", "dense", "memory"},
-    "trainer": {"trainer"},
-    "agent": {"bundle", "expert", "gating", "manifest"},
+    "trainer": {"trainer", "argument"},
+    "agent": {"argument", "bundle", "expert", "gating", "manifest"},
     "bundle": {"expert", "gating", "manifest"},
     "command": {"config", "env", "run_directory", "saved_config"},
     "config": {"settings"},

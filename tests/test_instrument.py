@@ -110,3 +110,25 @@ def test_a_single_bar_is_too_few_for_a_return(make_market):
         _ = market.instruments[0].bars_per_year
     with pytest.raises(MarketError, match=message):
         contents(market.instruments[0])
+
+
+@pytest.mark.parametrize("close", [10**400, [10**400] * 30, None])
+def test_what_is_no_price_at_all_is_refused(close, one):
+    with pytest.raises(MarketError, match=r"^hand: (close|open|high|low|time|volume)?.*expected "):
+        dataclasses.replace(one, close=close)
+
+
+def test_a_symbol_is_a_text(one):
+    with pytest.raises(MarketError, match=r"^symbol: expected the name of an instrument, got 3$"):
+        dataclasses.replace(one, symbol=3)
+
+
+@pytest.mark.parametrize("instruments", [None, 3, "x", [1], {}])
+def test_a_market_holds_instruments(instruments):
+    with pytest.raises(MarketError, match=r"^mine: instruments: expected a tuple of them, got "):
+        Market("mine", instruments, opens_are_real=True)
+
+
+def test_whether_opens_are_real_is_true_or_false(one):
+    with pytest.raises(MarketError, match=r"^mine: opens_are_real: expected True or False, got array"):
+        Market("mine", (one,), opens_are_real=np.zeros(3))

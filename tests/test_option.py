@@ -429,3 +429,9 @@ def test_a_removed_setting_may_keep_its_only_value(make_settings):
     with pytest.raises(ConfigError, match=r"^trainer\.compile: removed setting; expected False or nothing, got True$"):
         build({**node, "compile": True}, "trainer")
     assert Trainer.retired == {"compile": False}
+
+
+@pytest.mark.parametrize("plugins", [1.5, None, {"a": 1}, {"a"}, b"x"])
+def test_plugins_that_are_no_list_are_refused(plugins):
+    with pytest.raises(ConfigError, match=r"^plugins: expected "):
+        build({"_target_": "moe_trader.gating.fixed.Uniform", "losses": {}}, "gating", plugins)

@@ -11,8 +11,11 @@ from stable_baselines3 import PPO
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
+from moe_trader.gating import Gate
 from moe_trader.gating.losses.minimum_importance import MinimumImportance
 from moe_trader.gating.losses.router_z import RouterZ
+from moe_trader.gating.softmax import SoftmaxNetwork
+from moe_trader.option import ConfigError
 
 PENDULUM = {"n_steps": 64}  # two lanes
 
@@ -406,3 +409,42 @@ def test_a_gate_that_breaks_its_contract_is_refused(make_agent, settings):
         ConfigError, match=r"gating: Loud must give 3 weights that sum to 1 .*sums \[3\.0, 3\.0, 3\.0\]"
     ):
         make_agent(gating=LoudGate())
+
+
+@pytest.mark.parametrize(
+    ("how", "given", "message"),
+    [
+        ("network", 3, r"^gating: expected network\(\) to return a GatingNetwork, got int$"),
+        ("logits", lambda x: x.tolist(), r"^gating: Odd\.logits must give a tensor of float32, got list$"),
+        ("weights", lambda x: None, r"^gating: Odd\.weights must give a tensor of float32, got NoneType$"),
+        ("weights", lambda x: x.double(), r"^gating: Odd\.weights must give a tensor of float32, got torch\.float64$"),
+        ("weights", lambda x: x[:, :1], r"^gating: Odd must give 3 weights that sum to 1 .* got shape \(3, 1\)"),
+    ],
+)
+def test_a_gate_that_gives_something_else_is_refused(how, given, message, make_agent):
+    class Odd(SoftmaxNetwork):
+        def logits(self, features):
+            return given(super().logits(features)) if how == "logits" else super().logits(features)
+
+        def weights(self, logits):
+            return given(super().weights(logits)) if how == "weights" else super().weights(logits)
+
+    class OddGate(Gate):
+        losses = {}  # noqa: RUF012
+
+        def network(self, n_features, n_experts):
+            return given if how == "network" else Odd(n_features, n_experts, [8], 1.0, 0.02)
+
+    with pytest.raises(ConfigError, match=message):
+        make_agent(gating=OddGate())
+
+
+@pytest.mark.parametrize("given", [None, 1.0, torch.zeros(3), torch.tensor(1), np.float32(1)])
+def test_a_loss_that_is_no_scalar_tensor_is_refused(given, make_agent, settings):
+    class Odd(RouterZ):
+        def __call__(self, batch):
+            return given
+
+    losses = {"odd": Odd(**dataclasses.asdict(settings.gating.losses["router_z"]))}
+    with pytest.raises(ConfigError, match=r"^gating\.losses\.odd: expected Odd to return a scalar tensor, got "):
+        make_agent(gating=dataclasses.replace(settings.gating, losses=losses)).learn(1)

@@ -471,3 +471,23 @@ def test_the_lanes_of_a_vec_env_share_their_settings(prepared):
         env.set_attr("gate_columns", ())
     with pytest.raises(NotImplementedError, match="no environment for each lane"):
         env.env_method("reset")
+
+
+@pytest.mark.parametrize(
+    "actions", [None, "x", [0], [0, 1, 2], {}, [0.0, np.nan], [0.0, np.inf], [[0], [0, 1]], [True, False]]
+)
+def test_what_is_no_action_for_each_lane_is_refused(actions, prepared):
+    env = prepared.vec_env("train", 2, 0)
+    env.reset()
+    with pytest.raises(ValueError, match=r"^expected 2 numbers as an action of Discrete\(3\), got "):
+        env.step(actions)
+    with pytest.raises(ValueError, match=r"^expected an action from 0 to 2, got \[0, 1\.5\]$"):
+        env.step([0, 1.5])
+
+
+@pytest.mark.parametrize("actions", [[1, 2], (1.0, 2.0), np.array([[1], [2]]), np.array([1, 2], np.uint8)])
+def test_actions_of_every_type_are_read(actions, prepared):
+    env, same = (prepared.vec_env("train", 2, 0) for _ in range(2))
+    env.reset()
+    same.reset()
+    np.testing.assert_array_equal(env.step(actions)[0], same.step(np.array([1, 2]))[0])

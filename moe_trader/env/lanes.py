@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
+from moe_trader.argument import whole_number
 from moe_trader.env import Floats, Positions
 from moe_trader.env.costs import CostRates
 from moe_trader.env.gate_table import GateTable
@@ -269,5 +270,9 @@ class Lanes:
 
 
 def lane_generators(n: int, seed: int | None) -> list[np.random.Generator]:
-    """Return one generator a lane; lane i of seed s draws what a single environment of seed s + i draws."""
+    """Return one generator a lane; lane i of seed s draws what a single environment of seed s + i draws.
+
+    :raises ValueError: for another seed than a whole number of at least 0
+    """
+    seed = None if seed is None else whole_number(seed, "seed", least=0)
     return [seeding.np_random(None if seed is None else seed + lane)[0] for lane in range(n)]

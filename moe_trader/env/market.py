@@ -43,12 +43,14 @@ class Instrument:
         kinds = {"time": "datetime64[us]", **dict.fromkeys(_PRICES, "float64"), "volume": "float64"}
         if self.regime is not None:
             kinds["regime"] = "int64"
+        if not isinstance(self.symbol, str):
+            raise MarketError(f"symbol: expected the name of an instrument, got {self.symbol!r:.80}")
         for name, kind in kinds.items():
             try:
                 column = np.asarray(
                     getattr(self, name), dtype=kind
                 ).view()  # a view: a caller's own array stays as it is
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError, RuntimeError) as error:
                 raise MarketError(f"{self.symbol}: {name}: expected an array of {kind} ({error})") from None
             column.flags.writeable = False
             object.__setattr__(self, name, column)
@@ -118,6 +120,12 @@ class Market:
     repaired: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.instruments, list | tuple) or not all(
+            isinstance(x, Instrument) for x in self.instruments
+        ):
+            raise MarketError(f"{self.name!s:.80}: instruments: expected a tuple of them, got {self.instruments!r:.80}")
+        if not isinstance(self.opens_are_real, bool | np.bool_):
+            raise MarketError(f"{self.name}: opens_are_real: expected True or False, got {self.opens_are_real!r:.80}")
         symbols = [one.symbol for one in self.instruments]
         if not symbols:
             raise MarketError(f"{self.name}: expected at least one instrument, got none")

@@ -32,6 +32,13 @@ def _day(value: Any) -> Any:
         raise PydanticCustomError("day", "expected a date like 2012-01-01") from None
 
 
+def check_split(name: str) -> str:
+    """Return the name of a split. :raises ValueError: for what is none."""
+    if not isinstance(name, str) or name not in SPLITS:
+        raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {name!r:.80}")
+    return name
+
+
 Day = Annotated[datetime.date, BeforeValidator(_day)]
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, InstanceOf
 
-from moe_trader.bounds import Bars, Real, Scale, TwoBars
+from moe_trader.argument import check_types, whole_number
+from moe_trader.bounds import WIDEST, Bars, Real, Scale, TwoBars
 from moe_trader.env import (
     SPLITS,
     Feature,
@@ -33,7 +34,7 @@ from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
 from moe_trader.env.ledger import FILLS
 from moe_trader.env.margin import Margin, none_if_empty
 from moe_trader.env.prices import check_volume, market_prices
-from moe_trader.env.splits import playable
+from moe_trader.env.splits import check_split, playable
 from moe_trader.env.trading_env import TradingEnv
 from moe_trader.memory import check_memory
 from moe_trader.option import describe, option
@@ -119,6 +120,7 @@ class TradingTask:
         :raises MarketError: when the data cannot be used
         """
         market = self.market.load() if market is None else market
+        check_types(market=(market, Market), scaler=(scaler, Scaler | None), sight=(sight, Sight))
         if self.fill == "next_open" and not market.opens_are_real:
             raise MarketError(f"{market.name} has no true opens: set env.fill=next_close")
         return PreparedTask(self, market, scaler, sight)
@@ -159,8 +161,8 @@ class PreparedTask:
         self._stretches = {split: [self._stretch(part) for part in self._observed[split]] for split in SPLITS}
         check_volume(market, self._observed, costs)
         n_bars, n_columns = sum(lengths), sum(len(feature.columns()) for feature in task.features.values())
-        purpose = f"{n_columns:,} feature columns of {n_bars:,} bars"
-        check_memory("env.features, env.market", purpose, 3 * 8 * n_bars * n_columns)
+        n_bytes = 3 * 8 * n_bars * n_columns
+        check_memory("env.features, env.market", f"{n_columns:,} feature columns of {n_bars:,} bars", n_bytes)
         self.labels: Labels = task.regimes.label(market, train)
         if scaler is None:
             self.task = task = dataclasses.replace(task, features=fitted(task.features, market, train))
@@ -208,6 +210,7 @@ class PreparedTask:
         """Return ``n_envs`` lanes with random starts within ``split``."""
         from moe_trader.env.trading_vec_env import TradingVecEnv  # SB3 imports PyTorch, which a single env never needs
 
+        n_envs = whole_number(n_envs, "n_envs", most=WIDEST)
         size = self.task.window * len(self.feature_names) + (0 if self.tape.gate is None else self.tape.gate.width)
         purpose = f"observations of {size:,} numbers in {n_envs:,} lanes"
         check_memory("trainer.n_envs, env.window, env.features", purpose, 4 * 4 * n_envs * size)
@@ -236,7 +239,7 @@ class PreparedTask:
         """Return what each lane of :meth:`walk` goes through."""
         references = self.task.market.reference_targets(self.market, self.rules.costs.rate)
         found = []
-        for part in self._observed[split]:
+        for part in self._observed[check_split(split)]:
             index, rows = part.instrument, slice(part.start, part.stop - 1)
             one = self.market.instruments[index]
             found.append(
@@ -257,12 +260,11 @@ class PreparedTask:
         lines = []
         for split in SPLITS:
             parts = self._of(split)
-            n_bars = sum(len(part) for part in parts)
             times = [self._times[[part.first + 1, part.last]] for part in parts]
             first, last = min(time[0] for time in times), max(time[1] for time in times)
             lines.append(
-                f"{split.capitalize()}: {n_bars:,} bars of {len(parts)} instrument{'s'[: len(parts) - 1]}, "
-                f"{np.datetime_as_string(first, 'D')} to {np.datetime_as_string(last, 'D')}"
+                f"{split.capitalize()}: {sum(map(len, parts)):,} bars of {len(parts)} instrument{'s'[: len(parts) - 1]}"
+                f", {np.datetime_as_string(first, 'D')} to {np.datetime_as_string(last, 'D')}"
             )
         return lines
 
@@ -284,9 +286,7 @@ class PreparedTask:
 
     def _of(self, split: str) -> list[Stretch]:
         """Return where the episodes of a split run."""
-        if split not in self._stretches:
-            raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {split!r}")
-        return self._stretches[split]
+        return self._stretches[check_split(split)]
 
     def _stretch(self, part: Segment) -> Stretch:
         """Place the bars that a split observes on the tape."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 
+from moe_trader.argument import whole_number
 from moe_trader.env.lanes import Lanes
 
 NOTHING_DRAWN = (
@@ -42,8 +44,12 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode, all cash, at a random bar drawn from ``seed``."""
-        super().reset(seed=seed)
+        """Start an episode, all cash, at a random bar drawn from ``seed``.
+
+        :param options: not used
+        :raises ValueError: for another seed than a whole number of at least 0
+        """
+        super().reset(seed=None if seed is None else whole_number(seed, "seed", least=0))
         self._lanes.reset(0, self.np_random)
         self._lanes.log_returns[0] = 0.0
         self._started = True
@@ -72,10 +78,42 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
 
     def _checked(self, action: Any) -> np.ndarray:
         """Return an action, a number or an array of one, as the lanes take it; out of bounds a Box's is clipped."""
-        space, given = self.action_space, np.asarray(action)
-        if given.size != 1 or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
-            raise ValueError(f"expected one number as an action of {space}, got {action!r}")
-        number = given.item()
-        if isinstance(space, gym.spaces.Discrete) and not (0 <= number < space.n and number == int(number)):
-            raise ValueError(f"expected an action from 0 to {space.n - 1}, got {action}")
-        return given.astype(space.dtype).reshape(1, *(space.shape or ()))
+        space, found = self.action_space, as_actions(action, self.action_space, 1)
+        if isinstance(space, gym.spaces.Discrete) and not 0 <= found.item() < space.n:
+            raise _out_of_bounds(action, space)
+        if not np.isfinite(found).all():
+            raise _no_action(action, space, 1)
+        return found
+
+
+def as_actions(given: Any, space: gym.Space[Any], n: int) -> np.ndarray:
+    """Return numbers as actions of ``n`` lanes, shape ``(n, *space.shape)``; the lanes check that they are in bounds.
+
+    :param given: as many real numbers, in any shape; whole ones for a ``Discrete``
+    :raises ValueError: for anything else
+    """
+    shape = (n, *(space.shape or ()))
+    if type(given) is np.ndarray and given.dtype == space.dtype and given.shape == shape:
+        return given
+    try:
+        found = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError):  # ragged rows, a tensor with a gradient
+        raise _no_action(given, space, n) from None
+    if found.dtype.kind not in "iuf" or found.size != math.prod(shape):
+        raise _no_action(given, space, n)
+    if isinstance(space, gym.spaces.Discrete) and found.dtype.kind == "f":
+        if not np.isfinite(found).all():
+            raise _no_action(given, space, n)
+        if (found % 1).any():
+            raise _out_of_bounds(given, space)
+    with np.errstate(over="ignore"):
+        return found.reshape(shape).astype(space.dtype)
+
+
+def _no_action(given: Any, space: gym.Space[Any], n: int) -> ValueError:
+    number = "one number" if n == 1 else f"{n} numbers"
+    return ValueError(f"expected {number} as an action of {space}, got {given!r:.80}")
+
+
+def _out_of_bounds(given: Any, space: gym.spaces.Discrete) -> ValueError:
+    return ValueError(f"expected an action from 0 to {space.n - 1}, got {given!s:.80}")

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from moe_trader.env.lanes import Lanes, lane_generators
-from moe_trader.env.trading_env import NOTHING_DRAWN
+from moe_trader.env.trading_env import NOTHING_DRAWN, as_actions
 
 MOST_BARS = 2**24  # that float32 numbers one by one
 
@@ -63,19 +63,12 @@ class TradingVecEnv(VecEnv):
     def step_async(self, actions: np.ndarray) -> None:
         """Take one action for each lane, shape ``(n_lanes, *action_space.shape)``.
 
-        :raises ValueError: for another number of actions, or another kind of number than the space has
+        :raises ValueError: for what is no action for each lane; one outside the action space is refused by the step
         :raises ResetNeeded: before the first :meth:`reset`
         """
         if not self._started:
             raise ResetNeeded("expected reset() before the first step()")
-        given = np.asarray(actions)
-        is_number = given.dtype.kind in ("iu" if isinstance(self.action_space, spaces.Discrete) else "iuf")
-        if not is_number or given.size != self._actions.size:
-            raise ValueError(
-                f"actions: expected one of {self.action_space} for each of {self.num_envs} envs, got {given.dtype} of "
-                f"shape {given.shape}"
-            )
-        self._actions = given.astype(self._actions.dtype, copy=False).reshape(self._actions.shape)
+        self._actions = as_actions(actions, self.action_space, self.num_envs)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every lane; return observations, rewards (float32), dones and infos."""

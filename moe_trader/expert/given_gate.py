@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor
 
 from moe_trader.expert.mixture import GaussianMixture
@@ -20,24 +23,17 @@ class GivenGate:
 
     :param weights: at each decision, shape ``(n_decisions, batch, K)``
     :param drawn: rows whose action is drawn instead of being the most likely, shape ``(batch,)``; ``None``: no row
-    :raises ValueError: for weights that are none
+    :raises ValueError: for weights that are none, and for another ``drawn``
     """
 
     def __init__(self, policy: MixturePolicy, weights: np.ndarray, drawn: np.ndarray | None = None) -> None:
-        weights, n_experts = np.asarray(weights), len(policy.actor_critics)
-        sums = np.sum(weights, axis=-1)
-        good = weights.ndim == 3 and weights.shape[-1] == n_experts and weights.min() >= 0
-        if not (good and np.allclose(sums, 1.0, atol=1e-4)):
-            raise ValueError(
-                f"weights: expected rows of shape (batch, {n_experts}) that are not negative and sum to 1, got shape "
-                f"{weights.shape[1:]} and sums from {np.min(sums):g} to {np.max(sums):g}"
-            )
+        weights = _checked(as_weights(weights), len(policy.actor_critics))
         (self._size,), self._names = policy.observation_space.shape or (), policy.column_names
         self._seen = policy.seen_by_experts
         self._space, self._device = policy.action_space, policy.device
         self._scores, self._log_std = policy.stack.actor(), policy.stack.log_std
         self._weights = torch.as_tensor(weights.astype(np.float32), device=self._device)
-        rows = [] if drawn is None else np.flatnonzero(drawn).tolist()
+        rows = _rows(drawn, weights.shape[1])
         self._drawn = torch.tensor(rows, dtype=torch.long, device=self._device)
         self._first = slice(0, rows[-1] + 1 if rows else 0)  # what a row draws does not depend on the rows behind it
 
@@ -77,3 +73,35 @@ class GivenGate:
         """Return actions as an environment gets them: SB3's Gaussians are unbounded, and clipped to the space."""
         array: np.ndarray = actions.cpu().numpy()
         return np.clip(array, self._space.low, self._space.high) if isinstance(self._space, spaces.Box) else array
+
+
+def as_weights(given: Any) -> NDArray[Any]:
+    """Return an array of real numbers. :raises ValueError: for anything else."""
+    try:
+        weights = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged rows, a tensor with a gradient
+        raise ValueError(f"weights: expected an array of numbers, got {type(given).__name__} ({error})") from None
+    if weights.dtype.kind not in "biuf":
+        raise ValueError(f"weights: expected an array of numbers, got {type(given).__name__} of {weights.dtype}")
+    return weights
+
+
+def _checked(weights: NDArray[Any], n_experts: int) -> NDArray[Any]:
+    """Return weights as they are. :raises ValueError: for what are none."""
+    wanted = f"weights: expected rows of shape (batch, {n_experts}) that are not negative and sum to 1"
+    if weights.ndim != 3 or weights.shape[-1] != n_experts or not weights.size:
+        raise ValueError(f"{wanted}, got shape {weights.shape[1:]}")
+    sums = weights.sum(axis=-1)
+    if weights.min() < 0 or not np.allclose(sums, 1.0, atol=1e-4):
+        raise ValueError(f"{wanted}, got sums from {np.min(sums):g} to {np.max(sums):g}")
+    return weights
+
+
+def _rows(drawn: Any, n: int) -> list[int]:
+    """Return which of ``n`` rows are drawn. :raises ValueError: unless there is True or False for each."""
+    if drawn is None:
+        return []
+    if not (isinstance(drawn, np.ndarray) and drawn.dtype == np.bool_ and drawn.shape == (n,)):
+        raise ValueError(f"drawn: expected an array of True or False for each of {n} rows, got {drawn!r:.80}")
+    rows: list[int] = np.flatnonzero(drawn).tolist()
+    return rows

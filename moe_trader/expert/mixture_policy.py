@@ -257,8 +257,16 @@ def _check_gate(gate: GatingNetwork, probe: Tensor, n_experts: int) -> None:
 
     :param probe: what it may read, shape ``(3, n_columns)``
     """
-    with torch.no_grad():
-        weights, logits = gate(probe), gate.logits(probe)
+    if not isinstance(gate, GatingNetwork):
+        raise ConfigError(f"gating: expected network() to return a GatingNetwork, got {type(gate).__name__}")
+    found = {}
+    for name, method in (("logits", gate.logits), ("weights", gate)):
+        with torch.no_grad():
+            found[name] = method(probe)
+        if not (isinstance(found[name], Tensor) and found[name].dtype == torch.float32):
+            kind = found[name].dtype if isinstance(found[name], Tensor) else type(found[name]).__name__
+            raise ConfigError(f"gating: {type(gate).__name__}.{name} must give a tensor of float32, got {kind}")
+    logits, weights = found["logits"], found["weights"]
     if logits.ndim != 2 or len(logits) != 3:
         raise ConfigError(
             f"gating: {type(gate).__name__}.logits must give a row of scores for each of 3 rows of features, got shape "

@@ -34,6 +34,7 @@ from moe_trader.expert.objective import STATED, Coefficients, mixture_objective
 from moe_trader.expert.output import OutputError
 from moe_trader.finite import TrainingError
 from moe_trader.gating import GateBatch, GateLoss
+from moe_trader.option import ConfigError
 
 LARGE_BLOCK = 31 * 2**20  # bytes; glibc learns from blocks below 32 MiB alone
 STATES_MEASURED = 1_024  # of a rollout, evenly spread, for the mixture's metrics
@@ -160,6 +161,11 @@ class MixturePPO(PPO):
         )
         for name, (gate_loss, weight) in self._weighted_losses().items():
             value = gate_loss(gate_batch)
+            if not (isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()):
+                kind = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)[:80]
+                raise ConfigError(
+                    f"gating.losses.{name}: expected {type(gate_loss).__name__} to return a scalar tensor, got {kind}"
+                )
             loss = loss + weight * value
             terms[f"gate_loss/{name}"] = value.detach()
         terms["loss"] = loss.detach()

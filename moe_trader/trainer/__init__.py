@@ -11,6 +11,7 @@ from pydantic import Field
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
+from moe_trader.argument import check_types, to_path
 from moe_trader.bounds import Whole, Width
 from moe_trader.finite import TrainingError
 from moe_trader.option import option
@@ -72,8 +73,12 @@ class Trainer:
         :param task: what the bundle should remember of the task, see :meth:`MoEAgent.save`
         :return: the bundle's path
         :raises TrainingError: when training met numbers that are not finite; the last finite weights are saved
+        :raises TypeError: for an agent that is none, and for another type of directory, title or task
         """
-        directory = Path(run_directory)
+        if not all(callable(getattr(agent, verb, None)) for verb in ("learn", "save", "set_logger")):
+            raise TypeError(f"agent: expected an agent, such as MoEAgent, got {type(agent).__name__}")
+        check_types(title=(title, str), task=(task, Mapping | None))
+        directory = to_path(run_directory, "run_directory")
         directory.mkdir(parents=True, exist_ok=True)
         logger = configure(str(directory), ["csv", "tensorboard"])
         agent.set_logger(logger)

@@ -31,7 +31,11 @@ def check_columns(features: Mapping[str, Feature]) -> None:
             raise ValueError(
                 f"features.{name}: expected {own}.warmup() to be a whole number, 0 or more, got {warmup!r}"
             )
-        if isinstance(columns, str) or not columns or not all(isinstance(column, str) for column in columns):
+        if (
+            not isinstance(columns, list | tuple)
+            or not columns
+            or not all(isinstance(column, str) for column in columns)
+        ):
             raise ValueError(f"features.{name}: expected {own}.columns() to be a list of names, got {columns!r}")
         for column in columns:
             if column in owner:
@@ -93,7 +97,7 @@ def computed(name: str, feature: Feature, instrument: Instrument) -> Floats:
         raise
     try:
         found = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # a tensor with a gradient, 10**400
         raise MarketError(f"env.features.{name}: expected numbers, got others ({error}); mend {culprit}") from None
     expected = (len(instrument), len(feature.columns()))
     if found.shape != expected:
