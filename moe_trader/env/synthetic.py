@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from moe_trader.compiled import njit
 from moe_trader.env import SPLITS, Floats, Instrument, Market, MarketSource
 from moe_trader.option import option
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from pydantic import PositiveFloat
 
+from moe_trader.compiled import njit
 from moe_trader.env import Floats, MarketError
 from moe_trader.option import option
 
