@@ -17,7 +17,6 @@ def njit(*signature: Any, cache: bool = False, **options: Any) -> Callable[[Call
 
     Numba raises while a module is imported if neither the package's folder nor the user's cache folder is writable.
     """
-
     jit = cast("Any", numba).njit
 
     def compiled(function: Callable[..., Any]) -> Any:

@@ -12,7 +12,13 @@ import moe_trader
 PACKAGE = Path(moe_trader.__file__).parent
 ROOMS = {"env", "expert", "gating", "trainer", "evaluation", "dense"}
 COMMANDS = {"train", "evaluate", "data", "compare", "__main__"}
-LEAVES = {"option", "terminal", "sight", "compiled", "__version__"}  # anyone may import them; they import nothing of ours
+LEAVES = {
+    "option",
+    "terminal",
+    "sight",
+    "compiled",
+    "__version__",
+}  # anyone may import them; they import nothing of ours
 MAY_IMPORT = {  # what else a room or module may import of ours; one that is not named here: nothing
     "env": {"env"},
     "dense": {"dense"},

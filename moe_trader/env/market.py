@@ -102,7 +102,8 @@ class Market:
 
     :param opens_are_real: whether an order can be filled at the next open; close-only sources say no
     :param regime_names: names of the true regimes, empty where nobody knows them
-    :param repaired: rows of each instrument that its source mended while it read them, empty where none ever is
+    :param repaired: rows of each instrument that its source repaired or left out, empty where none ever is
+    :param notes: what was found out, repaired and left out while each instrument was read, a phrase each
     :raises MarketError: no instrument, or two of one name
     """
 
@@ -111,6 +112,7 @@ class Market:
     opens_are_real: bool
     regime_names: tuple[str, ...] = ()
     repaired: tuple[int, ...] = ()
+    notes: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         symbols = [one.symbol for one in self.instruments]
