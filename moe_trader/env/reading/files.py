@@ -138,7 +138,7 @@ class BarFiles(MarketSource):
         page.refuse(
             nameless.to_numpy(),
             lambda _: f", column {symbols.name!r}: no symbol ({int(nameless.sum())} such rows)",
-            [({"columns.symbol": "none"}, "if the file holds one instrument")],
+            last=[({"columns.symbol": "none"}, "if the file holds one instrument")],
         )
         keep = page.drop()
         page.note_bad_rows()

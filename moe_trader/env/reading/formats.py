@@ -96,7 +96,7 @@ def _read_json(path: str | Path) -> pd.DataFrame:
         name, short = Path(path).name, stem(str(path))
         raise MarketError(
             f"{path}: column {nested[0]!r} holds nested json; convert it with pandas: "
-            f"pd.DataFrame(json.load(open('{name}'))[{nested[0]!r}]).to_parquet('{short}.parquet')"
+            f"pd.DataFrame(json.loads(Path('{name}').read_text())[{nested[0]!r}]).to_parquet('{short}.parquet')"
         )
     if [str(label) for label in table.index] == [str(place) for place in range(len(table))]:
         table = table.reset_index(drop=True)

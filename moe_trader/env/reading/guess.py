@@ -31,6 +31,7 @@ def guess(sample: pd.DataFrame, found: Mapping[str, int]) -> tuple[dict[str, int
         roles |= times
     free = [place for place in free if place not in roles.values()]
     numbers = {place: column for place in free if (column := _numbers(sample.iloc[:, place])) is not None}
+    numbers = {place: column for place, column in numbers.items() if not _are_unix(column)}
     if "close" not in roles:
         roles |= _prices(numbers, _known(sample, roles))
     last = max((roles[name] for name in _NAMES.values() if name in roles), default=0)
@@ -130,16 +131,19 @@ def _stamps(column: pd.Series) -> tuple[bool, str | None]:
         return True, None
     numbers = _numbers(column)
     if numbers is not None:
-        steps = np.diff(numbers)
-        ordered = bool((steps >= 0).all() or (steps <= 0).all())
         days = pd.to_datetime(as_text(column).str.removesuffix(".0"), format="%Y%m%d", errors="coerce")
-        whole = bool((numbers % 1 == 0).all())
-        return ordered and whole and bool((numbers >= _EARLIEST).all() or days.notna().all()), None
+        return _are_unix(numbers) or bool(days.notna().all()), None
     text = as_text(column).str.strip()
     if pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True).notna().all():
         return True, None
     layouts = fitting_formats(text)
     return bool(layouts), layouts[0] if layouts else None
+
+
+def _are_unix(numbers: NDArray[np.float64]) -> bool:
+    steps = np.diff(numbers)
+    ordered = (steps >= 0).all() or (steps <= 0).all()
+    return bool(ordered and (numbers % 1 == 0).all() and (numbers >= _EARLIEST).all())
 
 
 def _numbers(column: pd.Series) -> NDArray[np.float64] | None:

@@ -41,7 +41,8 @@ def read_prices(table: pd.DataFrame, found: Mapping[str, int], page: Page) -> di
         with np.errstate(invalid="ignore"):
             bad = (column < LEAST) | (column > MOST)
         if bad.any():
-            page.refuse(bad, partial(_said, name, column), _ways(name, table, found, columns))
+            ways = _ways(name, table, found, column[bad])
+            page.refuse(bad, partial(_said, name, column), ways, [CLOSES] if (columns["close"] > 0).all() else [])
     return columns
 
 
@@ -87,8 +88,11 @@ def refuse_no_numbers(column: pd.Series, numbers: Floats, page: Page, ways: Sequ
             remedy = "write them in full, as 1200000 for 1.2M"
         return f", column {column.name!r}: {shown} is no number ({count} such rows); {remedy}"
 
-    if page.reading.decimal is None and count:
-        ways = [*(({"decimal": name}, f"to read {said}") for name, said in _decimals(column[bad])), *ways]
+    marks = _decimals(column[bad]) if page.reading.decimal is None else []
+    if marks:  # other cells of the file are written so as well: to leave such rows out would help nobody
+        at = int(bad.argmax())
+        read: list[Way] = [({"decimal": name}, f"to read {said}") for name, said in marks]
+        raise page.error(f"row {page.rows[at]}{describe(at)}", read)
     page.refuse(bad, describe, ways)
 
 
@@ -147,20 +151,16 @@ def _said(name: str, column: Floats, at: int) -> str:
     return f": {name} is {value}; {wanted}{futures}"
 
 
-def _ways(name: str, table: pd.DataFrame, found: Mapping[str, int], columns: Mapping[str, Floats]) -> list[Way]:
-    """Return the settings that read a table with a price that is not positive."""
+def _ways(name: str, table: pd.DataFrame, found: Mapping[str, int], bad: Floats) -> list[Way]:
+    """Return the settings that read a table with prices that are not positive."""
     if name == "adjusted_close":
         return _UNADJUSTED
-    ways: list[Way] = []
     if name == "close":
         others = [at for at, heading in enumerate(table.columns) if at not in found.values() and is_a_close(heading)]
-        ways += [
+        return [
             ({"columns.close": str(table.columns[at])}, "to take the close from another column") for at in others[:1]
         ]
-        return ways
-    if (columns[name][columns[name] < LEAST] == 0).all():
-        ways.append(({"ranges": "widen"}, "to take the close for an open, high or low of 0"))
-    return ways or [CLOSES]
+    return [({"ranges": "widen"}, "to take the close for an open, high or low of 0")] if (bad == 0).all() else []
 
 
 def _without_separators(column: pd.Series, decimal: Decimal) -> pd.Series:

@@ -98,10 +98,14 @@ class Page:
         """Return a refusal of the table, with the settings that would read it."""
         return MarketError(f"{self.source}: {text}{offer(ways, self.reading.settings)}")
 
-    def refuse(self, bad: Mask, describe: Callable[[int], str], ways: Sequence[Way] = ()) -> None:
+    def refuse(
+        self, bad: Mask, describe: Callable[[int], str], ways: Sequence[Way] = (), last: Sequence[Way] = ()
+    ) -> None:
         """Refuse rows, or mark them to be left out if ``bad_rows`` is ``drop``.
 
         :param describe: returns the message about the row at a place of the table
+        :param ways: settings that read such rows
+        :param last: settings to name if there are no others
         :raises MarketError: naming the first of them
         """
         bad = bad & ~self.bad
@@ -112,7 +116,7 @@ class Page:
         if self.reading.bad_rows == "refuse":
             drop: list[Way] = [({"bad_rows": "drop"}, "to leave such rows out")]
             few = self._may_leave_out(self.n_bad + int(bad.sum()))
-            raise self.error(text, [*ways, *self._cuts(bad), *(drop if few else [])][:_WAYS])
+            raise self.error(text, [*ways, *self._cuts(bad), *(drop if few else [])][:_WAYS] or last)
         self._first_bad = self._first_bad or text
         self.bad |= bad
 
@@ -129,8 +133,8 @@ class Page:
         self.n_bad += int(self.bad.sum())
         if self.n_bad and not self._may_leave_out(self.n_bad):
             raise self.error(
-                f"{self._first_bad}; {self.n_bad} of {self.n_all} rows are bad, more than the tenth that "
-                "env.market.bad_rows=drop leaves out; repair the file"
+                f"{self._first_bad}; {self.n_bad} of {self.n_all} rows are bad, and at most a tenth "
+                "may be left out; repair the file"
             )
 
     def leave_out(self, rows: Mask) -> None:

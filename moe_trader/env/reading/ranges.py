@@ -8,6 +8,7 @@ from moe_trader.env import Floats
 from moe_trader.env.reading.columns import PRICES
 from moe_trader.env.reading.numbers import CLOSES
 from moe_trader.env.reading.page import Page
+from moe_trader.env.reading.ways import Way
 
 _CLIPPED = 1e-3  # a high or low this far inside the bar, as a fraction of the price, is a rounding error
 _FAR = 0.1  # and this far, a broken bar, whatever the user says
@@ -31,16 +32,16 @@ def widen(columns: dict[str, Floats], page: Page) -> dict[str, Floats]:
     allowed = _FAR if asked else _CLIPPED
     far = outside & (missed > allowed)
     largest = missed[outside].max()
-    ways = [CLOSES] if asked or largest > _FAR else [({"ranges": "widen"}, "to widen high and low")]
+    ways: list[Way] = [] if asked or largest > _FAR else [({"ranges": "widen"}, "to widen high and low")]
 
     def describe(at: int) -> str:
         row = ", ".join(f"{name} {columns[name][at]}" for name in PRICES)
         return (
             f": open and close must lie between low and high ({row}; {far.sum()} such rows, by up to {largest:.2%}"
-            + (f"; env.market.ranges=widen stops at {_FAR:.0%})" if largest > _FAR else ")")
+            + (f"; bars are widened by up to {_FAR:.0%})" if largest > _FAR else ")")
         )
 
-    page.refuse(far, describe, ways)
+    page.refuse(far, describe, ways, [CLOSES])
     kept = outside & ~far
     if kept.any():
         first, most = page.rows[kept.argmax()], missed[kept].max()
