@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 
 import moe_trader
+from moe_trader.overrides import override
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ def start(job: Callable[[], None], arguments: Sequence[str]) -> None:
     if list(arguments) == ["--version"]:  # Hydra's own would print Hydra's version
         print(f"moe_trader {moe_trader.__version__}")
         return
+    check_overrides(arguments)
     sys.argv = [sys.argv[0], *arguments]
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -58,6 +61,28 @@ def start(job: Callable[[], None], arguments: Sequence[str]) -> None:
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # as shells have it
+
+
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Exit where Hydra's grammar cannot read a value, with the same override in quotes that it can read."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    for word in arguments:
+        path, equals, value = word.partition("=")
+        if word.startswith("-") or not equals:
+            continue
+        try:
+            parser.parse_override(word)
+        except HydraException:
+            inner = value.strip("[]").split(",")
+            quoted = override(path, [one.strip() for one in inner] if value.startswith("[") else value)
+            try:
+                parser.parse_override(shlex.split(quoted)[0])
+            except HydraException:
+                continue  # it is not the value; Hydra says what it is
+            sys.exit(f"{path}: {value} holds characters that need quotes; write {quoted}")
 
 
 class Terminated(KeyboardInterrupt):

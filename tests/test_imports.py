@@ -17,6 +17,7 @@ LEAVES = {
     "terminal",
     "sight",
     "compiled",
+    "overrides",
     "__version__",
 }  # anyone may import them; they import nothing of ours
 MAY_IMPORT = {  # what else a room or module may import of ours; one that is not named here: nothing

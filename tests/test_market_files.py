@@ -281,7 +281,7 @@ def test_opens_that_repeat_the_close_before_are_not_real(write, load, warnings, 
     path = write("stale.csv", HEADER, *stale(1000, 500))
     assert not load(path).opens_are_real
     assert "500 of 999 opens repeat the close before" in warnings()
-    with pytest.raises(MarketError, match=r"stale has no true opens: set env\.fill=next_close"):
+    with pytest.raises(MarketError, match=r"set env\.fill=next_close, or env\.market\.opens_are_real=true if ord"):
         make_settings("env=csv", f"env.path={path}", small=False).env.prepare()
     assert make_settings("env=csv", f"env.path={path}", "env.fill=next_close", small=False).env.prepare()
     assert load(path, "env.market.opens_are_real=true").opens_are_real

@@ -18,6 +18,20 @@ class MarketError(ValueError):
     """Prices that cannot be used; the message names the file, the row or column, and the way out."""
 
 
+def no_true_opens(market: Market, settable: bool) -> MarketError:
+    """Return the refusal to fill at opens that are not real.
+
+    :param settable: whether the market's source has the setting ``opens_are_real``
+    """
+    text = f"{market.name} has no true opens: set env.fill=next_close"
+    if settable and any((one.open != one.close).any() for one in market.instruments):
+        text += (
+            ", or env.market.opens_are_real=true if orders can be filled at them, as where trading never pauses and a "
+            "bar opens where the last one closed"
+        )
+    return MarketError(text)
+
+
 @dataclass(frozen=True)
 class Instrument:
     """Price history of one instrument, oldest bar first; all arrays have shape ``(n_bars,)``.

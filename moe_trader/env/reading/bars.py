@@ -29,6 +29,7 @@ from moe_trader.env.reading.volume import read_volume
 from moe_trader.env.reading.ways import Way
 
 _ENOUGH = 20  # bars needed to tell whether opens are real
+_NAMED = 6  # ignored columns that a note lists
 _FILLED = 0.05  # share of opens taken from the close above which opens are not real
 
 
@@ -91,7 +92,7 @@ def read_rows(table: pd.DataFrame, source: str, reading: Reading) -> Rows:
     """Return the rows of one table that can be traded on, oldest first."""
     found = find_columns(table.columns, source, reading.columns, table.head(200))
     page, n_rows = Page(source, table.index, reading), len(table)
-    page.notes += table.attrs.get("notes", ())
+    page.notes += [*table.attrs.get("notes", ()), *_ignored(table, found, reading)]
     table = _without_empty_rows(table, found, page)
     page.time, zone = read_stamps(_stamp_column(table, found, page), page)
     outside = _outside(page)
@@ -144,6 +145,16 @@ def _stamp_column(table: pd.DataFrame, found: Mapping[str, int], page: Page) -> 
     if "day" in found and is_time_of_day(time):
         return join_day(table.iloc[:, found["day"]], time, page)
     return time
+
+
+def _ignored(table: pd.DataFrame, found: Mapping[str, int], reading: Reading) -> list[str]:
+    """Return a note on the columns that are not read."""
+    unread = set(range(table.shape[1])) - set(found.values())
+    if not reading.adjust and "adjusted_close" in found:
+        unread.add(found["adjusted_close"])
+    names = [str(table.columns[place]) for place in sorted(unread)]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [f"columns ignored: {', '.join(names[:_NAMED])}{more}"] if names else []
 
 
 def _without_empty_rows(table: pd.DataFrame, found: Mapping[str, int], page: Page) -> pd.DataFrame:

@@ -44,6 +44,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "volume": ("volume", "vol", "v", "vol.", "tick volume", "tickvol"),
     "symbol": ("symbol", "ticker", "tic", "tickers", "instrument", "name"),
 }
+_NAMED = 5  # usual names that an error lists
 _CLOSES = (*ALIASES["close"], "settle", "settlement", "settlement price", "last price", "mark", "mark price")
 DAY = ("date", "day")  # headings of a day whose time of day stands in a column of its own
 PRICES = ("open", "high", "low", "close")
@@ -183,7 +184,7 @@ def _check_required(found: Mapping[str, int], table: _Headings, sample: pd.DataF
     if not missing:
         return
     headless = looks_like_data(table.all)
-    wanted = "; ".join(f"{name} (any of {', '.join(ALIASES[name])})" for name in missing)
+    wanted = "; ".join(f"{name} ({_usual_names(name)})" for name in missing)
     ways = _ways(found, missing, table, sample, headless)
     text = f"{table.source}: missing column {wanted}; where it is called something else, set {ways}; {there(table.all)}"
     if headless:
@@ -218,6 +219,11 @@ def _ways(
     if date_format:
         chosen["date_format"] = date_format
     return settings(chosen)
+
+
+def _usual_names(column: str) -> str:
+    names = ALIASES[column]
+    return f"any of {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
 
 
 def _is_volume_in_a_unit(name: str) -> bool:

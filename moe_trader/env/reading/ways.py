@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Collection, Iterable, Mapping
 
-Value = str | int | list[str]
-Way = tuple[Mapping[str, Value], str]  # settings and their purpose: ({"ranges": "widen"}, "to widen them")
+from moe_trader.overrides import Value, override
 
-_PLAIN = re.compile(r"[A-Za-z_./%][\w./%+-]*|\d{4}-\d\d-\d\d", re.ASCII)  # text that Hydra takes without quotes
-_WORDS = ("null", "true", "inf", "nan")  # but not these; a heading "false" is nobody's
+Way = tuple[Mapping[str, Value], str]  # settings and their purpose: ({"ranges": "widen"}, "to widen them")
 
 
 def setting(name: str, value: Value) -> str:
@@ -20,7 +16,7 @@ def setting(name: str, value: Value) -> str:
     :param value: text stays text: ``"4"`` is quoted, ``4`` is not
     """
     path = name if name.startswith("env.") else f"env.market.{name}"
-    return shlex.quote(f"{path}={_written(value)}")
+    return override(path, value)
 
 
 def settings(values: Mapping[str, Value]) -> str:
@@ -39,12 +35,3 @@ def offer(ways: Iterable[Way], known: Collection[str]) -> str:
 def _room(name: str) -> str:
     """Return the setting's own name: ``columns`` of ``columns.close``."""
     return name if name.startswith("env.") else name.partition(".")[0]
-
-
-def _written(value: Value) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(_written, value))}]"
-    if isinstance(value, int) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
-        return str(value)
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)
-    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
