@@ -447,7 +447,7 @@ REFUSED = {
     ),
     "no header": ((*ROWS,), r"missing column time .*; the first row looks like data: add a header"),
     "two columns of one name": (("Date,close,Close", "2018-12-27,1,2"), r"columns 'close' and 'Close' cannot be told"),
-    "a page instead of a file": (("<!DOCTYPE html>", "<html>", "</html>"), r"missing column time .*DOCTYPE html"),
+    "a page instead of a file": (("<!DOCTYPE html>", "<html>", "</html>"), r"this is a web page, no table; the down"),
 }  # fmt: skip
 
 

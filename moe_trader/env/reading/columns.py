@@ -203,9 +203,13 @@ def _ways(
         absent = {f"columns.{name}": NONE for name in ("open", "high", "low") if name not in prices}
         ways = [" ".join(setting(f"columns.{name}", "HEADING") for name in missing)]
         return f"{ways[0]} or, to read closes alone, {settings({**absent, 'env.fill': 'next_close'})}"
-    roles, date_format = ({}, None) if sample is None else guess(sample, {} if headless else found)
+    if sample is not None and headless and all(isinstance(cell, str) for cell in table.all):
+        first = pd.DataFrame([table.all], columns=sample.columns)
+        sample = pd.concat([first, sample.astype(str)], ignore_index=True)
+    roles, needed = ({}, {}) if sample is None else guess(sample, {} if headless else found)
     if not set(missing) <= roles.keys():
-        return " ".join(setting(f"columns.{name}", "HEADING") for name in missing)
+        blank = "POSITION" if headless else "HEADING"
+        return " ".join(setting(f"columns.{name}", blank) for name in missing)
     unique = not headless and all(len(places) == 1 for places in table.places.values())
     chosen: dict[str, str | int] = {}
     for name, place in roles.items():
@@ -216,9 +220,7 @@ def _ways(
     instruments = {str(chosen.get(f"columns.{name}", "")).lower().removesuffix(name) for name in PRICES}
     if len(instruments) == 1 and (prefix := str(chosen["columns.close"])[: len(instruments.pop())].strip(" .:_-")):
         chosen["symbol"] = prefix
-    if date_format:
-        chosen["date_format"] = date_format
-    return settings(chosen)
+    return settings({**chosen, **needed})
 
 
 def _usual_names(column: str) -> str:

@@ -16,6 +16,8 @@ _DAYS = ("%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%y-%m-%d", "%y/%m/%d", "%d-%b-%y",
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M:%S")
 _OTHERS = (  # what pandas' guess does not know
     "%Y%m%d %H:%M:%S %Z",
+    "%Y-%m-%d %H:%M:%S %Z",
+    "%Y-%m-%d %H:%M %Z",
     "%Y-%m-%d %I-%p",
     *(day + time for day in _DAYS for time in _TIMES),
 )

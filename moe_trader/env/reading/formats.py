@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +42,8 @@ def read_table(path: str | Path, reading: Reading) -> pd.DataFrame:
     :raises MarketError: no such file, a format that cannot be read, or a file that is not what it begins as
     """
     start = beginning(path)
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise MarketError(f"{path}: this is a web page, no table; the download failed or needs a login: load it again")
     for magic, (name, read) in _READERS.items():
         if start.startswith(magic):
             return _typed(path, name, read)
@@ -71,7 +74,8 @@ def _typed(path: str | Path, name: str, read: Callable[..., pd.DataFrame]) -> pd
     except MarketError:
         raise
     except Exception as error:  # of pyarrow's many kinds, or pandas'
-        raise MarketError(f"{path}: cannot be read as {name} ({reason(error)})") from None
+        hint = "; if it is cut off, export or download it again"
+        raise MarketError(f"{path}: cannot be read as {name} ({reason(error)}){hint}") from None
     if table.empty:
         raise MarketError(f"{path}: no rows")
     index = table.index
@@ -89,20 +93,32 @@ def _read_json(path: str | Path) -> pd.DataFrame:
         if "Trailing data" not in str(error):
             raise
         table = pd.read_json(path, lines=True, **options)
-    nested = [
-        heading for heading in table.columns if table[heading].map(lambda one: isinstance(one, dict | list)).any()
-    ]
-    if nested:
-        name, short = Path(path).name, stem(str(path))
-        raise MarketError(
-            f"{path}: column {nested[0]!r} holds nested json; convert it with pandas: "
-            f"pd.DataFrame(json.loads(Path('{name}').read_text())[{nested[0]!r}]).to_parquet('{short}.parquet')"
-        )
+    for heading in table.columns:
+        if table[heading].map(lambda one: isinstance(one, dict | list)).any():
+            raise MarketError(f"{path}: {_nested(path, heading)}")
     if [str(label) for label in table.index] == [str(place) for place in range(len(table))]:
         table = table.reset_index(drop=True)
     if [str(heading) for heading in table.columns] == [str(place) for place in range(table.shape[1])]:
         table.columns = pd.Index(range(table.shape[1]), dtype=object)
     return table
+
+
+def _nested(path: str | Path, first: Hashable) -> str:
+    """Return the refusal of nested json, with the line that converts it, where one entry holds a table."""
+    text = f"column {first!r} holds nested json"
+    with pd.io.common.get_handle(path, "r", compression="infer") as handle:
+        held = json.load(handle.handle)
+    tables = {}
+    for key, value in held.items() if isinstance(held, dict) else ():
+        if isinstance(value, list) and value and all(isinstance(row, dict | list) for row in value):
+            tables[key] = "pd.DataFrame({held})"
+        elif isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
+            tables[key] = "pd.DataFrame.from_dict({held}, orient='index')"
+    if not tables:
+        return f"{text}; flatten it with pandas.json_normalize and save it as Parquet"
+    key = max(tables, key=lambda one: len(held[one]))
+    line = tables[key].format(held=f"json.loads(Path('{Path(path).name}').read_text())[{key!r}]")
+    return f"{text}; convert it with pandas: {line}.to_parquet('{stem(str(path))}.parquet')"
 
 
 def _with_index(table: pd.DataFrame, index: pd.Index, source: str) -> pd.DataFrame:

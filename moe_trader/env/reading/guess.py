@@ -18,27 +18,34 @@ _SLACK = 1e-3  # by which a high or low may miss the open or close
 _EARLIEST = 1e8  # of unix stamps, in seconds
 
 
-def guess(sample: pd.DataFrame, found: Mapping[str, int]) -> tuple[dict[str, int], str | None]:
-    """Return the position of each column that the cells give away, and the format of its dates if they need one.
+def guess(sample: pd.DataFrame, found: Mapping[str, int]) -> tuple[dict[str, int], dict[str, str]]:
+    """Return the position of each column that the cells give away, and the settings that read them.
 
     :param sample: the first rows of a table, as text or as numbers
     :param found: columns that are known
     """
-    roles, date_format = dict(found), None
+    roles, needed = dict(found), {}
     free = [place for place in range(sample.shape[1]) if place not in found.values()]
     if "time" not in roles:
         times, date_format = _time(sample, free)
         roles |= times
+        needed = {"date_format": date_format} if date_format else {}
     free = [place for place in free if place not in roles.values()]
-    numbers = {place: column for place in free if (column := _numbers(sample.iloc[:, place])) is not None}
-    numbers = {place: column for place, column in numbers.items() if not _are_unix(column)}
+    numbers = _columns_of_numbers(sample, free)
     if "close" not in roles:
-        roles |= _prices(numbers, _known(sample, roles))
+        prices = _prices(numbers, _known(sample, roles))
+        if not prices:  # 1,5 for 1.5
+            numbers = _columns_of_numbers(_with_points(sample), free)
+            prices = _prices(numbers, _known(sample, roles))
+            needed |= {"decimal": "comma"} if prices else {}
+        roles |= prices
     last = max((roles[name] for name in _NAMES.values() if name in roles), default=0)
     volumes = [place for place in numbers if place > last and (numbers[place] >= 0).all()]
     if "volume" not in roles and volumes and "close" not in found:
         roles["volume"] = volumes[0]
-    return roles, date_format
+    if "time" not in found and (symbol := _symbols(sample, roles)) is not None:
+        roles["symbol"] = symbol
+    return roles, needed
 
 
 def symbol_column(table: pd.DataFrame, time: NDArray[np.datetime64], taken: set[int]) -> int | None:
@@ -52,6 +59,27 @@ def symbol_column(table: pd.DataFrame, time: NDArray[np.datetime64], taken: set[
         if 2 <= n_names <= len(names) // 2 and not pd.DataFrame({"time": time, "name": names}).duplicated().any():
             return place
     return None
+
+
+def _symbols(sample: pd.DataFrame, roles: Mapping[str, int]) -> int | None:
+    """Return the position of the one column of text that repeats itself."""
+    texts = []
+    for place in range(sample.shape[1]):
+        text = as_text(sample.iloc[:, place])
+        words = text.str.fullmatch(r"[A-Za-z][\w./:-]*").all()
+        if place not in roles.values() and words and text.nunique() <= max(1, len(text) // 2):
+            texts.append(place)
+    return texts[0] if len(texts) == 1 else None
+
+
+def _columns_of_numbers(sample: pd.DataFrame, free: list[int]) -> dict[int, NDArray[np.float64]]:
+    """Return the columns that hold numbers, and no stamps."""
+    numbers = {place: column for place in free if (column := _numbers(sample.iloc[:, place])) is not None}
+    return {place: column for place, column in numbers.items() if not _are_unix(column)}
+
+
+def _with_points(sample: pd.DataFrame) -> pd.DataFrame:
+    return sample.apply(lambda column: as_text(column).str.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True))
 
 
 def _known(sample: pd.DataFrame, roles: Mapping[str, int]) -> dict[str, NDArray[np.float64]]:
@@ -76,7 +104,7 @@ def _prices(numbers: Mapping[int, NDArray[np.float64]], known: Mapping[str, NDAr
             if orders:
                 order = _smoothest(orders, [positive[place] for place in places])
                 return {_NAMES[letter]: start + at for at, letter in enumerate(order)}
-    return {"close": next(iter(positive))} if positive else {}
+    return {"close": next(iter(positive))} if len(positive) == 1 else {}  # of several, any may be the close
 
 
 def _is_bar(order: str, columns: list[NDArray[np.float64]]) -> bool:

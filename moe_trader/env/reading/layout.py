@@ -46,7 +46,7 @@ def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
     """
     lines = first_lines(path, encoding, _PREAMBLE)
     if not lines:
-        raise EmptyDataError("an empty file")
+        raise EmptyDataError("an empty file: export or download it again")
     spoken = _SPOKEN.fullmatch(lines[0])
     separators = spoken[1] if spoken else _SEPARATORS
     rows = [at for at, line in enumerate(lines) if line.strip() and not line.startswith("#")][bool(spoken) :]

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from moe_trader.env import Floats
 from moe_trader.env.reading.cells import as_text, cell, is_missing
@@ -17,6 +18,7 @@ from moe_trader.env.reading.ways import Way
 
 ROUNDED = r"^(?P<number>\d+(?:\.\d+)?|\.\d+)(?P<unit>[kmbKMB])$"  # 1.2M, as Investing.com writes a volume
 LEAST, MOST = 1e-30, 1e30  # of a price or a volume: far beyond any, and products of a few of them are still numbers
+_TELLING, _SMALLEST_STAMP = 5, 20_000  # rows that tell stamps from prices, and the smallest: days of a spreadsheet
 _SIGNS = r"[$€£¥\s'\u2019_]"  # currency signs, and Swiss thousands separators
 CLOSES: Way = (
     {**{f"columns.{name}": NONE for name in ("open", "high", "low")}, "env.fill": "next_close"},
@@ -74,6 +76,15 @@ def _other_type(column: pd.Series) -> str | None:
     return f"objects of type {type(first).__name__}"
 
 
+def _are_stamps(numbers: Floats, time: NDArray[np.datetime64]) -> bool:
+    """Whether numbers move exactly as the stamps do, in a unit of unix stamps, .NET ticks or days of a spreadsheet."""
+    if len(numbers) < _TELLING or not np.isfinite(numbers).all() or (numbers < _SMALLEST_STAMP).any():
+        return False
+    elapsed = np.diff(time).astype(np.float64)  # microseconds
+    steps = np.diff(numbers)
+    return any(np.allclose(steps * unit, elapsed, rtol=1e-6, atol=0) for unit in (1e6, 1e3, 1.0, 1e-3, 0.1, 86_400e6))
+
+
 def refuse_no_numbers(column: pd.Series, numbers: Floats, page: Page, ways: Sequence[Way]) -> None:
     """Refuse the cells that are no finite numbers, and say how such cells are read."""
     bad = ~np.isfinite(numbers)
@@ -101,6 +112,9 @@ def _price(table: pd.DataFrame, found: Mapping[str, int], name: str, page: Page)
     others = [at for at in range(table.shape[1]) if at not in found.values() and table.iloc[:, at].dtype.kind in "iuf"]
     other: list[Way] = [({"columns.close": str(table.columns[at])}, "to take another column") for at in others[:1]]
     numbers = to_floats(column, page, other if name == "close" else [CLOSES])
+    if _are_stamps(numbers, page.time):
+        what = f"column {column.name!r} holds stamps, not prices ({cell(column, 0)}): it moves as the time does"
+        raise page.error(f"{what}; export the prices", other if name == "close" else [CLOSES])
     missing = is_missing(column)
     if name != "close" and page.reading.ranges == "widen":
         numbers = np.where(missing, 0.0, numbers)  # as an open of 0: there is none

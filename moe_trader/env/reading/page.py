@@ -80,6 +80,7 @@ class Page:
             len(rows), np.datetime64("NaT", "us")
         )  # of each row, once it is known
         self.filled = np.zeros(len(rows), dtype=bool)  # rows whose open was missing, and is the close
+        self.no_volume = np.zeros(len(rows), dtype=bool)  # rows whose volume of -1 stands for none
         self.bad = np.zeros(len(rows), dtype=bool)
         self.n_bad, self.n_all = 0, len(rows)
         self._first_bad = ""
@@ -116,7 +117,8 @@ class Page:
         if self.reading.bad_rows == "refuse":
             drop: list[Way] = [({"bad_rows": "drop"}, "to leave such rows out")]
             few = self._may_leave_out(self.n_bad + int(bad.sum()))
-            raise self.error(text, [*ways, *self._cuts(bad), *(drop if few else [])][:_WAYS] or last)
+            found = [*ways, *self._cuts(bad, len(bad) // 2), *(drop if few else [])][:_WAYS]
+            raise self.error(text, found or last or self._cuts(bad, 0))
         self._first_bad = self._first_bad or text
         self.bad |= bad
 
@@ -154,18 +156,19 @@ class Page:
         return n_bad < self.n_all and n_bad <= max(1, _MOST * self.n_all)
 
     def _choose(self, chosen: Any) -> Any:
-        self.rows, self.time, self.filled = self.rows[chosen], self.time[chosen], self.filled[chosen]
+        self.rows, self.time = self.rows[chosen], self.time[chosen]
+        self.filled, self.no_volume = self.filled[chosen], self.no_volume[chosen]
         self.bad = np.zeros(len(self.rows), dtype=bool)
         return chosen
 
-    def _cuts(self, bad: Mask) -> list[Way]:
-        """Return the date bound that leaves the bad rows out, if at least half of the rows stay."""
+    def _cuts(self, bad: Mask, at_least: int) -> list[Way]:
+        """Return the date bound that leaves the bad rows out, if that many rows stay, and two."""
         if np.isnat(self.time).any():
             return []
         first, last = self.time[bad].min(), self.time[bad].max()
         day = np.timedelta64(1, "D")
         after, before = last.astype("datetime64[D]") + day, first.astype("datetime64[D]")
-        least = max(2, 0.5 * len(self.time))
+        least = max(2, at_least)
         if (self.time >= after).sum() >= least:
             return [({"start": str(after)}, "to begin after them")]
         if (self.time < before).sum() >= least:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,11 @@ from moe_trader.env.reading.ways import Value, Way, offer
 from moe_trader.env.reading.wide import one_row_of_headings
 
 _SAMPLE = 200  # rows by which a refusal guesses what the columns are
+# Encodings to try, the likelier first: GB 2312 decodes little that it is not meant for, the last two everything.
+_ENCODINGS = {"gb2312": "gb18030", "shift_jis": "cp932", "latin-1": "latin-1", "cp1251": "cp1251"}
+_MOST_ENCODINGS = 3  # that a refusal names
+_PREAMBLE = 20  # lines that are decoded to show how they read
+_SHOWN = 30  # characters of them
 _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -46,7 +52,7 @@ def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
     table.index = table.index + layout.first + 1  # as an editor counts: the first line is row 1
     table = table.dropna(how="all")
     if table.empty:
-        raise MarketError(f"{path}: no rows below the header")
+        raise MarketError(f"{path}: no rows below the header; export or download it again")
     if layout.tickers and len(set(layout.tickers[1:]) - {""}) > 1:
         return _by_ticker(table, layout)
     return table
@@ -128,13 +134,13 @@ def _by_position(sample: pd.DataFrame, found: Mapping[str, int]) -> list[Way]:
 
     Where the header fits as it stands, the cells beyond it may be the rest of a number: the volume is not read then.
     """
-    roles, date_format = guess(sample, {})
+    roles, needed = guess(sample, {})
     if sample.isna().any(axis=None) or not {"time", "close"} <= roles.keys():
         return []
     chosen: dict[str, Value] = {f"columns.{name}": place for name, place in roles.items()}
     if all(found.get(name) == place for name, place in roles.items() if name != "volume"):
         chosen["columns.volume"] = NONE
-    return [(chosen | ({"date_format": date_format} if date_format else {}), "to read columns by position, from 0")]
+    return [({**chosen, **needed}, "to read columns by position, from 0")]
 
 
 def _sample(path: str | Path, layout: Layout, encoding: str) -> pd.DataFrame:
@@ -158,10 +164,14 @@ def _by_ticker(table: pd.DataFrame, layout: Layout) -> pd.DataFrame:
 
 
 def _not_this_text(path: str | Path, error: UnicodeDecodeError, reading: Reading) -> str:
+    """Return the refusal of text in another encoding, with those that decode its first lines, and how."""
     text = f"{path}: not valid {error.encoding.upper()} text (byte {error.object[error.start]:#x})"
     if reading.encoding:
         return f"{text}; set another env.market.encoding"
-    ways: list[Way] = [({"encoding": "latin-1"}, "if only headings have accents, as old spreadsheets write")]
-    return (
-        f"{text}; save it as UTF-8{offer(ways, reading.settings)} (Chinese: gb18030, Japanese: cp932, Russian: cp1251)"
-    )
+    ways: list[Way] = []
+    for strict, encoding in _ENCODINGS.items():
+        with contextlib.suppress(UnicodeDecodeError):
+            lines = first_lines(path, strict, _PREAMBLE)
+            foreign = next(line for line in lines if not line.isascii())
+            ways.append(({"encoding": encoding}, f"to read {foreign[:_SHOWN]}"))
+    return f"{text}; save it as UTF-8{offer(ways[:_MOST_ENCODINGS], reading.settings)}"

@@ -47,10 +47,10 @@ def read_volume(
         other = table.iloc[:, found["other_volume"]]
         units = _traded_units(volume, column, other, close, page)
         if units is not None:
-            return units, missing
+            return units, missing | page.no_volume
     if "guessed_volume" in found:
         page.warn(f"volume is read from column {column.name!r}; env.market.columns.volume names another")
-    return volume, missing
+    return volume, missing | page.no_volume
 
 
 def _volume(column: pd.Series, page: Page) -> Floats | None:
@@ -60,8 +60,13 @@ def _volume(column: pd.Series, page: Page) -> Floats | None:
     plain = _spelled_out(column[~missing])
     numbers[~missing] = to_floats(plain, page, _NO_VOLUME)
     refuse_no_numbers(column, numbers, page, _NO_VOLUME)
-    if (numbers == -1).any() and np.isin(numbers, (0, -1)).all():
+    none = numbers == -1
+    if none.any() and np.isin(numbers, (0, -1)).all():
         return None
+    if none.any() and not (numbers < -1).any() and none.sum() < _RELATED * len(none):
+        page.warn(f"{none.sum()} rows with a volume of -1 read as 0 (first: row {page.rows[none.argmax()]})")
+        numbers[none] = 0
+        page.no_volume |= none
     with np.errstate(invalid="ignore"):
         bad = (numbers < 0) | (numbers > MOST)
     page.refuse(
