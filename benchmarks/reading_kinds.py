@@ -749,7 +749,8 @@ kind(
         )
     },
     outcome="refused",
-    remedy="pd.DataFrame.from_dict(json.loads(Path('x.json').read_text())['Time Series (Daily)'], orient='index').to_parquet('x.parquet')",
+    remedy="pd.DataFrame.from_dict(json.loads(Path('x.json').read_text())['Time Series (Daily)'], orient='index')"
+    ".to_parquet('x.parquet')",
 )
 kind(
     "a zone's short name",

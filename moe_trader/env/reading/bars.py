@@ -21,9 +21,10 @@ from moe_trader.env.reading.clock import is_time_of_day, join_day
 from moe_trader.env.reading.columns import PRICES, find_columns
 from moe_trader.env.reading.guess import symbol_column
 from moe_trader.env.reading.numbers import read_prices
+from moe_trader.env.reading.order import has_repeated, order_of, refuse_repeated
 from moe_trader.env.reading.page import Mask, Page, Reading, join_pages
 from moe_trader.env.reading.ranges import widen
-from moe_trader.env.reading.stamps import Zone, order_of, read_stamps, refuse_repeated
+from moe_trader.env.reading.stamps import Zone, read_stamps
 from moe_trader.env.reading.tables import read_csv_table
 from moe_trader.env.reading.volume import read_volume
 from moe_trader.env.reading.ways import Way
@@ -137,6 +138,8 @@ def finish(parts: Sequence[Rows], symbol: str, reading: Reading) -> Bars:
 
 
 def _chosen(columns: Mapping[str, Any], rows: NDArray[Any]) -> dict[str, Any]:
+    if rows.dtype == bool and rows.all():  # as nearly always: a million rows are not copied
+        return dict(columns)
     return {name: column[rows] for name, column in columns.items()}
 
 
@@ -192,7 +195,7 @@ def _outside(page: Page) -> Mask:
 
 def _symbol_ways(table: pd.DataFrame, page: Page, found: Mapping[str, int]) -> list[Way]:
     """Return the setting that tells rows of one stamp apart, if a column does."""
-    if "symbol" in found or not pd.Series(page.time).duplicated().any():
+    if "symbol" in found or not has_repeated(page.time):
         return []
     rows = table.loc[page.rows]
     place = symbol_column(rows, page.time, set(found.values()))

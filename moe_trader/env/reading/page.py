@@ -143,7 +143,7 @@ class Page:
         """Leave out rows that are no bars."""
         self._choose(~rows)
 
-    def sort(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
+    def sort(self, order: NDArray[np.intp] | Mask) -> NDArray[np.intp] | Mask:
         """Put the rows in an order, and return it."""
         return self._choose(order)
 
@@ -156,6 +156,8 @@ class Page:
         return n_bad < self.n_all and n_bad <= max(1, _MOST * self.n_all)
 
     def _choose(self, chosen: Any) -> Any:
+        if chosen.dtype == bool and chosen.all():
+            return chosen
         self.rows, self.time = self.rows[chosen], self.time[chosen]
         self.filled, self.no_volume = self.filled[chosen], self.no_volume[chosen]
         self.bad = np.zeros(len(self.rows), dtype=bool)

@@ -23,7 +23,6 @@ _OFFSET = r":\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)$"
 _EXPONENT = r"^([\d.]+)[eE]\+?\d+$"
 _EXACT = 8  # digits that a stamp in E notation needs at least: fewer cannot tell one day from the next
 _BROKERS = r"(\d{8})(?:\s+|-)(\d\d:\d\d(?::\d\d)?)"  # Interactive Brokers: 20200102  09:30:00, 20200102-09:30:00
-_HOUR = np.timedelta64(1, "h")
 
 
 def read_stamps(column: pd.Series, page: Page) -> tuple[Stamps, Zone]:
@@ -96,58 +95,6 @@ def _compact(known: NDArray[np.float64]) -> str | None:
             if pd.to_datetime(text, format=layout, errors="coerce").notna().mean() > 0.5:  # few unix stamps would be
                 return layout
     return None
-
-
-def order_of(page: Page, zone: Zone) -> NDArray[np.intp]:
-    """Return the places of the rows from the oldest to the newest.
-
-    :raises MarketError: a row out of order
-    """
-    time = page.time
-    steps = np.diff(time).astype(np.int64)
-    backwards = bool((steps < 0).sum() > (steps > 0).sum())
-    out = np.append(False, (steps > 0) if backwards else (steps < 0))
-    if not out.any():
-        return np.arange(len(time))[:: -1 if backwards else 1]
-    if page.reading.order == "sort":
-        page.warn(f"{out.sum()} rows out of order sorted by time (first: row {page.rows[out.argmax()]})")
-        return np.argsort(time, kind="stable")
-    at = int(out.argmax()) - 1
-    judged = "the file is newest first, as most of its rows are; " if backwards else ""
-    raise page.error(
-        f"rows {page.rows[at]} and {page.rows[at + 1]}: stamp {time[at]} is followed by {time[at + 1]}; {judged}stamps "
-        f"must be unique and in order{_clocks(time, at, zone)}",
-        [({"order": "sort"}, "to sort the rows by time")],
-    )
-
-
-def refuse_repeated(page: Page, zone: Zone, ways: list[Way]) -> None:
-    """Refuse rows whose stamp an earlier row has, or mark them as bad ones.
-
-    :param ways: settings that tell the rows apart
-    """
-    time = page.time
-    twice = pd.Series(time).duplicated().to_numpy()
-    if not twice.any():
-        return
-    at = int(twice.argmax())
-    first = int(np.flatnonzero(time == time[at])[0])
-    count = f" ({twice.sum()} rows repeat a stamp)" if twice.sum() > 1 else ""
-    if page.reading.bad_rows == "refuse" or ways:
-        raise page.error(
-            f"rows {page.rows[first]} and {page.rows[at]}: stamp {time[at]} stands twice; stamps must be unique and in "
-            f"order{count}{_clocks(time, at - 1, zone)}",
-            ways or [({"bad_rows": "drop"}, "to keep the first row of each stamp")],
-        )
-    page.refuse(twice, lambda place: f": its stamp {time[place]} stands twice")
-
-
-def _clocks(time: Stamps, at: int, zone: Zone) -> str:
-    """Return a hint where clocks may have been set back between two rows."""
-    intraday = not (time == time.astype("datetime64[D]")).all()
-    if zone == "none" and intraday and abs(time[at] - time[at + 1]) <= _HOUR:
-        return "; where clocks are set back an hour comes twice: give stamps in UTC, or with their offset"
-    return ""
 
 
 def _dates(column: pd.Series, page: Page, date_format: str | None) -> tuple[Stamps, Zone]:
