@@ -38,7 +38,7 @@ from moe_trader.option import build_option
 
 NUMBERS = ("open", "high", "low", "close", "volume")
 SETTING = re.compile(r"(?<!\S)('env\.(?:[^']|'\"'\"')*'|env\.[\w.]+=(?!HEADING)[^\s';]+?)(?=[;,]?(?:\s|$))")
-AS_IT_IS = "closes alone|kept as the market's own|volume is read from column"  # warnings of bars that nothing changed
+AS_IT_IS = "closes only|kept as the market's own|volume is read from column"  # warnings of bars that nothing changed
 FOLLOWED = 3  # suggestions in a row
 
 

@@ -167,10 +167,10 @@ kind(
     *(f"{row},{name}" for row in ROWS for name in ("KO", "NA")),
     bars={"KO": STANDARD, "NA": STANDARD},
 )
-kind("closes alone", "DATE,CLOSE", "2018-12-27,11", "2018-12-28,12.5", "2018-12-31,13", bars=CLOSES)
+kind("closes only", "DATE,CLOSE", "2018-12-27,11", "2018-12-28,12.5", "2018-12-31,13", bars=CLOSES)
 kind("newest first", HEADER, *ROWS[::-1])
 kind("an index that pandas wrote twice", ",Unnamed: 0," + HEADER, *(f"{at},{at},{row}" for at, row in enumerate(ROWS)))
-kind("headings that read alike and nobody wants", HEADER + ",note,Note", *(row + ",a,b" for row in ROWS))
+kind("headings that are the same and nobody wants", HEADER + ",note,Note", *(row + ",a,b" for row in ROWS))
 
 # Stamps
 
@@ -478,7 +478,7 @@ kind(
     outcome="repaired",
 )
 kind(
-    "a volume beside one of zeros",
+    "a volume next to one of zeros",
     "Date,Open,High,Low,Close,Tick Volume,Vol",
     *(f"{row},0" for row in ROWS),
     outcome="repaired",
@@ -712,7 +712,7 @@ kind(
     remedy="an empty file: export or download it again",
 )
 kind(
-    "a header alone", HEADER, bars={}, outcome="refused", remedy="no rows below the header; export or download it again"
+    "only a header", HEADER, bars={}, outcome="refused", remedy="no rows below the header; export or download it again"
 )
 kind(
     "a web page",

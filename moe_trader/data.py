@@ -213,7 +213,7 @@ def draw(prepared: PreparedTask, panels: int, file: Path) -> Path:
 
 
 def _table(title: str, headings: list[str], caption: str, width: int = _WIDE) -> Table:
-    """Return a table whose cells wrap in a column of text alone, and its headings where the terminal is narrow."""
+    """Return a table whose cells wrap in a column of text, and its headings where the terminal is narrow."""
     from rich.table import Table
 
     table = Table(title=title, title_style="bold", title_justify="left", caption=caption, caption_justify="left")

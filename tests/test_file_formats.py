@@ -15,7 +15,7 @@ LINES = "\n".join([HEADER, *ROWS])
         ("x.csv", f"{LINES},é".encode("latin-1"), r"not valid UTF-8 text \(byte 0xe9\); .*\.market\.encoding=latin"),
         ("x.xlsx", b"PK\x03\x04rest", r"is an Excel workbook; convert it with pandas: pd\.read_excel\('x\.xlsx'\)"),
         ("x.xls", b"\xd0\xcf\x11\xe0\xa1\xb1", r"is an Excel workbook; convert .*\.to_csv\('x\.csv', index=False\)$"),
-        ("x.parquet", b"PAR1rest", r"cannot be read as Parquet \(.*either the file is corrupted"),
+        ("x.parquet", b"PAR1rest", r"cannot be read as Parquet \(.*Either the file is corrupted"),
         ("x.h5", b"\x89HDF\r\n", r"this is an HDF5 file; .*: pd\.read_hdf\('x\.h5'\)\.to_parquet\('x\.parquet'\)$"),
         ("x.pkl", b"\x80\x05", r"is a pickle; .* only one that you trust\): pd\.read_pickle\('x\.pkl'\)\.to_parquet"),
         ("x.db", b"SQLite format 3\0", r"this is a SQLite database; .*sqlite3\.connect\('x\.db'\)\)\.to_parquet\("),
@@ -133,6 +133,6 @@ def test_a_heading_that_stands_twice_is_refused(write, load):
     path = write("x.csv", "Date,Close,Open,High,Low,Close", "2018-12-27,1,1,1,1,2")
     with pytest.raises(
         MarketError,
-        match=r"x\.csv: columns 'Close' and 'Close' cannot be told apart; .*: set env\.market\.columns\.close=1",
+        match=r"x\.csv: columns 'Close' and 'Close' cannot be distinguished; .*: set env\.market\.columns\.close=1",
     ):
         load(path)

@@ -302,7 +302,7 @@ def test_closes_alone_make_bars_of_one_price(write, load, warnings):
     one = market.instruments[0]
     for name in ("open", "high", "low", "close"):
         assert getattr(one, name).tolist() == [11, 12]
-    assert "closes alone: open, high and low are set to them" in warnings()
+    assert "closes only: open, high and low are set to them" in warnings()
 
 
 # Damage: repaired, and counted in a warning
@@ -446,7 +446,7 @@ REFUSED = {
         r"row 3, column 'Date': '2018-12-28T16:00:00' has no time zone, and others have one",
     ),
     "no header": ((*ROWS,), r"missing column time .*; the first row looks like data: add a header"),
-    "two columns of one name": (("Date,close,Close", "2018-12-27,1,2"), r"columns 'close' and 'Close' cannot be told"),
+    "two columns of one name": (("Date,close,Close", "2018-12-27,1,2"), r"columns 'close' and 'Close' cannot be dist"),
     "a page instead of a file": (("<!DOCTYPE html>", "<html>", "</html>"), r"this is a web page, no table; the down"),
 }  # fmt: skip
 

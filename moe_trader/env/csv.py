@@ -14,5 +14,5 @@ class Csv(BarFiles):
     """Text files, plain or compressed, or any other table: time or date, close, and perhaps more of a bar."""
 
     def read(self, path: str) -> pd.DataFrame:
-        """Return the table of one file, whose first bytes tell its format."""
+        """Return the table of one file, whose format is known by its first bytes."""
         return read_table(path, self.reading())

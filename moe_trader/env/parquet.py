@@ -14,5 +14,5 @@ class Parquet(BarFiles):
     """Tables with the columns that csv files have; the stamps may stand in the index."""
 
     def read(self, path: str) -> pd.DataFrame:
-        """Return the table of one file, whose first bytes tell its format."""
+        """Return the table of one file, whose format is known by its first bytes."""
         return read_table(path, self.reading())

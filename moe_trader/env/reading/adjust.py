@@ -123,17 +123,17 @@ def _divided(
 ) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
     """Return bars whose earlier prices are divided by the factors of all later splits, and which rows changed."""
     divisor = np.append(np.cumprod(factors[::-1])[::-1], 1.0)
-    mended = {name: columns[name] / divisor for name in ("open", "high", "low", "close")}
+    divided = {name: columns[name] / divisor for name in ("open", "high", "low", "close")}
     inside = (
         np.flatnonzero(stale & (factors != 1)) + 1
     )  # the split fell within these bars: their opens are of before it
     opened = columns["open"][inside] / divisor[inside - 1]
-    high = np.minimum(mended["high"][inside], columns["high"][inside] / divisor[inside - 1])
-    low = np.maximum(mended["low"][inside], columns["low"][inside] / divisor[inside - 1])
-    close = mended["close"][inside]
-    mended["open"][inside] = opened
-    mended["high"][inside] = np.maximum(high, np.maximum(opened, close))
-    mended["low"][inside] = np.minimum(low, np.minimum(opened, close))
+    high = np.minimum(divided["high"][inside], columns["high"][inside] / divisor[inside - 1])
+    low = np.maximum(divided["low"][inside], columns["low"][inside] / divisor[inside - 1])
+    close = divided["close"][inside]
+    divided["open"][inside] = opened
+    divided["high"][inside] = np.maximum(high, np.maximum(opened, close))
+    divided["low"][inside] = np.minimum(low, np.minimum(opened, close))
     changed = divisor != 1
     changed[inside] = True
-    return mended | {"volume": columns["volume"] * divisor}, changed
+    return divided | {"volume": columns["volume"] * divisor}, changed

@@ -29,7 +29,7 @@ from moe_trader.env.reading.tables import read_csv_table
 from moe_trader.env.reading.volume import read_volume
 from moe_trader.env.reading.ways import Way
 
-_ENOUGH = 20  # bars needed to tell whether opens are real
+_ENOUGH = 20  # bars needed to judge whether opens are real
 _NAMED = 6  # ignored columns that a note lists
 _FILLED = 0.05  # share of opens taken from the close above which opens are not real
 
@@ -81,7 +81,7 @@ def to_bars(table: pd.DataFrame, symbol: str, source: str, reading: Reading) -> 
     """Validate a price table and return its bars, oldest first; ``source`` is what errors call it.
 
     The table's index numbers its rows as the user counts them. A missing volume reads as zeros; a table of closes
-    alone becomes bars of one price, whose opens are not real.
+    only becomes bars of one price, whose opens are not real.
 
     :raises MarketError: a column that is missing, a cell that is no number, a price that is not positive, a high
         below another price, a stamp that is no date or stands twice, a split that nobody adjusted
@@ -101,7 +101,7 @@ def read_rows(table: pd.DataFrame, source: str, reading: Reading) -> Rows:
     columns = read_prices(table, found, page)
     closes_only = "open" not in columns
     if closes_only:
-        page.warn("closes alone: open, high and low are set to them")
+        page.warn("closes only: open, high and low are set to them")
         columns |= dict.fromkeys(("open", "high", "low"), columns["close"])
     as_read = columns
     columns = widen(columns, page)
@@ -194,7 +194,7 @@ def _outside(page: Page) -> Mask:
 
 
 def _symbol_ways(table: pd.DataFrame, page: Page, found: Mapping[str, int]) -> list[Way]:
-    """Return the setting that tells rows of one stamp apart, if a column does."""
+    """Return the setting that distinguishes rows of one stamp, if a column does."""
     if "symbol" in found or not has_repeated(page.time):
         return []
     rows = table.loc[page.rows]

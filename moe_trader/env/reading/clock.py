@@ -1,4 +1,4 @@
-"""Times of day that stand in a column of their own, beside the day."""
+"""Times of day that stand in a column of their own, next to the day."""
 
 from __future__ import annotations
 

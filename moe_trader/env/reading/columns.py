@@ -65,12 +65,13 @@ def find_columns(
 ) -> dict[str, int]:
     """Return the position of each column that is there: ``{"time": 0, "close": 4, ...}``.
 
-    ``<OPEN>``, ``1. open``, ``Adj_Close`` and ``adj close`` read alike. A table may hold closes alone. A day beside a
+    ``<OPEN>``, ``1. open``, ``Adj_Close`` and ``adj close`` are the same. A table may hold closes only. A day next to a
     time of day is found as ``day``; a volume whose heading names a unit is a ``guessed_volume`` too.
 
     :param given: headings or positions (from 0) the user names, which win; ``none``: no such column
     :param sample: the first rows, from which a refusal guesses what the columns are
-    :raises MarketError: time or close is missing, some prices are there and some are not, two wanted columns read alike
+    :raises MarketError: time or close is missing, some prices are there and some are not, two wanted columns
+        have the same name
     """
     headings = list(headings)
     named = {column: heading for column, heading in (given or {}).items() if heading is not None}
@@ -124,13 +125,13 @@ class _Headings:
         if others:
             ways = ", or ".join(setting(f"columns.{column}", place) for place in (first, *others))
             raise MarketError(
-                f"{self.source}: columns {self.all[first]!r} and {self.all[others[0]]!r} cannot be told apart; choose "
-                f"one by its position, counted from 0: set {ways}"
+                f"{self.source}: columns {self.all[first]!r} and {self.all[others[0]]!r} cannot be distinguished; "
+                f"choose one by its position, counted from 0: set {ways}"
             )
         return first
 
     def other_volumes(self, found: Mapping[str, int]) -> dict[str, int]:
-        """Return further columns of volume: one in place of a volume of zeros, one in money beside one in units."""
+        """Return further columns of volume: one in place of a volume of zeros, one in money next to one in units."""
         units = [places[0] for name, places in self.places.items() if _is_volume_in_a_unit(name)]
         if "volume" not in found:
             more = dict(zip(("volume", "other_volume"), units, strict=False))
@@ -202,7 +203,7 @@ def _ways(
     if prices == missing:  # of a bar, and the rest is there
         absent = {f"columns.{name}": NONE for name in ("open", "high", "low") if name not in prices}
         ways = [" ".join(setting(f"columns.{name}", "HEADING") for name in missing)]
-        return f"{ways[0]} or, to read closes alone, {settings({**absent, 'env.fill': 'next_close'})}"
+        return f"{ways[0]} or, to read closes only, {settings({**absent, 'env.fill': 'next_close'})}"
     if sample is not None and headless and all(isinstance(cell, str) for cell in table.all):
         first = pd.DataFrame([table.all], columns=sample.columns)
         sample = pd.concat([first, sample.astype(str)], ignore_index=True)

@@ -24,7 +24,7 @@ _OTHERS = (  # what pandas' guess does not know
 
 
 def fitting_formats(column: pd.Series) -> list[str]:
-    """Return the formats that read every cell; where several do, those alone that leave the stamps in order.
+    """Return the formats that read every cell; where several do, only those that leave the stamps in order.
 
     Days and months that can change places give two formats, unless one of the orders is none.
     """

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @option
 class BarFiles(MarketSource):
-    """One instrument a file, or a symbol column that tells the instruments of a file apart.
+    """One instrument a file, or a symbol column that distinguishes the instruments of a file.
 
     :param path: a file, a glob (``data/*.csv``) or a list; a relative path counts from the working directory
     :param symbol: the name of the one instrument, whose bars may stand in several files; ``None``: as the symbol
@@ -41,7 +41,7 @@ class BarFiles(MarketSource):
     :param adjust: scale prices to the adjusted close where there is one
     :param splits: what to do where a price jumps by a whole factor, scaled to the adjusted close or not: refuse the
         file, repair it by dividing the earlier prices, or keep the jump
-    :param opens_are_real: whether an order can be filled at the open; ``None``: unless the file holds closes alone or
+    :param opens_are_real: whether an order can be filled at the open; ``None``: unless the file holds closes only or
         most of its opens repeat the close before
     :param ranges: what to do with bars whose open or close lies outside their high and low by 0.1 % to 10 %, or whose
         open, high or low is missing or 0: refuse the file, or widen the bar
@@ -161,5 +161,5 @@ class BarFiles(MarketSource):
             raise MarketError(
                 f"env.path: the stamps of {zones['UTC']} are in UTC (unix stamps, or with an offset), those of "
                 f"{zones['none']} name no time zone; give all of them an offset, or none, or set "
-                f"{setting('symbols', chosen)} to read these alone"
+                f"{setting('symbols', chosen)} to read only these"
             )

@@ -1,4 +1,4 @@
-"""Tables of whatever format a file has, told by its first bytes: csv, Parquet, Feather, ORC, json."""
+"""Tables of whatever format a file has, known by its first bytes: csv, Parquet, Feather, ORC, json."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def guess(sample: pd.DataFrame, found: Mapping[str, int]) -> tuple[dict[str, int
 
 
 def symbol_column(table: pd.DataFrame, time: NDArray[np.datetime64], taken: set[int]) -> int | None:
-    """Return the position of a column whose values tell rows of one stamp apart, as symbols do."""
+    """Return the position of a column whose values distinguish rows of one stamp, as symbols do."""
     for place in range(table.shape[1]):
         column = table.iloc[:, place]
         if place in taken or pd.api.types.is_float_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
@@ -92,9 +92,9 @@ def _known(sample: pd.DataFrame, roles: Mapping[str, int]) -> dict[str, NDArray[
 
 
 def _prices(numbers: Mapping[int, NDArray[np.float64]], known: Mapping[str, NDArray[np.float64]]) -> dict[str, int]:
-    """Return where open, high, low and close are, or the close of closes alone."""
+    """Return where open, high, low and close are, or the close if there is nothing else."""
     positive = {place: column for place, column in numbers.items() if (column > 0).all()}
-    if known:  # the close alone is missing
+    if known:  # only the close is missing
         low, high = known.get("low", 0), known.get("high", np.inf)
         return next(({"close": at} for at, one in positive.items() if ((low <= one) & (one <= high)).all()), {})
     for start in positive:
@@ -142,7 +142,7 @@ def _time(sample: pd.DataFrame, free: list[int]) -> tuple[dict[str, int], str | 
 
 
 def _closing(sample: pd.DataFrame, opening: int, free: list[int]) -> int:
-    """Return the column of stamps at which bars close, if there is one beside those at which they open."""
+    """Return the column of stamps at which bars close, if there is one next to those at which they open."""
     opened = _numbers(sample.iloc[:, opening])
     for place in free:
         closed = _numbers(sample.iloc[:, place]) if place > opening else None

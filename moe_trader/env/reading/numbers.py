@@ -18,11 +18,14 @@ from moe_trader.env.reading.ways import Way
 
 ROUNDED = r"^(?P<number>\d+(?:\.\d+)?|\.\d+)(?P<unit>[kmbKMB])$"  # 1.2M, as Investing.com writes a volume
 LEAST, MOST = 1e-30, 1e30  # of a price or a volume: far beyond any, and products of a few of them are still numbers
-_TELLING, _SMALLEST_STAMP = 5, 20_000  # rows that tell stamps from prices, and the smallest: days of a spreadsheet
+_ENOUGH, _SMALLEST_STAMP = (
+    5,
+    20_000,
+)  # rows that distinguish stamps from prices, and the smallest: days of a spreadsheet
 _SIGNS = r"[$€£¥\s'\u2019_]"  # currency signs, and Swiss thousands separators
 CLOSES: Way = (
     {**{f"columns.{name}": NONE for name in ("open", "high", "low")}, "env.fill": "next_close"},
-    "to read closes alone",
+    "to read closes only",
 )
 _UNADJUSTED: list[Way] = [({"adjust": "false"}, "to read prices as they are")]
 _OTHER_TYPES = (("M", "dates"), ("m", "durations"), ("b", "booleans"), ("c", "complex numbers"))  # by kind of dtype
@@ -78,7 +81,7 @@ def _other_type(column: pd.Series) -> str | None:
 
 def _are_stamps(numbers: Floats, time: NDArray[np.datetime64]) -> bool:
     """Whether numbers move exactly as the stamps do, in a unit of unix stamps, .NET ticks or days of a spreadsheet."""
-    if len(numbers) < _TELLING or not np.isfinite(numbers).all() or (numbers < _SMALLEST_STAMP).any():
+    if len(numbers) < _ENOUGH or not np.isfinite(numbers).all() or (numbers < _SMALLEST_STAMP).any():
         return False
     elapsed = np.diff(time).astype(np.float64)  # microseconds
     steps = np.diff(numbers)

@@ -47,7 +47,7 @@ def has_repeated(time: Stamps) -> bool:
 def refuse_repeated(page: Page, zone: Zone, ways: list[Way]) -> None:
     """Refuse rows whose stamp an earlier row has, or mark them as bad ones.
 
-    :param ways: settings that tell the rows apart
+    :param ways: settings that distinguish the rows
     """
     time = page.time
     if not has_repeated(time):

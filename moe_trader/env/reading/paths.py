@@ -35,7 +35,7 @@ def find_files(path: str | Sequence[str]) -> list[str]:
 
 
 def stem(file: str) -> str:
-    """Return a file's name without what tells its format: ``BRK.B`` of ``data/BRK.B.csv.gz``."""
+    """Return a file's name without the ending of its format: ``BRK.B`` of ``data/BRK.B.csv.gz``."""
     name = Path(file).name
     while Path(name).suffix.lower() in _SUFFIXES:
         name = Path(name).stem

@@ -18,7 +18,7 @@ from moe_trader.env.reading.ways import Way
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 _NO_VOLUME: list[Way] = [({"columns.volume": NONE}, "to read none")]
 _NEAR = 0.3  # of log(money / units) to log(price): the average price of a bar is no close
-_FAR = 1.0  # of log(price) from 0, below which units and money cannot be told apart
+_FAR = 1.0  # of log(price) from 0, below which units and money cannot be distinguished
 _RELATED = 0.9  # share of rows in which one column must be the price times the other
 
 
@@ -104,9 +104,9 @@ def _traded_units(first: Floats, column: pd.Series, other: pd.Series, close: Flo
     second = to_floats(other, page)
     with np.errstate(divide="ignore", invalid="ignore"):
         price, ratio = np.log(close), np.log(first / second)
-        told = (first > 0) & (second > 0) & (np.abs(price) > _FAR)
-        straight, swapped = told & (np.abs(ratio + price) < _NEAR), told & (np.abs(ratio - price) < _NEAR)
-    if not swapped.any() or (straight | swapped).sum() < _RELATED * told.sum():
+        clear = (first > 0) & (second > 0) & (np.abs(price) > _FAR)
+        straight, swapped = clear & (np.abs(ratio + price) < _NEAR), clear & (np.abs(ratio - price) < _NEAR)
+    if not swapped.any() or (straight | swapped).sum() < _RELATED * clear.sum():
         return None
     names = f"column {other.name!r} holds the units traded: {column.name!r} is about price times it"
     if not straight.any():
