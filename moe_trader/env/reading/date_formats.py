@@ -13,6 +13,7 @@ from moe_trader.env.reading.cells import as_text
 UNITS = ("s", "ms", "us", "ns", "ticks", "excel")  # of numbers, in place of a format: see unix.py
 
 _DAYS = ("%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%y-%m-%d", "%y/%m/%d", "%d-%b-%y", "%d-%m-%y", "%y%m%d", "%Y年%m月%d日")
+_SOME = 50  # cells that a format must read before it is tried on all
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M:%S")
 _OTHERS = (  # what pandas' guess does not know
     "%Y%m%d %H:%M:%S %Z",
@@ -32,18 +33,24 @@ def fitting_formats(column: pd.Series) -> list[str]:
     text = text[text != ""]
     if text.empty:
         return []
-    fits = {}
+    some = text.iloc[:: max(1, len(text) // _SOME)]
+    fits: dict[bytes, tuple[str, pd.Series]] = {}
     for layout in _candidates(text):
-        try:
-            stamps = pd.to_datetime(text, format=layout, errors="coerce", utc=True)
-        except ValueError:  # a directive that pandas does not take
-            continue
-        if stamps.notna().all():
-            fits[layout] = stamps
-    read = {tuple(stamps.astype(np.int64)): layout for layout, stamps in reversed(fits.items())}
-    layouts = [layout for layout in fits if layout in read.values()]
-    in_order = [layout for layout in layouts if _in_order(fits[layout])]
-    return in_order if len(layouts) > 1 and in_order else layouts
+        stamps = _read(text, layout) if _read(some, layout) is not None else None
+        if stamps is not None:
+            fits.setdefault(stamps.astype(np.int64).to_numpy().tobytes(), (layout, stamps))
+    read = list(fits.values())  # formats that read every cell in the same way count once
+    in_order = [layout for layout, stamps in read if stamps.is_monotonic_increasing or stamps.is_monotonic_decreasing]
+    return in_order if len(read) > 1 and in_order else [layout for layout, _ in read]
+
+
+def _read(text: pd.Series, layout: str) -> pd.Series | None:
+    """Return the stamps, if a format reads every cell."""
+    try:
+        stamps = pd.to_datetime(text, format=layout, errors="coerce", utc=True)
+    except ValueError:  # a directive that pandas does not take
+        return None
+    return stamps if stamps.notna().all() else None
 
 
 def _candidates(text: pd.Series) -> list[str]:
@@ -52,7 +59,3 @@ def _candidates(text: pd.Series) -> list[str]:
         warnings.simplefilter("ignore")  # that the day stands first, or does not
         guessed = [guess_datetime_format(cell, dayfirst=first) for cell in sorted(cells) for first in (False, True)]
     return list(dict.fromkeys(layout for layout in (*guessed, *_OTHERS) if layout))
-
-
-def _in_order(stamps: pd.Series) -> bool:
-    return bool(stamps.is_monotonic_increasing or stamps.is_monotonic_decreasing)
