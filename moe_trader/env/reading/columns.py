@@ -147,7 +147,7 @@ def has_time_and_close(words: Iterable[str], given: Mapping[Column, Heading] | N
     for column in ("time", "close"):
         called = (given or {}).get(column)
         wanted = {_plain(called)} if isinstance(called, str) else set(ALIASES[column])
-        if not names & wanted:
+        if not isinstance(called, int) and not names & wanted:
             return False
     return True
 

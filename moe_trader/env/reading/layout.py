@@ -125,9 +125,9 @@ def _separator(line: str, separators: str, reading: Reading) -> str:
 
 
 def _by_position(lines: list[str], rows: list[int], separators: str, reading: Reading) -> Layout | None:
-    """Return the layout if the user names the close by its position: the first row has a number there."""
+    """Return the layout if the user names time and close by position: the first row has a number for a close."""
     close = reading.columns.get("close")
-    if not isinstance(close, int):
+    if not isinstance(close, int) or not isinstance(reading.columns.get("time"), int):
         return None
     width = 1 + max(place for place in reading.columns.values() if isinstance(place, int))
     found = []
