@@ -6,6 +6,7 @@ A bar is written as ``time open high low close volume``; ``... 60`` stands for b
 from __future__ import annotations
 
 import datetime
+import decimal
 import gzip
 import json
 from collections.abc import Callable
@@ -759,6 +760,27 @@ kind(
     "2018-12-28 16:00:00 EST,11,13,10,12.5,200",
     bars="2018-12-27T21:00 10.5 12 9 11 100\n2018-12-28T21:00 11 13 10 12.5 200",
     outcome="refused",
+)
+kind(
+    "several columns that may be the close",
+    "when,bid,ask",
+    "2018-12-27,11,11.5",
+    "2018-12-28,12.5,13",
+    "2018-12-31,13,13.5",
+    bars=CLOSES,
+    outcome="refused",
+)
+kind(
+    "dates as bytes",
+    files={"x.parquet": lambda path: frame().assign(Date=[row[:10].encode() for row in ROWS]).to_parquet(path)},
+)
+kind(
+    "decimals of a database",
+    files={
+        "x.parquet": lambda path: (
+            frame().assign(Close=[decimal.Decimal(close) for close in ("11", "12.5", "13")]).to_parquet(path)
+        )
+    },
 )
 
 

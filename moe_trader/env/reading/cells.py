@@ -18,10 +18,16 @@ def is_missing(column: pd.Series) -> NDArray[np.bool_]:
 
 
 def as_text(column: pd.Series) -> pd.Series:
-    """Return a column as text, whatever it holds: bytes that are no text as Python shows them."""
+    """Return a column as text, whatever it holds; bytes that are no text are written as Python shows them."""
     if column.dtype == object:
-        column = column.map(lambda value: value if isinstance(value, str) else str(value))
+        column = column.map(_text)
     return column.astype(str)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes) and value.isascii():
+        return value.decode("ascii")
+    return value if isinstance(value, str) else str(value)
 
 
 def cell(column: pd.Series, at: int) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from moe_trader.env import MarketError
-from moe_trader.env.reading.guess import guess
+from moe_trader.env.reading.guess import candidates, guess
 from moe_trader.env.reading.ways import setting, settings
 
 Column = Literal["time", "day", "open", "high", "low", "close", "adjusted_close", "volume", "symbol"]
@@ -209,8 +209,18 @@ def _ways(
         sample = pd.concat([first, sample.astype(str)], ignore_index=True)
     roles, needed = ({}, {}) if sample is None else guess(sample, {} if headless else found)
     if not set(missing) <= roles.keys():
+        closes = candidates(sample, roles) if sample is not None and missing[-1] == "close" else []
+        if closes and "time" in roles:
+            return ", or ".join(_chosen(table, roles | {"close": place}, found, needed, headless) for place in closes)
         blank = "POSITION" if headless else "HEADING"
         return " ".join(setting(f"columns.{name}", blank) for name in missing)
+    return _chosen(table, roles, found, needed, headless)
+
+
+def _chosen(
+    table: _Headings, roles: Mapping[str, int], found: Mapping[str, int], needed: Mapping[str, str], headless: bool
+) -> str:
+    """Return the settings that name the columns that were guessed, by heading where that is unique."""
     unique = not headless and all(len(places) == 1 for places in table.places.values())
     chosen: dict[str, str | int] = {}
     for name, place in roles.items():

@@ -13,6 +13,7 @@ from moe_trader.env.reading.date_formats import fitting_formats
 
 _ORDERS = ("ohlc", "ochl", "olhc", "ohcl", "cohl", "chlo", "hloc", "lhoc", "hlco", "colh")  # usual ones first
 _NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
+_CANDIDATES = 3  # columns that a refusal names where any may be the close
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _SLACK = 1e-3  # by which a high or low may miss the open or close
 _EARLIEST = 1e8  # of unix stamps, in seconds
@@ -41,11 +42,17 @@ def guess(sample: pd.DataFrame, found: Mapping[str, int]) -> tuple[dict[str, int
         roles |= prices
     last = max((roles[name] for name in _NAMES.values() if name in roles), default=0)
     volumes = [place for place in numbers if place > last and (numbers[place] >= 0).all()]
-    if "volume" not in roles and volumes and "close" not in found:
+    if "volume" not in roles and volumes and "close" in roles and "close" not in found:
         roles["volume"] = volumes[0]
     if "time" not in found and (symbol := _symbols(sample, roles)) is not None:
         roles["symbol"] = symbol
     return roles, needed
+
+
+def candidates(sample: pd.DataFrame, found: Mapping[str, int]) -> list[int]:
+    """Return the positions of the first columns that may be a close."""
+    free = [place for place in range(sample.shape[1]) if place not in found.values()]
+    return [place for place, column in _columns_of_numbers(sample, free).items() if (column > 0).all()][:_CANDIDATES]
 
 
 def symbol_column(table: pd.DataFrame, time: NDArray[np.datetime64], taken: set[int]) -> int | None:
