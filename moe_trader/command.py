@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
 from argparse import Namespace
@@ -21,6 +22,7 @@ from omegaconf import DictConfig
 import moe_trader
 from moe_trader.config import composing, config_directory
 from moe_trader.option import ConfigError
+from moe_trader.overrides import override
 from moe_trader.run_directory import RunDirectories, claimed_job, release_sweeps
 from moe_trader.saved_config import check_folder
 
@@ -92,6 +94,7 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
             check_folder(folder, given.config_name or config_name, given.overrides)
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
+    check_overrides(given.overrides)
     overrides = list(given.overrides)
     if _runs(given):
         given.overrides += _OWN_OVERRIDES
@@ -130,6 +133,28 @@ def _reporting(overrides: Sequence[str]) -> Iterator[None]:
 def _runs(given: Namespace) -> bool:
     """Whether Hydra will start a job, rather than print something."""
     return not (given.help or given.hydra_help or given.cfg or given.info or given.shell_completion)
+
+
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Exit where Hydra's grammar cannot read a value, with the same override in quotes that it can read."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    for word in arguments:
+        path, equals, value = word.partition("=")
+        if word.startswith("-") or not equals:
+            continue
+        try:
+            parser.parse_override(word)
+        except HydraException:
+            inner = value.strip("[]").split(",")
+            quoted = override(path, [one.strip() for one in inner] if value.startswith("[") else value)
+            try:
+                parser.parse_override(shlex.split(quoted)[0])
+            except HydraException:
+                continue  # it is not the value; Hydra says what it is
+            sys.exit(f"{path}: {value} holds characters that need quotes; write {quoted}")
 
 
 class Terminated(KeyboardInterrupt):

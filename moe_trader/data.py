@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
-    from moe_trader.env import Market
+    from moe_trader.env import Instrument, Market
     from moe_trader.env.lookahead import Leak, LookAhead
     from moe_trader.env.task import PreparedTask, TradingTask
 
@@ -35,10 +36,12 @@ def run(task: TradingTask, look_ahead: LookAhead, panels: int, directory: Path) 
     from moe_trader.terminal import console
 
     market = task.market.load()
-    console().print(market_view(market))  # before anything else can be refused: it shows what there is
+    width = console().width
+    for view in market_views(market, width):  # before anything else can be refused: it shows what there is
+        console().print(view)
     task = task.fitted(market)  # it is the fitted features that trade
     leaks = look_ahead.leaks(task.features, market)
-    console().print(features_view(task, market, leaks, unscaled(task.features, market)))
+    console().print(features_view(task, market, leaks, unscaled(task.features, market), width))
     if leaks:
         raise LookAheadError(explain(leaks))
     console().print(
@@ -47,55 +50,79 @@ def run(task: TradingTask, look_ahead: LookAhead, panels: int, directory: Path) 
     )
 
     prepared = task.prepare(market=market)
-    console().print(splits_view(prepared))
+    console().print(splits_view(prepared, width))
     console().print(regimes_view(prepared))
     drawn = draw(prepared, panels, directory / "market.png")
     console().print(f"\nLook at the picture:  {os.path.relpath(drawn)}", soft_wrap=True)
 
 
-def market_view(market: Market) -> Table:
-    """Return a table with a row for each instrument."""
+# Headings of the market's table, and of its halves where a terminal is narrow.
+_ALL = ("bars", "first", "last", "gaps", "longest gap", "open = last close", "no volume", "repaired rows", "per year")
+_HALVES = (
+    ("bars", "first", "last", "open = last close", "no volume"),
+    ("gaps", "longest gap", "repaired rows", "per year", "volatility"),
+)
+_READ = "found out, repaired, joined, ignored"
+_TEXT = ("columns", _READ)  # headings of columns whose cells wrap
+_NARROW = 7  # characters of a heading's line where the terminal is narrow
+_WIDE = 140  # characters from which both halves fit side by side
+
+
+def market_views(market: Market, width: int) -> list[Table]:
+    """Return tables with a row for each instrument: one, or two where the terminal is narrow; and the notes."""
     from moe_trader.env.calendars import calendar_of
+
+    title = (
+        f"{market.name}: {len(market.instruments)} instrument{'s' if len(market.instruments) > 1 else ''}, "
+        f"{calendar_of(market.instruments)} bars a year, opens {'real' if market.opens_are_real else 'not real'}"
+    )
+    explained = (
+        "A gap: a step longer than 1.5 times the 99 % quantile of the steps. Repaired: rows changed or left out."
+    )
+    headings = [(*_ALL, "volatility")] if width >= _WIDE else list(_HALVES)
+    views = [_table("" if place else title, ["instrument", *names], "", width) for place, names in enumerate(headings)]
+    views[-1].caption = explained
+    repaired = market.repaired or (0,) * len(market.instruments)
+    for one, rows in zip(market.instruments, repaired, strict=True):
+        cells = _cells(one, rows)
+        for view, names in zip(views, headings, strict=True):
+            view.add_row(one.symbol, *(cells[name] for name in names))
+    if any(market.notes):
+        views.append(_notes_view(market))
+    return views
+
+
+def _cells(one: Instrument, repaired: int) -> dict[str, str]:
+    """Return what the tables say of an instrument, by heading."""
     from moe_trader.env.contents import contents
 
-    table = _table(
-        f"{market.name}: {len(market.instruments)} instrument{'s' if len(market.instruments) > 1 else ''}, "
-        f"{calendar_of(market.instruments)} bars a year, opens {'real' if market.opens_are_real else 'not real'}",
-        [
-            "instrument",
-            "bars",
-            "first",
-            "last",
-            "gaps",
-            "longest gap",
-            "open = last close",
-            "no volume",
-            "repaired rows",
-        ],
-        "A gap: a step longer than 1.5 times the 99 % quantile of the steps. Repaired: rows mended while reading.",
-    )
-    for heading in ("per year", "volatility"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    repaired = market.repaired or (0,) * len(market.instruments)
-    for one, mended in zip(market.instruments, repaired, strict=True):
-        held = contents(one)
-        table.add_row(
-            one.symbol,
-            f"{held.bars:,}",
-            _stamp(held.first),
-            _stamp(held.last),
-            f"{held.gaps:,}",
-            str(held.longest_gap.astype("timedelta64[s]").astype(object)).replace(", 0:00:00", ""),
-            f"{held.stale_opens:.0%}",
-            f"{held.no_volume:,}",
-            f"{mended:,}",
-            f"{held.annual_return:+.1%}",
-            f"{held.annual_volatility:.1%}",
-        )
+    held = contents(one)
+    return {
+        "bars": f"{held.bars:,}",
+        "first": _stamp(held.first),
+        "last": _stamp(held.last),
+        "gaps": f"{held.gaps:,}",
+        "longest gap": str(held.longest_gap.astype("timedelta64[s]").astype(object)).replace(", 0:00:00", ""),
+        "open = last close": f"{held.stale_opens:.0%}",
+        "no volume": f"{held.no_volume:,}",
+        "repaired rows": f"{repaired:,}",
+        "per year": f"{held.annual_return:+.1%}",
+        "volatility": f"{held.annual_volatility:.1%}",
+    }
+
+
+def _notes_view(market: Market) -> Table:
+    """Return a table of what was found out, repaired, joined and ignored while each instrument was read."""
+    table = _table("How it was read", ["instrument", _READ], "")
+    for one, notes in zip(market.instruments, market.notes, strict=True):
+        for place, note in enumerate(notes):
+            table.add_row("" if place else one.symbol, note)
     return table
 
 
-def features_view(task: TradingTask, market: Market, leaks: list[Leak], unscaled: dict[str, str]) -> Table:
+def features_view(
+    task: TradingTask, market: Market, leaks: list[Leak], unscaled: dict[str, str], width: int = _WIDE
+) -> Table:
     """Return a table with a row for each feature; ``unscaled`` names those that are not scale-free, and a column."""
     import numpy as np
 
@@ -106,6 +133,7 @@ def features_view(task: TradingTask, market: Market, leaks: list[Leak], unscaled
         f"{lookback(task.features, task.window)} bars",
         ["feature", "columns", "warm-up", "seen by the gate", "scale-free", "looks ahead"],
         "A constant column never varies in this market: it tells an agent nothing. Scale-free: alike in any currency.",
+        width,
     )
     leaking = {leak.feature: leak for leak in leaks}
     for name, feature in task.features.items():
@@ -121,7 +149,7 @@ def features_view(task: TradingTask, market: Market, leaks: list[Leak], unscaled
     return table
 
 
-def splits_view(prepared: PreparedTask) -> Table:
+def splits_view(prepared: PreparedTask, width: int = _WIDE) -> Table:
     """Return a table with a row for each split."""
     from moe_trader.env import SPLITS
 
@@ -129,6 +157,7 @@ def splits_view(prepared: PreparedTask) -> Table:
         f"Splits ({type(prepared.task.split).__name__})",
         ["split", "instruments", "first decision", "last bar that pays", "decisions"],
         "A split's first decision falls on the close before its first bar; what its features need first is left out.",
+        width,
     )
     for split in SPLITS:
         walked = prepared.evaluated(split)
@@ -186,13 +215,16 @@ def draw(prepared: PreparedTask, panels: int, file: Path) -> Path:
     return file
 
 
-def _table(title: str, headings: list[str], caption: str) -> Table:
+def _table(title: str, headings: list[str], caption: str, width: int = _WIDE) -> Table:
+    """Return a table whose cells wrap in a column of text, and its headings where the terminal is narrow."""
     from rich.table import Table
 
     table = Table(title=title, title_style="bold", title_justify="left", caption=caption, caption_justify="left")
     for place, heading in enumerate(headings):
-        wraps = heading == "columns"
-        table.add_column(heading, justify="left" if place == 0 or wraps else "right", no_wrap=not wraps)
+        wraps = heading in _TEXT
+        shown = heading if width >= _WIDE or wraps else textwrap.fill(heading, _NARROW, break_long_words=False)
+        folds = wraps or (place == 0 and width < _WIDE)
+        table.add_column(shown, justify="left" if place == 0 or wraps else "right", no_wrap=not folds, overflow="fold")
     return table
 
 

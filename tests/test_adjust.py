@@ -40,7 +40,7 @@ def test_an_adjusted_close_that_misses_a_split_is_no_excuse(factor, prices, load
     path = prices(close, adjusted=factor * close)
     what = "even scaled to the adjusted close the price jumps from"
     with pytest.raises(
-        MarketError, match=rf"prices\.csv: row 22: {what} .* \(1 such rows\); give adjusted prices, or set"
+        MarketError, match=rf"prices\.csv: row 22: {what} .* \(1 such rows\); give adjusted prices; set"
     ):
         load(path)
     market = load(path, "env.market.splits=repair")

@@ -453,3 +453,36 @@ def test_a_directory_that_is_no_run_is_refused(command, tmp_path):
     done = call(SCRIPTS / command[0], *command[1:], cwd=tmp_path)
     assert done.returncode == 1
     assert "nowhere: not a run directory (no .hydra/config.yaml there); give one that moe-train made" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("env.market.columns.time=日期", "'env.market.columns.time=\"日期\"'"),
+        ("env.market.columns.close=Schluß [EUR]", "'env.market.columns.close=\"Schluß [EUR]\"'"),
+        ("env.path=a=b.csv", "'env.path=\"a=b.csv\"'"),
+        ("env.market.symbols=[^GSPC,KO]", "'env.market.symbols=[\"^GSPC\",KO]'"),
+    ],
+)
+def test_a_value_that_hydra_cannot_read_is_printed_in_quotes(word, quoted):
+    import shlex
+
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from moe_trader.command import check_overrides
+
+    with pytest.raises(SystemExit) as refused:
+        check_overrides(["env=csv", word])
+    path, _, value = word.partition("=")
+    assert str(refused.value) == f"{path}: {value} holds characters that need quotes; write {quoted}"
+    (pasted,) = shlex.split(quoted)
+    read = OverridesParser.create().parse_override(pasted).value()
+    assert read == (["^GSPC", "KO"] if "[^" in value else value)
+
+
+def test_values_that_hydra_can_read_and_mistakes_that_quotes_cannot_help_are_left_to_hydra():
+    from moe_trader.command import check_overrides
+
+    check_overrides(
+        ["--cfg", "job", "env.path='a=b.csv'", "env.split.fold=range(0,3)", "seed=1,2", "~env.x", "env..x=1"]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -447,3 +448,48 @@ def test_products_that_no_memory_holds_are_refused_before_it_is_taken(overrides,
 
 def test_this_machine_says_how_much_memory_it_has():
     assert 10**8 < memory.physical_memory() < 10**15
+
+
+@pytest.mark.parametrize(
+    ("market", "added"),
+    [
+        ("csv", {"ranges", "bad_rows", "order", "decimal", "encoding", "start", "end"}),
+        ("parquet", {"ranges", "bad_rows", "order", "decimal", "encoding", "start", "end"}),
+        ("yahoo", {"ranges", "bad_rows"}),
+        ("ccxt", {"ranges", "bad_rows"}),
+    ],
+)
+def test_the_market_of_a_config_that_version_0_1_0_saved_is_read_as_it_was(market, added):
+    node = compose(MARKETS[market])["env"]["market"]
+    saved = {key: value for key, value in node.items() if key not in added}
+    if "columns" in saved:
+        saved["columns"] = {name: heading for name, heading in saved["columns"].items() if name != "day"}
+    one, other = build(saved, "env.market"), build(node, "env.market")
+    for name in added:
+        assert getattr(one, name) == getattr(other, name), f"{name}: the defaults in Python and YAML differ"
+    assert one.reading() == dataclasses.replace(other.reading(), columns=one.reading().columns)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("env.market.ranges=narrow", r"^env\.market\.ranges: Input should be 'refuse' or 'widen', got 'narrow'"),
+        ("env.market.encoding=klingon", r"^env\.market: encoding: Python knows no 'klingon'; try latin-1, gb18030 or"),
+        (
+            "env.market.columns.close=none",
+            r"^env\.market\.columns\.close: a market needs it; name its heading, or p",
+        ),
+        ("env.market.columns.close=-1", r"no column -1 \(env\.market\.columns\.close\): there are 2, counted from 0"),
+        ("env.market.decimal=dot", r"^env\.market\.decimal: Input should be 'point' or 'comma', got 'dot'"),
+    ],
+)
+def test_what_a_file_cannot_be_read_with(override, message, tmp_path):
+    (tmp_path / "x.csv").write_text("date,close\n2018-12-27,11\n")
+    with pytest.raises(ValueError, match=message):
+        build(compose(["env=csv", f"env.path={tmp_path / 'x.csv'}", override])["env"]["market"], "env.market").load()
+
+
+def test_the_bounds_of_a_file_must_be_in_order():
+    bounds = ["env.market.start=2020-01-01", "env.market.end=2019-01-01"]
+    with pytest.raises(ConfigError, match=r"^env\.market: expected start < end, got 2020-01-01, 2019-01-01$"):
+        build(compose([*MARKETS["csv"], *bounds])["env"]["market"], "env.market")

@@ -1,6 +1,7 @@
 """`moe-data` as a user types it: what a market holds, a picture, and the look-ahead self-check."""
 
 import dataclasses
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 from commands import SCRIPTS, SMALL, call
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from moe_trader.config import config_directory, to_plain
-from moe_trader.data import chosen, run
-from moe_trader.env import MarketSource
+from moe_trader.data import chosen, market_views, run
+from moe_trader.env import Market, MarketSource
 from moe_trader.env.contents import contents
 from moe_trader.env.lookahead import LookAhead
 from moe_trader.option import ConfigError
@@ -262,3 +264,32 @@ def test_weekends_and_nights_are_no_gaps(make_instrument):
     days = np.busday_offset("2000-01-03", np.arange(250), roll="forward").astype("datetime64[h]")
     hours = (days[:, None] + np.arange(15, 22)[None, :]).ravel()
     assert contents(make_instrument(np.full(len(hours), 1.0), time=hours)).gaps == 0
+
+
+@pytest.fixture
+def repaired_market(make_instrument):
+    time = np.datetime64("2015-01-01T09:30") + np.arange(40) * np.timedelta64(1, "h")
+    one = make_instrument(100 + np.arange(40) % 2, time=time, symbol="BTCUSDT")
+    notes = (("2 files joined: a.csv to b.csv", "columns ignored: average, barCount"),)
+    return Market("market", (one,), opens_are_real=True, repaired=(3,), notes=notes)
+
+
+@pytest.mark.parametrize("width", [80, 180])
+def test_tables_hold_every_cell_whole_however_narrow_the_terminal(width, repaired_market):
+    console = Console(width=width, file=io.StringIO())
+    for view in market_views(repaired_market, width):
+        console.print(view)
+    printed = console.file.getvalue()
+    for cell in ("BTCUSDT", "2015-01-01 09:30", "2015-01-03 00:30", "1:00:00", "100%", " 40 ", " 3 "):
+        assert cell in printed
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= width
+    assert printed.count("BTCUSDT") == (3 if width == 80 else 2)
+
+
+def test_it_says_how_each_instrument_was_read(repaired_market):
+    console = Console(width=80, file=io.StringIO())
+    console.print(market_views(repaired_market, 80)[-1])
+    printed = console.file.getvalue()
+    for note in ("2 files joined: a.csv to b.csv", "columns ignored: average, barCount"):
+        assert note in printed

@@ -205,6 +205,62 @@ def test_mended_rows_are_counted(yahoo, yahoo_answers):
     assert yahoo().load().repaired == (1,), "read from the cache"
 
 
+def broken(name, place, factor):
+    """Yahoo's answer with one price times a factor."""
+    body = chart(sessions(24))
+    quote = body["chart"]["result"][0]["indicators"]["quote"][0]
+    quote[name][place] *= factor
+    return body
+
+
+def test_a_bar_outside_its_range_is_widened_on_request(yahoo, yahoo_answers):
+    yahoo_answers(broken("high", 4, 0.97))
+    with pytest.raises(MarketError, match=r"row 5: open and close must .*; set env\.market\.ranges=widen to widen hi"):
+        yahoo().load()
+    yahoo_answers(broken("high", 4, 0.97))
+    market = yahoo("env.market.ranges=widen").load()
+    (one,) = market.instruments
+    assert one.high[4] == one.close[4]
+    assert market.repaired == (1,)
+    assert "1 rows whose high or low misses the open or close by up to 1.1 % widened (first: row 5)" in market.notes[0]
+    assert yahoo("env.market.ranges=widen").load().sha256() == market.sha256(), "read from the cache"
+    with pytest.raises(MarketError, match=r"ranges=widen to widen .*; to download it again set env\.market\.refresh=t"):
+        yahoo().load()
+
+
+def test_an_open_of_0_is_the_close_on_request(yahoo, yahoo_answers):
+    yahoo_answers(broken("open", 4, 0))
+    with pytest.raises(MarketError, match=r"row 5: open is 0\.0; .*; set env\.market\.ranges=widen to take the close"):
+        yahoo().load()
+    yahoo_answers(broken("open", 4, 0))
+    market = yahoo("env.market.ranges=widen").load()
+    (one,) = market.instruments
+    assert one.open[4] == one.close[4]
+    assert market.opens_are_real, "one of 24 is few"
+
+
+def test_many_opens_of_0_are_not_real(yahoo, yahoo_answers):
+    body = chart(sessions(24))
+    body["chart"]["result"][0]["indicators"]["quote"][0]["open"][:2] = [0.0, 0.0]
+    yahoo_answers(body)
+    assert not yahoo("env.market.ranges=widen").load().opens_are_real
+
+
+def test_a_bad_row_of_a_download_is_dropped_on_request(yahoo, yahoo_answers):
+    yahoo_answers(broken("low", 4, -1))
+    market = yahoo("env.market.bad_rows=drop").load()
+    assert len(market.instruments[0]) == 23
+    assert market.repaired == (1,)
+
+
+def test_a_refusal_of_a_download_names_no_setting_that_it_lacks(yahoo, yahoo_answers):
+    yahoo_answers(broken("volume", 4, -1))
+    with pytest.raises(MarketError, match=r"row 5: volume is -104\.0") as refused:
+        yahoo().load()
+    assert "env.market.columns" not in str(refused.value)
+    assert "env.market.bad_rows=drop" in str(refused.value)
+
+
 def test_a_damaged_cache_says_how_to_mend_it(yahoo, yahoo_answers):
     yahoo_answers(chart(sessions(24)))
     market = yahoo()
@@ -387,6 +443,14 @@ def test_the_bar_that_is_being_traded_is_left_out(binance, binance_answers):
     start = (now - pd.Timedelta(days=2)).date()
     (one,) = binance("env.market.end=null", f"env.market.start={start}").load().instruments
     assert one.time[-1] <= np.datetime64(now.tz_localize(None)) + np.timedelta64(1, "s")
+
+
+def test_an_exchange_has_the_same_settings(binance):
+    for setting in ("env.market.ranges=widen", "env.market.bad_rows=drop"):
+        reading = binance(setting).reading()
+        name, value = setting.removeprefix("env.market.").split("=")
+        assert getattr(reading, name) == value
+        assert reading.opens_are_real
 
 
 def test_what_an_exchange_cannot_give(binance, binance_answers):

@@ -12,11 +12,13 @@ LINES = "\n".join([HEADER, *ROWS])
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.csv", LINES.encode("utf-16"), r"this is UTF-16 text: save it as UTF-8$"),
-        ("x.csv", f"{LINES},é".encode("latin-1"), r"cannot be read as csv \(its text is no UTF-8, but perhaps Latin-1"),
-        ("x.xlsx", b"PK\x03\x04rest", r"this is an Excel workbook, or .*: save the sheet as csv$"),
-        ("x.xls", b"\xd0\xcf\x11\xe0\xa1\xb1", r"this is an Excel workbook: save the sheet as csv$"),
-        ("x.parquet", b"PAR1rest", r"this is a Parquet file: read it with env=parquet$"),
+        ("x.csv", f"{LINES},é".encode("latin-1"), r"not valid UTF-8 text \(byte 0xe9\); .*\.market\.encoding=latin"),
+        ("x.xlsx", b"PK\x03\x04rest", r"is an Excel workbook; convert it with pandas: pd\.read_excel\('x\.xlsx'\)"),
+        ("x.xls", b"\xd0\xcf\x11\xe0\xa1\xb1", r"is an Excel workbook; convert .*\.to_csv\('x\.csv', index=False\)$"),
+        ("x.parquet", b"PAR1rest", r"cannot be read as Parquet \(.*Either the file is corrupted"),
+        ("x.h5", b"\x89HDF\r\n", r"this is an HDF5 file; .*: pd\.read_hdf\('x\.h5'\)\.to_parquet\('x\.parquet'\)$"),
+        ("x.pkl", b"\x80\x05", r"is a pickle; .* only one that you trust\): pd\.read_pickle\('x\.pkl'\)\.to_parquet"),
+        ("x.db", b"SQLite format 3\0", r"this is a SQLite database; .*sqlite3\.connect\('x\.db'\)\)\.to_parquet\("),
         ("x.csv.zst", b"\x28\xb5\x2f\xfd", r"cannot be read as csv \(.*zstandard"),
         ("x.csv.tar", LINES.encode(), r"cannot be read as csv \("),
     ],
@@ -38,9 +40,19 @@ def _has_zstandard():
     return True
 
 
-def test_csv_given_as_parquet_says_which_option_reads_it(write, load):
-    with pytest.raises(MarketError, match=r"cannot be read as Parquet \(.*\); env=csv reads csv files$"):
-        load(write("x.csv", HEADER, *ROWS), env="parquet")
+def test_the_first_bytes_tell_a_format_whatever_the_option_is_called(write, load, tmp_path):
+    path = write("x.csv", HEADER, *ROWS)
+    expected = load(path).sha256()
+    assert load(path, env="parquet").sha256() == expected
+    table = pd.read_csv(path)
+    table.to_parquet(tmp_path / "x.parquet")
+    table.to_feather(tmp_path / "x.feather")
+    table.to_orc(tmp_path / "x.orc")
+    table.to_json(tmp_path / "x.json", orient="records")
+    table.to_json(tmp_path / "x.jsonl", orient="records", lines=True)
+    (tmp_path / "x.txt").write_bytes(path.read_bytes().decode().encode("utf-16"))
+    for name in ("x.parquet", "x.feather", "x.orc", "x.json", "x.jsonl", "x.txt"):
+        assert load(tmp_path / name).sha256() == expected, name
 
 
 def test_a_path_that_no_file_system_takes(load, tmp_path):
@@ -119,5 +131,8 @@ def test_headings_of_several_rows_that_nobody_knows(load, tmp_path):
 
 def test_a_heading_that_stands_twice_is_refused(write, load):
     path = write("x.csv", "Date,Close,Open,High,Low,Close", "2018-12-27,1,1,1,1,2")
-    with pytest.raises(MarketError, match=r"x\.csv: columns 'Close' and 'Close' cannot be told apart; rename one$"):
+    with pytest.raises(
+        MarketError,
+        match=r"x\.csv: columns 'Close' and 'Close' cannot be distinguished; .*: set env\.market\.columns\.close=1",
+    ):
         load(path)

@@ -15,8 +15,10 @@ COMMANDS = {"train", "evaluate", "data", "compare", "__main__"}
 LEAVES = {
     "option",
     "bounds",
+    "compiled",
     "device",
     "finite",
+    "overrides",
     "plain_yaml",
     "terminal",
     "sight",

@@ -80,7 +80,7 @@ def test_a_missing_column_names_the_setting_and_the_columns_there(write, load):
     with pytest.raises(
         MarketError,
         match=r"x\.csv: missing column close \(any of close, .*\); where it is called something else, set "
-        r"env\.market\.columns\.close=HEADING\. Columns there: Date, Quote$",
+        r"env\.market\.columns\.close=Quote; columns there: Date, Quote$",
     ):
         load(path)
     assert load(path, "env.market.columns.close=Quote").instruments[0].close.tolist() == [11]

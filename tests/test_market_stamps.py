@@ -6,6 +6,7 @@ import pytest
 from price_files import HEADER, ROWS
 
 from moe_trader.env import MarketError
+from moe_trader.env.reading.date_formats import fitting_formats
 
 BAR = "10,12,9,11"
 
@@ -77,11 +78,9 @@ def test_a_format_speaks_of_day_and_time_with_a_space_between(write, load):
     path = write("prices.csv", *lines)
     expected = ["2018-12-27T09:30", "2019-01-02T09:31"]
     assert stamps(load(path, "env.market.date_format='%d/%m/%Y %H:%M'")) == expected
-    with pytest.raises(MarketError, match=r"'27/12/2018 09:30' is no date; expected the format '%d/%m/%Y'$"):
+    with pytest.raises(MarketError, match=r"'27/12/2018 09:30' is no date; expected the format '%d/%m/%Y'; set"):
         load(path, "env.market.date_format='%d/%m/%Y'")
-    with pytest.raises(
-        MarketError, match=r"expected ISO 8601 .*date_format \('%d/%m/%Y', or with a time '%d/%m/%Y %H:%M'"
-    ):
+    with pytest.raises(MarketError, match=r"expected ISO 8601 .*; set 'env\.market\.date_format=\"%d/%m/%Y %H:%M\"'"):
         load(path)
     bare = write("bare.csv", *(line.replace(":", "") for line in lines))
     assert stamps(load(bare, "env.market.date_format='%d/%m/%Y %H%M'")) == expected
@@ -115,6 +114,35 @@ def test_stamps_that_merely_resemble_them_are_refused(write, load):
     row = f"20200102 09:30:00 US/Eastern,{BAR}"
     with pytest.raises(MarketError, match=r"'20200102 09:30:00 US/Eastern' is no date; expected .*\.market\.date_fo"):
         load(write("prices.csv", "time,open,high,low,close", row))
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        (["27/12/2018", "28/12/2018", "02/01/2019"], ["%d/%m/%Y"]),
+        (["12/27/2018", "12/28/2018", "01/02/2019"], ["%m/%d/%Y"]),
+        (["02/01/2019", "03/01/2019", "04/01/2019"], ["%m/%d/%Y", "%d/%m/%Y"]),
+        (["02/01/2019", "03/01/2019", "01/02/2019"], ["%d/%m/%Y"]),  # the other leaves them out of order
+        (["01/02/03", "02/02/03", "03/02/03"], ["%m/%d/%y", "%d/%m/%y", "%y/%m/%d"]),
+        (["01.05.2017 00:00:00.000", "31.05.2017 01:00:00.000"], ["%d.%m.%Y %H:%M:%S.%f"]),
+        (["27/12/2018", "soon"], []),
+        (["2018-W52-4", "2018-W52-5"], []),
+        ([], []),
+    ],
+)
+def test_formats_that_read_every_stamp_are_found(stamps, expected):
+    assert fitting_formats(pd.Series(stamps, dtype=str)) == expected
+
+
+def test_both_formats_are_named_where_day_and_month_can_change_places(write, load):
+    path = write("prices.csv", HEADER, *(f"0{day}/01/2019,{BAR},1" for day in (2, 3, 4)))
+    with pytest.raises(
+        MarketError,
+        match=r"'02/01/2019' is no date; expected .*; day and month can change places here; set "
+        r"env\.market\.date_format=%m/%d/%Y to read 02/01/2019 as 2019-02-01, or "
+        r"env\.market\.date_format=%d/%m/%Y to read 02/01/2019 as 2019-01-02$",
+    ):
+        load(path)
 
 
 # Time zones
@@ -225,5 +253,5 @@ def test_clocks_that_are_set_back_are_told_from_rows_in_no_order(write, load):
     ):
         load(write("prices.csv", HEADER, *back))
     twice = (f"2018-10-28T0{hour}:00Z,10,12,9,11,1" for hour in (1, 2, 2))
-    with pytest.raises(MarketError, match=r"stamps must be unique and in order$"):
+    with pytest.raises(MarketError, match=r"stamps must be unique and in order; set env\.market\.bad_rows=drop to k"):
         load(write("prices.csv", HEADER, *twice))

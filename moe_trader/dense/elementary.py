@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from moe_trader.compiled import njit
 
 
 def _reader(read: types.Type, as_: types.Type, made: ir.Type) -> Any:

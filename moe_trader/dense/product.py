@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from moe_trader.compiled import njit
 from moe_trader.dense.tiles import (
     LANES,
     ROWS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import difflib
 import logging
@@ -10,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from moe_trader.env import MarketError
-from moe_trader.env.reading.bars import Reading
 from moe_trader.env.reading.download import Downloaded, import_extra
+from moe_trader.env.reading.page import Reading
 from moe_trader.option import option
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Ccxt(Downloaded):
 
     def reading(self) -> Reading:
         """Return how the tables are read: trading never pauses, so that a bar opens where the last one closed."""
-        return Reading(splits="keep", opens_are_real=True)
+        return dataclasses.replace(super().reading(), opens_are_real=True)
 
     def download(self, symbol: str) -> pd.DataFrame:
         """Ask the exchange for one pair. :raises MarketError: it cannot be reached, or has no such bars."""

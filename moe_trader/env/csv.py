@@ -1,18 +1,18 @@
-"""The user's own bars, from csv files."""
+"""The user's own bars, from csv files and other tables."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from moe_trader.env.reading.files import BarFiles
-from moe_trader.env.reading.tables import read_csv_table
+from moe_trader.env.reading.formats import read_table
 from moe_trader.option import option
 
 
 @option
 class Csv(BarFiles):
-    """Files with a header, plain or compressed: time or date, close, and perhaps open, high, low, volume, symbol."""
+    """Text files, plain or compressed, or any other table: time or date, close, and perhaps more of a bar."""
 
     def read(self, path: str) -> pd.DataFrame:
-        """Return the table of one file."""
-        return read_csv_table(path, self.columns)
+        """Return the table of one file, whose format is known by its first bytes."""
+        return read_table(path, self.reading())

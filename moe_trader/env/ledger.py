@@ -19,8 +19,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from moe_trader.compiled import njit
 from moe_trader.env import Floats
 from moe_trader.env.costs import CostRates
 

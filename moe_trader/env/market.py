@@ -18,6 +18,20 @@ class MarketError(ValueError):
     """Prices that cannot be used; the message names the file, the row or column, and the way out."""
 
 
+def no_true_opens(market: Market, settable: bool) -> MarketError:
+    """Return the refusal to fill at opens that are not real.
+
+    :param settable: whether the market's source has the setting ``opens_are_real``
+    """
+    text = f"{market.name} has no true opens: set env.fill=next_close"
+    if settable and any((one.open != one.close).any() for one in market.instruments):
+        text += (
+            ", or env.market.opens_are_real=true if orders can be filled at them, as where trading never pauses and a "
+            "bar opens where the last one closed"
+        )
+    return MarketError(text)
+
+
 @dataclass(frozen=True)
 class Instrument:
     """Price history of one instrument, oldest bar first; all arrays have shape ``(n_bars,)``.
@@ -109,7 +123,8 @@ class Market:
 
     :param opens_are_real: whether an order can be filled at the next open; close-only sources say no
     :param regime_names: names of the true regimes, empty where nobody knows them
-    :param repaired: rows of each instrument that its source mended while it read them, empty where none ever is
+    :param repaired: rows of each instrument that its source repaired or left out, empty where none ever is
+    :param notes: what was found out, repaired and left out while each instrument was read, a phrase each
     :raises MarketError: no instrument, or two of one name
     """
 
@@ -118,6 +133,7 @@ class Market:
     opens_are_real: bool
     regime_names: tuple[str, ...] = ()
     repaired: tuple[int, ...] = ()
+    notes: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.instruments, list | tuple) or not all(

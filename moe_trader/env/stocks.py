@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from moe_trader.env import Market, MarketError, MarketSource
-from moe_trader.env.reading.bars import Reading, to_bars
+from moe_trader.env.reading.bars import to_bars
 from moe_trader.env.reading.installed import installed_file
+from moe_trader.env.reading.page import Reading
 from moe_trader.env.reading.symbols import Symbols
 from moe_trader.option import option
 

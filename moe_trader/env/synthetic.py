@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from pydantic import Field
 
 from moe_trader.bounds import MOST_BARS, Positive, Probability, Real, Seed, Whole
+from moe_trader.compiled import njit
 from moe_trader.env import SPLITS, Floats, Instrument, Market, MarketSource
 from moe_trader.memory import check_memory
 from moe_trader.option import option

@@ -33,6 +33,7 @@ from moe_trader.env.gate_table import GateTable, gate_labeller, label_rows
 from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
 from moe_trader.env.ledger import FILLS
 from moe_trader.env.margin import Margin, none_if_empty
+from moe_trader.env.market import no_true_opens
 from moe_trader.env.prices import check_volume, market_prices
 from moe_trader.env.splits import check_split, playable
 from moe_trader.env.trading_env import TradingEnv
@@ -122,7 +123,7 @@ class TradingTask:
         market = self.market.load() if market is None else market
         check_types(market=(market, Market), scaler=(scaler, Scaler | None), sight=(sight, Sight))
         if self.fill == "next_open" and not market.opens_are_real:
-            raise MarketError(f"{market.name} has no true opens: set env.fill=next_close")
+            raise no_true_opens(market, hasattr(self.market, "opens_are_real"))
         return PreparedTask(self, market, scaler, sight)
 
     def segments(self, market: Market, uses: int) -> tuple[dict[str, list[Segment]], list[Segment]]:

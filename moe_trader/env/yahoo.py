@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from typing import Any, Literal
 
 import pandas as pd
 
 from moe_trader.env import MarketError
-from moe_trader.env.reading.bars import Reading
-from moe_trader.env.reading.download import Downloaded, import_extra
+from moe_trader.env.reading.download import DOWNLOAD_SETTINGS, Downloaded, import_extra
+from moe_trader.env.reading.page import Reading
 from moe_trader.option import option
 
 
@@ -37,7 +38,7 @@ class Yahoo(Downloaded):
 
     def reading(self) -> Reading:
         """Return how the tables are read."""
-        return Reading(adjust=self.adjust, splits="keep")
+        return dataclasses.replace(super().reading(), adjust=self.adjust, settings=DOWNLOAD_SETTINGS | {"adjust"})
 
     def download(self, symbol: str) -> pd.DataFrame:
         """Ask Yahoo for one symbol. :raises MarketError: it cannot be reached, or has no such bars."""

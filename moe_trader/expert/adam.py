@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
+
+from moe_trader.compiled import njit
 
 Array = np.ndarray[Any, Any]
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from moe_trader.compiled import njit
 from moe_trader.dense.elementary import exp32, log32
 
 Array = np.ndarray[Any, Any]

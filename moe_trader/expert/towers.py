@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from moe_trader.compiled import njit
 from moe_trader.dense.activation import activate, activate_back
 from moe_trader.dense.product import multiply, transpose
 

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from numba import njit
 from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from moe_trader.bounds import Bars, BelowOne, Real, Widths
+from moe_trader.compiled import njit
 from moe_trader.dense.elementary import log32
 from moe_trader.dense.softmax import softmax, softmax_back
 from moe_trader.gating import Array, Gate, GateLoss, GatingNetwork, Routing, keeps_up

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from numba import njit
 from pydantic import Field
 
 from moe_trader.bounds import AnyReal, Fraction, Positive
+from moe_trader.compiled import njit
 from moe_trader.env import Floats, MarketError
 from moe_trader.option import option
 

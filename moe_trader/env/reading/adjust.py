@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_trader.env import Floats, MarketError
-
-log = logging.getLogger(__name__)
-
-Splits = Literal["refuse", "repair", "keep"]
+from moe_trader.env import Floats
+from moe_trader.env.reading.page import Page
 
 _LARGEST = 50  # shares for one
+_REVERSE = (60, 65, 70, 75, 80, 90, 100, 120, 125, 150, 175, 200, 250, 300, 400, 500, 600, 750, 1000, 2000, 5000)
+_SLIP = 20  # bars within which a jump is undone
 _TOLERANCE = 0.03  # of a split's factor: what the market itself moves overnight
 _WILD = 1.0  # log change of the close in one bar that is worth a look
 _WILD_NIGHT = 0.35  # and of the price overnight, where nobody vouches for the file: three shares for two are 0.405
@@ -24,37 +19,34 @@ _WILD_NIGHT = 0.35  # and of the price overnight, where nobody vouches for the f
 def make_comparable(
     columns: dict[str, Floats],
     adjusted: Floats | None,
-    time: NDArray[np.datetime64],
-    rows: Sequence[int],
-    source: str,
-    splits: Splits,
+    page: Page,
 ) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
     """Return bars scaled to the adjusted close and without splits that nobody adjusted, and the rows that were split.
 
-    A split is a jump by a whole factor of 2 to 50, up or down: overnight, or, where the open merely repeats the close
-    before, within the bar, unless the market never closes: its bars begin where the last ended, and some are wild.
-    Other jumps too wild to go unseen are kept, with a warning.
+    A split is a jump by a whole factor of 2 to 50, up or down, or up by a larger round one: overnight, or, where the
+    open merely repeats the close before, within the bar, unless the market never closes: its bars begin where the last
+    ended, and some are wild. Other jumps too wild to go unseen are kept, with a warning.
 
     :param columns: open, high, low, close and volume, oldest first
     :param adjusted: the adjusted close to scale to, if there is one
-    :param rows: number of each row, for the errors
-    :param splits: refuse such a table, divide the earlier prices, or keep the jumps as true ones
+    :param page: stamps, row numbers, and whether splits are refused, divided by or kept as true jumps
     :raises MarketError: a split, and ``splits`` is ``refuse``
     """
+    rows, splits = page.rows, page.reading.splits
     if len(rows) < 2:
-        return _scaled(columns, adjusted, source), np.zeros(len(rows), dtype=bool)
+        return _scaled(columns, adjusted, page), np.zeros(len(rows), dtype=bool)
     stale = columns["open"][1:] == columns["close"][:-1]  # before scaling, which moves every close
-    columns = _scaled(columns, adjusted, source)
+    columns = _scaled(columns, adjusted, page)
     before, close = columns["close"][:-1], columns["close"][1:]
     after = np.where(stale, close, columns["open"][1:])
     factors = _split_factors(before / after)
-    moves = stale & (factors != 1) & _never_closes(time)
+    moves = stale & (factors != 1) & _never_closes(page.time)
     factors = np.where(moves, 1.0, factors)
 
     wild = np.abs(np.log(before / close)) > _WILD
     if splits != "keep":
         wild |= moves | (np.abs(np.log(before / after)) > _WILD_NIGHT)
-    _warn_of_jumps(np.flatnonzero(wild & (factors == 1)), columns["close"], rows, source)
+    _warn_of_jumps(np.flatnonzero(wild & (factors == 1)), columns["close"], page)
 
     at = np.flatnonzero(factors != 1)
     if splits == "keep" or not len(at):
@@ -64,22 +56,27 @@ def make_comparable(
     if adjusted is not None:
         what = f"even scaled to the adjusted close {what}"
     if splits == "refuse":
-        raise MarketError(
-            f"{source}: row {rows[first + 1]}: {what} ({len(at)} such rows); give adjusted prices, or set "
-            "env.market.splits=repair to divide the earlier ones, env.market.splits=keep if the market did move so"
+        raise page.error(
+            f"row {rows[first + 1]}: {what} ({len(at)} such rows); give adjusted prices",
+            [
+                ({"splits": "repair"}, "to divide the earlier ones"),
+                ({"splits": "keep"}, "if the market did move so"),
+            ],
         )
-    log.warning("%s: row %d: %s (%d such rows); earlier prices divided", source, rows[first + 1], what, len(at))
+    divisors = ", ".join(f"{factors[place]:.4g} before row {rows[place + 1]}" for place in at[:3])
+    more = ", ..." if len(at) > 3 else ""
+    page.warn(f"row {rows[first + 1]}: {what} ({len(at)} such rows); earlier prices divided by {divisors}{more}")
     return _divided(columns, factors, stale)
 
 
-def _scaled(columns: dict[str, Floats], adjusted: Floats | None, source: str) -> dict[str, Floats]:
+def _scaled(columns: dict[str, Floats], adjusted: Floats | None, page: Page) -> dict[str, Floats]:
     """Return open, high, low and close times adjusted / close; volume is divided, so that money traded stays."""
     if adjusted is None:
         return columns
     factor = adjusted / columns["close"]
     if (factor == 1.0).all():
         return columns
-    log.info("%s: open, high, low and close scaled to the adjusted close (%d rows)", source, int((factor != 1).sum()))
+    page.inform(f"open, high, low and close scaled to the adjusted close ({(factor != 1).sum()} rows)")
     scaled = {name: columns[name] * factor for name in ("open", "high", "low", "close")}
     return scaled | {"volume": columns["volume"] / factor}
 
@@ -89,7 +86,22 @@ def _split_factors(ratio: Floats) -> Floats:
     size = np.maximum(ratio, 1 / ratio)
     whole = np.round(size)
     near = (np.abs(size / whole - 1) < _TOLERANCE) & (whole >= 2) & (whole <= _LARGEST)
-    return np.where(near, np.where(ratio >= 1, whole, 1 / whole), 1.0)
+    factors = np.where(near, np.where(ratio >= 1, whole, 1 / whole), 1.0)
+    for at in np.flatnonzero(ratio < 1 / (_LARGEST * (1 + _TOLERANCE))):
+        factors[at] = _large_reverse_split(ratio, int(at))
+    return factors
+
+
+def _large_reverse_split(ratio: Floats, at: int) -> float:
+    """Return 1 / n where n shares became one, n a round number; 1 if the price had fallen as far shortly before.
+
+    Such a fall and rise is a slip of the decimal point, or a change of the unit that was undone.
+    """
+    nearest = min(_REVERSE, key=lambda n: abs(n * ratio[at] - 1))
+    fell = (ratio[max(0, at - _SLIP) : at] > 1 / ratio[at] / 2).any()
+    if abs(nearest * ratio[at] - 1) >= _TOLERANCE or fell:
+        return 1.0
+    return 1 / nearest
 
 
 def _never_closes(time: NDArray[np.datetime64]) -> bool:
@@ -98,16 +110,11 @@ def _never_closes(time: NDArray[np.datetime64]) -> bool:
     return bool(min((weekday == 5).mean(), (weekday == 6).mean()) > 0.1)
 
 
-def _warn_of_jumps(at: NDArray[np.intp], close: Floats, rows: Sequence[int], source: str) -> None:
+def _warn_of_jumps(at: NDArray[np.intp], close: Floats, page: Page) -> None:
     if len(at):
-        log.warning(
-            "%s: %d jumps of the price are kept as the market's own (first: row %d, from %s to %s); "
-            "look for splits, and for slips of the decimal point",
-            source,
-            len(at),
-            rows[at[0] + 1],
-            close[at[0]],
-            close[at[0] + 1],
+        page.warn(
+            f"{len(at)} jumps of the price are kept as the market's own (first: row {page.rows[at[0] + 1]}, from "
+            f"{close[at[0]]} to {close[at[0] + 1]}); look for splits, and for slips of the decimal point"
         )
 
 
@@ -116,17 +123,17 @@ def _divided(
 ) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
     """Return bars whose earlier prices are divided by the factors of all later splits, and which rows changed."""
     divisor = np.append(np.cumprod(factors[::-1])[::-1], 1.0)
-    mended = {name: columns[name] / divisor for name in ("open", "high", "low", "close")}
+    divided = {name: columns[name] / divisor for name in ("open", "high", "low", "close")}
     inside = (
         np.flatnonzero(stale & (factors != 1)) + 1
     )  # the split fell within these bars: their opens are of before it
     opened = columns["open"][inside] / divisor[inside - 1]
-    high = np.minimum(mended["high"][inside], columns["high"][inside] / divisor[inside - 1])
-    low = np.maximum(mended["low"][inside], columns["low"][inside] / divisor[inside - 1])
-    close = mended["close"][inside]
-    mended["open"][inside] = opened
-    mended["high"][inside] = np.maximum(high, np.maximum(opened, close))
-    mended["low"][inside] = np.minimum(low, np.minimum(opened, close))
+    high = np.minimum(divided["high"][inside], columns["high"][inside] / divisor[inside - 1])
+    low = np.maximum(divided["low"][inside], columns["low"][inside] / divisor[inside - 1])
+    close = divided["close"][inside]
+    divided["open"][inside] = opened
+    divided["high"][inside] = np.maximum(high, np.maximum(opened, close))
+    divided["low"][inside] = np.minimum(low, np.minimum(opened, close))
     changed = divisor != 1
     changed[inside] = True
-    return mended | {"volume": columns["volume"] * divisor}, changed
+    return divided | {"volume": columns["volume"] * divisor}, changed

@@ -1,63 +1,71 @@
 """From a price table as people have it to an :class:`~moe_trader.env.Instrument`: repaired, or refused by row.
 
-What is repaired is counted in the log; what cannot be is refused with file, row and reason.
+What is repaired is counted in the log; what cannot be is refused with file, row, reason, and a setting that reads it.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from moe_trader.env import Floats, Instrument, MarketError
-from moe_trader.env.reading.adjust import Splits, make_comparable
+from moe_trader.env import Floats, Instrument
+from moe_trader.env.reading.adjust import make_comparable
+from moe_trader.env.reading.cells import is_missing
 from moe_trader.env.reading.clock import is_time_of_day, join_day
-from moe_trader.env.reading.columns import PRICES, Column, find_columns
-from moe_trader.env.reading.numbers import is_missing, read_prices, read_volume
-from moe_trader.env.reading.stamps import Zone, newest_first, read_stamps
+from moe_trader.env.reading.columns import PRICES, find_columns
+from moe_trader.env.reading.guess import symbol_column
+from moe_trader.env.reading.numbers import read_prices
+from moe_trader.env.reading.order import has_repeated, order_of, refuse_repeated
+from moe_trader.env.reading.page import Mask, Page, Reading, join_pages
+from moe_trader.env.reading.ranges import widen
+from moe_trader.env.reading.stamps import Zone, read_stamps
 from moe_trader.env.reading.tables import read_csv_table
+from moe_trader.env.reading.volume import read_volume
+from moe_trader.env.reading.ways import Way
 
-log = logging.getLogger(__name__)
-
-_CLIPPED = 1e-3  # a high or low this far inside the bar, as a fraction of the price, is a rounding error
-_ENOUGH = 20  # bars needed to tell whether opens are real
+_ENOUGH = 20  # bars needed to judge whether opens are real
+_NAMED = 6  # ignored columns that a note lists
+_FILLED = 0.05  # share of opens taken from the close above which opens are not real
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How tables are read.
+class Rows:
+    """The rows of one table, oldest first, before splits and adjustments.
 
-    :param columns: headings of columns that are called something unusual
-    :param date_format: of the stamps, as ``strptime`` has it; ``None``: ISO 8601 or unix stamps
-    :param adjust: scale prices to the adjusted close where there is one
-    :param splits: what to do about jumps by a whole factor that nobody adjusted
-    :param opens_are_real: whether an order can be filled at the open; ``None``: unless most opens repeat the close
-        before, or there are closes alone
+    :param page: the table's name, notes, and the number of each row
+    :param columns: open, high, low, close, volume, and the adjusted close where there is one
+    :param repaired: rows of which something was changed
+    :param n_left_out: rows without a price, and bad ones
     """
 
-    columns: Mapping[Column, str | None] = field(default_factory=dict)
-    date_format: str | None = None
-    adjust: bool = True
-    splits: Splits = "refuse"
-    opens_are_real: bool | None = None
+    page: Page
+    zone: Zone
+    columns: dict[str, Floats]
+    repaired: Mask
+    n_left_out: int
+    closes_only: bool
 
 
 @dataclass(frozen=True)
 class Bars:
     """One instrument, whether an order can be filled at its opens, and how it was read.
 
-    :param repaired: how many rows were left out or mended
+    :param repaired: how many rows were left out or changed
     :param zone: what its stamps count in
+    :param notes: what was found out, repaired and left out, a phrase each
     """
 
     instrument: Instrument
     opens_are_real: bool
     repaired: int
     zone: Zone
+    notes: tuple[str, ...] = ()
 
 
 def read_csv(path: str | Path, symbol: str, date_format: str | None = None) -> Instrument:
@@ -65,103 +73,149 @@ def read_csv(path: str | Path, symbol: str, date_format: str | None = None) -> I
 
     :raises MarketError: no such file, or a table that :func:`to_bars` refuses
     """
-    return to_bars(read_csv_table(path), symbol, str(path), Reading(date_format=date_format)).instrument
+    reading = Reading(date_format=date_format)
+    return to_bars(read_csv_table(path, reading), symbol, str(path), reading).instrument
 
 
 def to_bars(table: pd.DataFrame, symbol: str, source: str, reading: Reading) -> Bars:
     """Validate a price table and return its bars, oldest first; ``source`` is what errors call it.
 
     The table's index numbers its rows as the user counts them. A missing volume reads as zeros; a table of closes
-    alone becomes bars of one price, whose opens are not real.
+    only becomes bars of one price, whose opens are not real.
 
     :raises MarketError: a column that is missing, a cell that is no number, a price that is not positive, a high
         below another price, a stamp that is no date or stands twice, a split that nobody adjusted
     """
-    found = find_columns(table.columns, source, reading.columns)
-    n_rows = len(table)
-    table = _without_empty_rows(table, found, source)
-    time, zone = read_stamps(_stamp_column(table, found, source, reading.date_format), source, reading.date_format)
-    columns = read_prices(table, found, source)
-    adjusted = columns.pop("adjusted_close", None) if reading.adjust else None
-    columns.pop("adjusted_close", None)
-    columns["volume"], mended = read_volume(table, found, columns["close"], source)
+    return finish([read_rows(table, source, reading)], symbol, reading)
+
+
+def read_rows(table: pd.DataFrame, source: str, reading: Reading) -> Rows:
+    """Return the rows of one table that can be traded on, oldest first."""
+    found = find_columns(table.columns, source, reading.columns, table.head(200))
+    page, n_rows = Page(source, table.index, reading), len(table)
+    page.notes += [*table.attrs.get("notes", ()), *_ignored(table, found, reading)]
+    table = _without_empty_rows(table, found, page)
+    page.time, zone = read_stamps(_stamp_column(table, found, page), page)
+    outside = _outside(page)
+    table, n_cut = table[page.drop(outside)], int(outside.sum())
+    columns = read_prices(table, found, page)
     closes_only = "open" not in columns
     if closes_only:
-        log.warning("%s: closes alone: open, high and low are set to them", source)
+        page.warn("closes only: open, high and low are set to them")
         columns |= dict.fromkeys(("open", "high", "low"), columns["close"])
-    high, low = columns["high"], columns["low"]
-    columns = _clip(columns, table.index, source)
-    mended = mended | (columns["high"] != high) | (columns["low"] != low)
-    rows = table.index.to_numpy()
-    if newest_first(time, rows, source, zone):
-        time, rows, mended = time[::-1], rows[::-1], mended[::-1]
-        columns = {name: column[::-1] for name, column in columns.items()}
-        adjusted = None if adjusted is None else adjusted[::-1]
+    as_read = columns
+    columns = widen(columns, page)
+    columns["volume"], repaired = read_volume(table, found, columns["close"], page)
+    for name in ("open", "high", "low"):
+        repaired = repaired | (columns[name] != as_read[name])
+    columns["repaired"] = (repaired | page.filled).astype(np.float64)
+    columns = _chosen(columns, page.drop())
+    refuse_repeated(page, zone, _symbol_ways(table, page, found))
+    columns = _chosen(columns, page.drop())
+    columns = _chosen(columns, page.sort(order_of(page, zone)))
+    page.note_bad_rows()
+    n_left_out = n_rows - len(page.rows) - n_cut
+    return Rows(page, zone, columns, columns.pop("repaired") > 0, n_left_out, closes_only)
+
+
+def finish(parts: Sequence[Rows], symbol: str, reading: Reading) -> Bars:
+    """Return the bars of one instrument from the rows of its tables, oldest first, comparable over time.
+
+    :param parts: one table, or several whose times follow each other
+    """
+    page = join_pages([part.page for part in parts], symbol)
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    adjusted = columns.pop("adjusted_close", None)
     opens_are_real = reading.opens_are_real
     if opens_are_real is None:
-        opens_are_real = not closes_only and not _stale_opens(columns, source)
-    columns, split = make_comparable(columns, adjusted, time, rows, source, reading.splits)
+        opens_are_real = not any(part.closes_only for part in parts) and not _stale_opens(columns, page)
+    columns, split = make_comparable(columns, adjusted, page)
+    repaired = np.concatenate([part.repaired for part in parts]) | split
     arrays = {name: np.ascontiguousarray(column) for name, column in columns.items()}
-    instrument = Instrument(symbol, np.ascontiguousarray(time), **arrays, regime=None)
-    return Bars(instrument, opens_are_real, n_rows - len(table) + int((mended | split).sum()), zone)
+    instrument = Instrument(symbol, np.ascontiguousarray(page.time), **arrays, regime=None)
+    count = sum(part.n_left_out for part in parts) + int(repaired.sum())
+    return Bars(instrument, opens_are_real, count, parts[0].zone, tuple(page.notes))
 
 
-def _stamp_column(
-    table: pd.DataFrame, found: Mapping[str, Hashable], source: str, date_format: str | None
-) -> pd.Series:
-    time = table[found["time"]]
+def _chosen(columns: Mapping[str, Any], rows: NDArray[Any]) -> dict[str, Any]:
+    if rows.dtype == bool and rows.all():  # as nearly always: a million rows are not copied
+        return dict(columns)
+    return {name: column[rows] for name, column in columns.items()}
+
+
+def _stamp_column(table: pd.DataFrame, found: Mapping[str, int], page: Page) -> pd.Series:
+    time = table.iloc[:, found["time"]]
     if "day" in found and is_time_of_day(time):
-        return join_day(table[found["day"]], time, source, date_format)
+        return join_day(table.iloc[:, found["day"]], time, page)
     return time
 
 
-def _without_empty_rows(table: pd.DataFrame, found: Mapping[str, Hashable], source: str) -> pd.DataFrame:
+def _ignored(table: pd.DataFrame, found: Mapping[str, int], reading: Reading) -> list[str]:
+    """Return a note on the columns that are not read."""
+    unread = set(range(table.shape[1])) - set(found.values())
+    if not reading.adjust and "adjusted_close" in found:
+        unread.add(found["adjusted_close"])
+    names = [str(table.columns[place]) for place in sorted(unread)]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [f"columns ignored: {', '.join(names[:_NAMED])}{more}"] if names else []
+
+
+def _without_empty_rows(table: pd.DataFrame, found: Mapping[str, int], page: Page) -> pd.DataFrame:
     """Leave out rows that hold no price at all, as holidays do in some files."""
     empty = np.ones(len(table), dtype=bool)
     for name in PRICES:
         if name in found:
-            empty &= is_missing(table[found[name]])
+            empty &= is_missing(table.iloc[:, found[name]])
     if empty.all():
-        raise MarketError(f"{source}: no rows below the header")
-    if not empty.any():
-        return table
-    log.warning(
-        "%s: %d rows without a price left out (first: row %d)", source, empty.sum(), table.index[empty.argmax()]
-    )
+        raise page.error("no rows below the header")
+    if empty.any():
+        page.warn(f"{empty.sum()} rows without a price left out (first: row {page.rows[empty.argmax()]})")
+        page.leave_out(empty)
     return table[~empty]
 
 
-def _clip(columns: dict[str, Floats], rows: pd.Index, source: str) -> dict[str, Floats]:
-    """Move highs and lows that miss the open or the close by a rounding error; refuse those that miss by more."""
-    top = np.maximum(columns["open"], columns["close"])
-    bottom = np.minimum(columns["open"], columns["close"])
-    bad = (columns["high"] < top) | (columns["low"] > bottom)
-    if not bad.any():
-        return columns
-    far = np.flatnonzero((columns["high"] < top * (1 - _CLIPPED)) | (columns["low"] > bottom * (1 + _CLIPPED)))
-    if len(far):
-        at = far[0]
-        row = ", ".join(f"{name} {columns[name][at]}" for name in PRICES)
-        raise MarketError(
-            f"{source}: row {rows[at]}: open and close must lie between low and high ({row}; {len(far)} such rows)"
-        )
-    log.warning(
-        "%s: %d rows whose high or low misses the open or close by less than 0.1 %% widened (first: row %d)",
-        source,
-        bad.sum(),
-        rows[bad.argmax()],
-    )
-    return columns | {"high": np.maximum(columns["high"], top), "low": np.minimum(columns["low"], bottom)}
+def _outside(page: Page) -> Mask:
+    """Mark the rows before the first day that the user wants, and from the first no longer wanted."""
+    start, end = page.reading.start, page.reading.end
+    outside = np.zeros(len(page.rows), dtype=bool)
+    if start is not None:
+        outside |= page.time < np.datetime64(start)
+    if end is not None:
+        outside |= page.time >= np.datetime64(end)
+    outside &= ~page.bad
+    if outside.any():
+        page.inform(f"{outside.sum()} rows outside env.market.start and end left out")
+        if outside.all():
+            raise page.error(
+                f"no rows from {start or 'the beginning'} to {end or 'the end'} (env.market.start, .end): the file "
+                f"holds {page.time.min()} to {page.time.max()}"
+            )
+    return outside
 
 
-def _stale_opens(columns: Mapping[str, Floats], source: str) -> bool:
+def _symbol_ways(table: pd.DataFrame, page: Page, found: Mapping[str, int]) -> list[Way]:
+    """Return the setting that distinguishes rows of one stamp, if a column does."""
+    if "symbol" in found or not has_repeated(page.time):
+        return []
+    rows = table.loc[page.rows]
+    place = symbol_column(rows, page.time, set(found.values()))
+    if place is None:
+        return []
+    heading = table.columns[place]
+    unique = isinstance(heading, str) and list(table.columns).count(heading) == 1
+    return [({"columns.symbol": heading if unique else place}, f"if column {heading!r} holds symbols")]
+
+
+def _stale_opens(columns: Mapping[str, Floats], page: Page) -> bool:
+    """Whether opens are not real: most repeat the close before, or many were missing."""
+    if page.filled.mean() > _FILLED:
+        page.warn(f"{page.filled.sum()} of {len(page.filled)} opens are missing: they are taken as not real")
+        return True
     repeated = columns["open"][1:] == columns["close"][:-1]
     if len(repeated) + 1 < _ENOUGH or repeated.mean() <= 0.5:
         return False
-    log.warning(
-        "%s: %d of %d opens repeat the close before: they are taken as not real, and cannot be filled at",
-        source,
-        repeated.sum(),
-        len(repeated),
+    page.warn(
+        f"{repeated.sum()} of {len(repeated)} opens repeat the close before: they are taken as not real, and cannot be "
+        "filled at"
     )
     return True

@@ -1,17 +1,16 @@
-"""Times of day that stand in a column of their own, beside the day."""
+"""Times of day that stand in a column of their own, next to the day."""
 
 from __future__ import annotations
 
-import logging
 import re
 
 import numpy as np
 import pandas as pd
 
-from moe_trader.env import MarketError
-from moe_trader.env.reading.columns import cell
-
-log = logging.getLogger(__name__)
+from moe_trader.env.reading.cells import as_text, cell
+from moe_trader.env.reading.date_formats import fitting_formats
+from moe_trader.env.reading.page import Page
+from moe_trader.env.reading.ways import Way
 
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?|\d{1,6}(\.0)?"
 
@@ -22,7 +21,7 @@ def is_time_of_day(column: pd.Series) -> bool:
     return len(known) > 0 and re.fullmatch(_CLOCK, str(known.iloc[0]).strip()) is not None
 
 
-def join_day(day: pd.Series, time: pd.Series, source: str, date_format: str | None) -> pd.Series:
+def join_day(day: pd.Series, time: pd.Series, page: Page) -> pd.Series:
     """Return stamps as text from a day and a time of day, with a space between.
 
     A time without colons is ``HH``, ``HHMM`` or ``HHMMSS``, as its longest cell says: spreadsheets drop zeros in front.
@@ -30,34 +29,35 @@ def join_day(day: pd.Series, time: pd.Series, source: str, date_format: str | No
 
     :raises MarketError: digits that are no such time, unless the format has to say
     """
-    clock = time.astype(str).str.strip().str.removesuffix(".0")
+    clock = as_text(time).str.strip().str.removesuffix(".0")
     bare = clock.str.fullmatch(r"\d{1,6}")
     if bare.any():
         digits = clock[bare]
         width = 2 * (int(digits.str.len().max() + 1) // 2)
         digits = digits.str.zfill(width)
-        if date_format is None:
-            _check(digits, width, source, time)
+        if page.reading.date_format is None:
+            _check(digits, width, page, day, time)
             if width == 2:  # 0 to 19 may as well be the minutes of a short file
-                log.warning(
-                    "%s: column %r is read as hours; write times such as 00:05, or set env.market.date_format "
-                    "('%%Y-%%m-%%d %%M'), where it holds minutes",
-                    source,
-                    time.name,
+                page.warn(
+                    f"column {time.name!r} is read as hours; write times such as 00:05, or set env.market.date_format "
+                    "('%Y-%m-%d %M'), where it holds minutes"
                 )
             digits = digits.str.ljust(4, "0").str.replace(r"(\d\d)(?=\d)", r"\1:", regex=True)
         clock = clock.where(~bare, digits.reindex(clock.index))
-    return (day.astype(str).str.strip() + " " + clock).rename(f"{day.name} + {time.name}")
+    return (as_text(day).str.strip() + " " + clock).rename(f"{day.name} + {time.name}")
 
 
-def _check(digits: pd.Series, width: int, source: str, time: pd.Series) -> None:
+def _check(digits: pd.Series, width: int, page: Page, day: pd.Series, time: pd.Series) -> None:
     bad = np.zeros(len(digits), dtype=bool)
     for at, limit in ((0, 23), (2, 59), (4, 59)):
         if at < width:
             bad |= digits.str[at : at + 2].astype(int).to_numpy() > limit
     if bad.any():
         row = digits.index[bad.argmax()]
-        raise MarketError(
-            f"{source}: row {row}, column {time.name!r}: {cell(time.loc[[row]], 0)} is no time of day as "
-            f"{'HHMMSS'[:width]}, as the longest cell of the column is; write 09:30, or all six digits of 093000"
+        days = fitting_formats(day) if width == 2 else []
+        ways: list[Way] = [({"date_format": f"{layout} %M"}, "to read it as minutes") for layout in days[:1]]
+        raise page.error(
+            f"row {row}, column {time.name!r}: {cell(time.loc[[row]], 0)} is no time of day as "
+            f"{'HHMMSS'[:width]}, as the longest cell of the column is; write 09:30, or all six digits of 093000",
+            ways,
         )

@@ -1,4 +1,4 @@
-"""Which column of a price table is what, whatever its heading, and what stands in it."""
+"""Which column of a price table is what, whatever its heading."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Literal
 import pandas as pd
 
 from moe_trader.env import MarketError
+from moe_trader.env.reading.guess import candidates, guess
+from moe_trader.env.reading.ways import setting, settings
 
-Column = Literal["time", "open", "high", "low", "close", "adjusted_close", "volume", "symbol"]
+Column = Literal["time", "day", "open", "high", "low", "close", "adjusted_close", "volume", "symbol"]
+Heading = str | int | None  # as the user names a column: its heading, its position, or NONE; None: by its usual names
+NONE = "none"  # the user says that there is no such column
 
 # The first heading that is there wins. A bar's time is when it closes. The last two of time: an index without a name,
 # as pandas writes it.
@@ -40,9 +44,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "volume": ("volume", "vol", "v", "vol.", "tick volume", "tickvol"),
     "symbol": ("symbol", "ticker", "tic", "tickers", "instrument", "name"),
 }
+_NAMED = 5  # usual names that an error lists
 _CLOSES = (*ALIASES["close"], "settle", "settlement", "settlement price", "last price", "mark", "mark price")
 DAY = ("date", "day")  # headings of a day whose time of day stands in a column of its own
 PRICES = ("open", "high", "low", "close")
+_A_PRICE = re.compile("open|high|low|close|price", re.IGNORECASE)
 # Volume in a unit: one word, as in Volume BTC and Volume (lots). What is made from volume is called so as well.
 _VOLUME_IN = re.compile(r"volume (?P<word>\w+)|volume ?\((?P<unit>\w+)\)")
 _MADE = re.compile(
@@ -52,52 +58,98 @@ _MADE = re.compile(
 
 
 def find_columns(
-    headings: Iterable[Hashable], source: str, given: Mapping[Column, str | None] | None = None
-) -> dict[str, Hashable]:
-    """Return the heading of each column that is there: ``{"time": "Date", "close": "Close", ...}``.
+    headings: Iterable[Hashable],
+    source: str,
+    given: Mapping[Column, Heading] | None = None,
+    sample: pd.DataFrame | None = None,
+) -> dict[str, int]:
+    """Return the position of each column that is there: ``{"time": 0, "close": 4, ...}``.
 
-    ``<OPEN>``, ``1. open``, ``Adj_Close`` and ``adj close`` read alike. A table may hold closes alone. A day beside a
+    ``<OPEN>``, ``1. open``, ``Adj_Close`` and ``adj close`` are the same. A table may hold closes only. A day next to a
     time of day is found as ``day``; a volume whose heading names a unit is a ``guessed_volume`` too.
 
-    :param given: headings the user names, which win
-    :raises MarketError: time or close is missing, some prices are there and some are not, two columns read alike
+    :param given: headings or positions (from 0) the user names, which win; ``none``: no such column
+    :param sample: the first rows, from which a refusal guesses what the columns are
+    :raises MarketError: time or close is missing, some prices are there and some are not, two wanted columns
+        have the same name
     """
     headings = list(headings)
-    by_name: dict[str, Hashable] = {}
-    for heading in headings:
-        name = _plain(heading)
-        if name in by_name:
-            raise MarketError(f"{source}: columns {by_name[name]!r} and {heading!r} cannot be told apart; rename one")
-        by_name[name] = heading
-    found: dict[str, Hashable] = {}
     named = {column: heading for column, heading in (given or {}).items() if heading is not None}
-    for wanted, called in named.items():
-        if _plain(called) not in by_name:
-            raise MarketError(f"{source}: no column {called!r} (env.market.columns.{wanted}). {_there(headings)}")
-        found[wanted] = by_name[_plain(called)]
-    for column, aliases in ALIASES.items():
-        match = [by_name[alias] for alias in aliases if alias in by_name]
-        if match:
-            found.setdefault(column, match[0])
-    spare = [by_name[alias] for alias in ALIASES["volume"] if alias in by_name and by_name[alias] != found["volume"]]
-    if spare and "volume" not in named:
-        found["spare_volume"] = spare[0]
-    if "volume" not in found:
-        volumes = [heading for name, heading in by_name.items() if _is_volume_in_a_unit(name)]
-        found |= dict(zip(("volume", "other_volume"), volumes, strict=False))
-        if volumes:
-            found["guessed_volume"] = volumes[0]
-    days = [by_name[name] for name in DAY if name in by_name and by_name[name] != found.get("time")]
-    if days:
+    table = _Headings(headings, source, _declared_absent(named))
+    found: dict[str, int] = {
+        column: table.given(column, heading) for column, heading in named.items() if heading != NONE
+    }
+    for column in ALIASES:
+        if column not in named and (place := table.usual(column)) is not None:
+            found[column] = place
+    if "volume" not in named:
+        found |= table.other_volumes(found)
+    days = [place for name in DAY for place in table.places.get(name, ()) if place != found.get("time")]
+    if days and "day" not in named:
         found["day"] = days[0]
-    _check_required(found, headings, source)
+    _check_required(found, table, sample)
     return found
 
 
-def has_time_and_close(words: Iterable[str]) -> bool:
+class _Headings:
+    """A table's headings by how they read; its absent columns are those that the user declared so."""
+
+    def __init__(self, headings: list[Hashable], source: str, absent: set[str]) -> None:
+        self.all, self.source, self.absent = headings, source, absent
+        self.places: dict[str, list[int]] = {}
+        for place, heading in enumerate(headings):
+            self.places.setdefault(_plain(heading), []).append(place)
+
+    def given(self, column: str, heading: str | int) -> int:
+        """Return where the column is that the user names."""
+        if isinstance(heading, int):
+            if not 0 <= heading < len(self.all):
+                raise MarketError(
+                    f"{self.source}: no column {heading} (env.market.columns.{column}): there are {len(self.all)}, "
+                    "counted from 0"
+                )
+            return heading
+        exact = [place for place, one in enumerate(self.all) if str(one).strip() == heading.strip()]
+        if len(exact) != 1 and _plain(heading) not in self.places:
+            raise MarketError(f"{self.source}: no column {heading!r} (env.market.columns.{column}); {there(self.all)}")
+        return exact[0] if len(exact) == 1 else self._only(_plain(heading), column)
+
+    def usual(self, column: str) -> int | None:
+        """Return where the column is by its usual names."""
+        name = next((alias for alias in ALIASES[column] if alias in self.places), None)
+        return None if name is None else self._only(name, column)
+
+    def _only(self, name: str, column: str) -> int:
+        """Return the one place of a name. :raises MarketError: where there are two."""
+        first, *others = self.places[name]
+        if others:
+            ways = ", or ".join(setting(f"columns.{column}", place) for place in (first, *others))
+            raise MarketError(
+                f"{self.source}: columns {self.all[first]!r} and {self.all[others[0]]!r} cannot be distinguished; "
+                f"choose one by its position, counted from 0: set {ways}"
+            )
+        return first
+
+    def other_volumes(self, found: Mapping[str, int]) -> dict[str, int]:
+        """Return further columns of volume: one in place of a volume of zeros, one in money next to one in units."""
+        units = [places[0] for name, places in self.places.items() if _is_volume_in_a_unit(name)]
+        if "volume" not in found:
+            more = dict(zip(("volume", "other_volume"), units, strict=False))
+            return more | {"guessed_volume": units[0]} if units else more
+        names = [name for name in ALIASES["volume"] if name in self.places]
+        spare = [place for name in names for place in self.places[name] if place != found["volume"]]
+        return {key: places[0] for key, places in (("spare_volume", spare), ("other_volume", units)) if places}
+
+
+def has_time_and_close(words: Iterable[str], given: Mapping[Column, Heading] | None = None) -> bool:
     """Whether words are headings of a table, of a time and a close among others."""
     names = {_plain(word) for word in words}
-    return all(names & set(ALIASES[column]) for column in ("time", "close"))
+    for column in ("time", "close"):
+        called = (given or {}).get(column)
+        wanted = {_plain(called)} if isinstance(called, str) else set(ALIASES[column])
+        if not isinstance(called, int) and not names & wanted:
+            return False
+    return True
 
 
 def is_a_close(heading: Hashable) -> bool:
@@ -105,34 +157,86 @@ def is_a_close(heading: Hashable) -> bool:
     return _plain(heading) in _CLOSES
 
 
-def cell(column: pd.Series, at: int) -> str:
-    """Return one cell as an error shows it."""
-    value = column.iloc[at]
-    if not isinstance(value, str) and pd.isna(value):
-        return "an empty cell"
-    return repr(value) if isinstance(value, str) else str(value)
+def there(headings: list[Hashable]) -> str:
+    """Return the words that name the headings."""
+    return f"columns there: {', '.join(map(str, headings)) or 'none'}"
 
 
-def _check_required(found: Mapping[str, Hashable], headings: list[Hashable], source: str) -> None:
+def looks_like_data(headings: Iterable[Hashable]) -> bool:
+    """Whether a first row holds numbers and dates, as in a file without a header, or positions."""
+    cells = [str(heading).strip() for heading in headings]
+    known = [cell for cell in cells if cell and not cell.startswith("Unnamed: ")]
+    data = [re.fullmatch(r"[-+\d.,:/ TZeE]*\d[-+\d.,:/ TZeE]*", cell) is not None for cell in known]
+    return bool(data) and sum(data) >= max(2, 0.6 * len(known))
+
+
+def _declared_absent(named: Mapping[Column, Heading]) -> set[str]:
+    absent = {column for column, heading in named.items() if heading == NONE}
+    for column in ("time", "close"):
+        if column in absent:
+            raise MarketError(f"env.market.columns.{column}: a market needs it; name its heading, or position from 0")
+    return set(absent)
+
+
+def _check_required(found: Mapping[str, int], table: _Headings, sample: pd.DataFrame | None) -> None:
     closes_only = not {"open", "high", "low"} & found.keys()
     required = ("time", "close") if closes_only else ("time", *PRICES)
     missing = [name for name in required if name not in found]
     if not missing:
         return
-    wanted = "; ".join(f"{name} (any of {', '.join(ALIASES[name])})" for name in missing)
-    setting = " ".join(f"env.market.columns.{name}=HEADING" for name in missing)
-    hint = ""
-    if headings and all(re.fullmatch(r"[-+\d.:/ TZ]+", str(heading)) for heading in headings):
-        hint = "; the first row looks like data: add a header"
-    elif len(headings) == 1:
-        hint = "; this is one cell: put a comma, semicolon, tab or | between the columns, or say sep=X in a first line"
-    raise MarketError(
-        f"{source}: missing column {wanted}; where it is called something else, set {setting}. {_there(headings)}{hint}"
-    )
+    headless = looks_like_data(table.all)
+    wanted = "; ".join(f"{name} ({_usual_names(name)})" for name in missing)
+    ways = _ways(found, missing, table, sample, headless)
+    text = f"{table.source}: missing column {wanted}; where it is called something else, set {ways}; {there(table.all)}"
+    if headless:
+        text += "; the first row looks like data: add a header, or name columns by position, counted from 0"
+    elif len(table.all) == 1:
+        text += "; this is one cell: put a comma, semicolon, tab or | between the columns, or say sep=X in a first line"
+    raise MarketError(text)
 
 
-def _there(headings: list[Hashable]) -> str:
-    return f"Columns there: {', '.join(map(str, headings)) or 'none'}"
+def _ways(
+    found: Mapping[str, int], missing: list[str], table: _Headings, sample: pd.DataFrame | None, headless: bool
+) -> str:
+    """Return the settings that would find the missing columns: guessed from the first rows, or to be filled in."""
+    prices = [name for name in missing if name not in ("time", "close")]
+    if prices == missing:  # of a bar, and the rest is there
+        absent = {f"columns.{name}": NONE for name in ("open", "high", "low") if name not in prices}
+        ways = [" ".join(setting(f"columns.{name}", "HEADING") for name in missing)]
+        return f"{ways[0]} or, to read closes only, {settings({**absent, 'env.fill': 'next_close'})}"
+    if sample is not None and headless and all(isinstance(cell, str) for cell in table.all):
+        first = pd.DataFrame([table.all], columns=sample.columns)
+        sample = pd.concat([first, sample.astype(str)], ignore_index=True)
+    roles, needed = ({}, {}) if sample is None else guess(sample, {} if headless else found)
+    if not set(missing) <= roles.keys():
+        closes = candidates(sample, roles) if sample is not None and missing[-1] == "close" else []
+        if closes and "time" in roles:
+            return ", or ".join(_chosen(table, roles | {"close": place}, found, needed, headless) for place in closes)
+        blank = "POSITION" if headless else "HEADING"
+        return " ".join(setting(f"columns.{name}", blank) for name in missing)
+    return _chosen(table, roles, found, needed, headless)
+
+
+def _chosen(
+    table: _Headings, roles: Mapping[str, int], found: Mapping[str, int], needed: Mapping[str, str], headless: bool
+) -> str:
+    """Return the settings that name the columns that were guessed, by heading where that is unique."""
+    unique = not headless and all(len(places) == 1 for places in table.places.values())
+    chosen: dict[str, str | int] = {}
+    for name, place in roles.items():
+        if headless or name not in found:
+            chosen[f"columns.{name}"] = str(table.all[place]).strip() if unique else place
+    if not headless and _A_PRICE.search(str(chosen.get("columns.volume", ""))):
+        del chosen["columns.volume"]  # of another instrument side by side
+    instruments = {str(chosen.get(f"columns.{name}", "")).lower().removesuffix(name) for name in PRICES}
+    if len(instruments) == 1 and (prefix := str(chosen["columns.close"])[: len(instruments.pop())].strip(" .:_-")):
+        chosen["symbol"] = prefix
+    return settings({**chosen, **needed})
+
+
+def _usual_names(column: str) -> str:
+    names = ALIASES[column]
+    return f"any of {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
 
 
 def _is_volume_in_a_unit(name: str) -> bool:

@@ -16,14 +16,16 @@ from urllib.parse import quote
 import pandas as pd
 
 from moe_trader.env import Market, MarketError, MarketSource
-from moe_trader.env.reading.bars import Bars, Reading, to_bars
+from moe_trader.env.reading.bars import Bars, to_bars
+from moe_trader.env.reading.formats import read_parquet_table
+from moe_trader.env.reading.page import BadRows, Ranges, Reading
 from moe_trader.env.reading.symbols import Symbols
-from moe_trader.env.reading.tables import read_parquet_table
 from moe_trader.option import option
 
 log = logging.getLogger(__name__)
 
 _LONGEST = 60  # characters of a symbol: a file's name has room for 255, and one can take three
+DOWNLOAD_SETTINGS = frozenset(("ranges", "bad_rows", "start", "end"))  # that a refusal may name
 _ABANDONED = 3600  # seconds after which nobody is writing an unfinished file any more
 
 
@@ -36,6 +38,9 @@ class Downloaded(MarketSource):
     :param end: first day no longer wanted; ``None``: up to now, which is when the file was first made
     :param cache: the folder of the files; ``~`` is the home folder
     :param refresh: download again even what is there
+    :param ranges: what to do with bars whose open or close lies outside their high and low by 0.1 % to 10 %, or whose
+        open, high or low is missing or 0: refuse them, or widen the bar
+    :param bad_rows: what to do with rows that cannot be traded on: refuse them all, or drop such rows
     """
 
     symbols: Symbols
@@ -43,6 +48,9 @@ class Downloaded(MarketSource):
     end: datetime.date | None
     cache: str
     refresh: bool
+    # Defaults here as well, equal to what 0.1.0 did: the configs that it saved lack these settings.
+    ranges: Ranges = "refuse"
+    bad_rows: BadRows = "refuse"
 
     def __post_init__(self) -> None:
         if self.end is not None and self.end <= self.start:
@@ -68,7 +76,7 @@ class Downloaded(MarketSource):
 
     def reading(self) -> Reading:
         """Return how the tables are read. Vendors adjust for splits themselves."""
-        return Reading(splits="keep")
+        return Reading(splits="keep", ranges=self.ranges, bad_rows=self.bad_rows, settings=DOWNLOAD_SETTINGS)
 
     def load(self) -> Market:
         """Return the market, downloading what the cache lacks."""
@@ -79,6 +87,7 @@ class Downloaded(MarketSource):
             tuple(one.instrument for one in bars),
             opens_are_real=all(one.opens_are_real for one in bars),
             repaired=tuple(one.repaired for one in bars),
+            notes=tuple(one.notes for one in bars),
         )
 
     def cache_file(self, symbol: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pandas.errors import EmptyDataError
 
 from moe_trader.env import MarketError
 from moe_trader.env.reading.columns import has_time_and_close
+from moe_trader.env.reading.page import Reading
 
 _SEPARATORS = ",;\t|"
 _SPACES = r"\s+"
@@ -24,74 +26,66 @@ class Layout:
     """Where the cells of a csv file are.
 
     :param separator: what stands between them, as ``pd.read_csv`` has it
-    :param skipped: lines that are no rows, those above the header among them, counted from 0
-    :param header: the line of the header
-    :param tickers: whether lines below the header name the tickers, as yfinance writes
+    :param first: the line of the first row, counted from 0: all above are no rows
+    :param headings: the header's cells; ``None`` where there is none
+    :param width: cells of a row
+    :param tickers: of each column, where a line below the header names them, as yfinance writes
     """
 
     separator: str
-    skipped: list[int]
-    header: int
-    tickers: bool = False
+    first: int
+    headings: list[str] | None
+    width: int
+    tickers: list[str] | None = None
 
 
-def read_layout(path: str | Path) -> Layout:
-    """Find out the layout of a file by its first lines.
+def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
+    """Find out the layout of a file by its first lines, and by the positions that the user gives.
 
-    :raises MarketError: lines that are quoted as a whole, columns of several tickers side by side
+    :raises MarketError: lines that are quoted as a whole
     """
-    lines = _lines(path, _PREAMBLE)
+    lines = first_lines(path, encoding, _PREAMBLE)
     if not lines:
-        raise EmptyDataError("an empty file")
+        raise EmptyDataError("an empty file: export or download it again")
     spoken = _SPOKEN.fullmatch(lines[0])
     separators = spoken[1] if spoken else _SEPARATORS
     rows = [at for at, line in enumerate(lines) if line.strip() and not line.startswith("#")][bool(spoken) :]
-    header = next((at for at in rows if _is_header(lines[at], separators)), rows[0] if rows else 0)
-    separator = max(separators, key=lines[header].count)
-    if separator not in lines[header] and has_time_and_close(lines[header].split()):
-        separator = _SPACES
+    by_position = _by_position(lines, rows, separators, reading)
+    if by_position is not None:
+        return by_position
+    header = _header(lines, rows, separators, reading)
+    separator = _separator(lines[header], separators, reading)
     if re.fullmatch(r'"[^"]*"', lines[header].strip()) and separator in lines[header]:
         raise MarketError(
             f"{path}: row {header + 1}: quotes around the whole line make it one cell; remove those at the beginning "
             "and the end of each line"
         )
-    skipped = list(range(header))
-    below = [line.split(separator) for line in lines[header + 1 : header + 3]]
-    if lines[header].startswith("Price" + separator) and len(below) == 2 and below[0][0] == "Ticker":
-        tickers = sorted({ticker for ticker in below[0][1:] if ticker})
-        if len(tickers) > 1:
-            raise MarketError(
-                f"{path}: row {header + 2}: columns of {', '.join(tickers)} stand side by side; "
-                "save one file for each, or use env=yahoo"
-            )
-        return Layout(separator, [*skipped, header + 1, header + 2], header, tickers=True)
-    return Layout(separator, skipped, header)
+    headings = [
+        heading if heading.strip() else f"Unnamed: {at}" for at, heading in enumerate(cells(lines[header], separator))
+    ]
+    below = [cells(line, separator) for line in lines[header + 1 : header + 3]]
+    if headings[0] == "Price" and len(below) == 2 and below[0][:1] == ["Ticker"]:
+        return Layout(separator, header + 3, ["Date", *headings[1:]], len(headings), below[0])
+    return Layout(separator, header + 1, headings, len(headings))
 
 
-def longer_rows(path: str | Path, layout: Layout) -> str:
-    """Say which row is the first with more cells than the header, and what to do about it."""
-    lines = _lines(path)[layout.header :]
+def cells(line: str, separator: str) -> list[str]:
+    """Return the cells of one line."""
+    return line.split() if separator == _SPACES else next(csv.reader([line], delimiter=separator), [])
+
+
+def row_widths(path: str | Path, layout: Layout, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and cells of each row that is not blank."""
+    lines = first_lines(path, encoding)[layout.first :]
     if layout.separator == _SPACES:
-        counts = [(at, len(line.split())) for at, line in enumerate(lines, 1)]
+        split: Iterator[tuple[int, list[str]]] = ((at, line.split()) for at, line in enumerate(lines, 1))
     else:
         reader = csv.reader([f"{line}\n" for line in lines], delimiter=layout.separator)
-        counts = [(reader.line_num, len(cells)) for cells in reader]
-    wanted = counts[0][1]
-    longer = [(row + layout.header, count) for row, count in counts if count > wanted]
-    if not longer:
-        return "rows have more cells than the header"
-    row, count = longer[0]
-    return (
-        f"row {row}: {count} cells below a header of {wanted} ({len(longer)} such rows); write numbers without "
-        "thousands separators (1234, not 1,234), and quote cells that hold what separates them"
-    )
+        split = ((reader.line_num, row) for row in reader)
+    return ((at + layout.first, row) for at, row in split if row)
 
 
-def _is_header(line: str, separators: str) -> bool:
-    return any(separator in line for separator in separators) or has_time_and_close(line.split())
-
-
-def _lines(path: str | Path, count: int | None = None) -> list[str]:
+def first_lines(path: str | Path, encoding: str, count: int | None = None) -> list[str]:
     """Return the first lines, or all of them, decompressed."""
     lines = pd.read_csv(
         path,
@@ -102,6 +96,47 @@ def _lines(path: str | Path, count: int | None = None) -> list[str]:
         quoting=csv.QUOTE_NONE,
         skip_blank_lines=False,
         na_filter=False,
-        encoding="utf-8-sig",
+        encoding=encoding,
     )["line"]
     return lines.to_list()
+
+
+def _header(lines: list[str], rows: list[int], separators: str, reading: Reading) -> int:
+    """Return the line with a time and a close, or else the first one that has as many cells as the next."""
+    for at in rows:
+        for separator in (*separators, _SPACES):
+            if has_time_and_close(cells(lines[at], separator), reading.columns):
+                return at
+    separated = [at for at in rows if any(separator in lines[at] for separator in separators)]
+    for separator in separators:
+        widths = [len(cells(lines[at], separator)) for at in separated]
+        for place, width in enumerate(widths[:-1]):
+            if width > 1 and width == widths[place + 1]:
+                return separated[place]
+    return separated[0] if separated else rows[0] if rows else 0
+
+
+def _separator(line: str, separators: str, reading: Reading) -> str:
+    for separator in (*separators, _SPACES):
+        if has_time_and_close(cells(line, separator), reading.columns):
+            return separator
+    best = max(separators, key=lambda one: (line.count(one), one == ";"))  # 1,5;2,5 has decimal commas
+    return _SPACES if best not in line and len(line.split()) > 2 else best
+
+
+def _by_position(lines: list[str], rows: list[int], separators: str, reading: Reading) -> Layout | None:
+    """Return the layout if the user names time and close by position: the first row has a number for a close."""
+    close = reading.columns.get("close")
+    if not isinstance(close, int) or not isinstance(reading.columns.get("time"), int):
+        return None
+    width = 1 + max(place for place in reading.columns.values() if isinstance(place, int))
+    found = []
+    for separator in (*separators, _SPACES):
+        for place, at in enumerate(rows):
+            row = cells(lines[at], separator)
+            if len(row) >= width and re.search(r"\d", row[close]) and not re.search(r"[A-Za-z]{3}", row[close]):
+                above = cells(lines[rows[place - 1]], separator) if place else []
+                headings = above if len(above) == len(row) else None
+                found.append((len(row), Layout(separator, at, headings, len(row))))
+                break
+    return max(found, key=lambda one: one[0])[1] if found else None

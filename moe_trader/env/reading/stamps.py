@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,10 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe_trader.env import MarketError
-from moe_trader.env.reading.columns import cell
-from moe_trader.env.reading.unix import is_unix, read_unix
-
-log = logging.getLogger(__name__)
+from moe_trader.env.reading.cells import as_text, cell
+from moe_trader.env.reading.date_formats import UNITS, fitting_formats
+from moe_trader.env.reading.page import Page
+from moe_trader.env.reading.unix import is_unix, read_named, read_unix
+from moe_trader.env.reading.ways import Way
 
 Stamps = NDArray[np.datetime64]
 Zone = Literal["UTC", "none", "days"]
@@ -24,54 +23,57 @@ _OFFSET = r":\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)$"
 _EXPONENT = r"^([\d.]+)[eE]\+?\d+$"
 _EXACT = 8  # digits that a stamp in E notation needs at least: fewer cannot tell one day from the next
 _BROKERS = r"(\d{8})(?:\s+|-)(\d\d:\d\d(?::\d\d)?)"  # Interactive Brokers: 20200102  09:30:00, 20200102-09:30:00
-_HOUR = np.timedelta64(1, "h")
 
 
-def read_stamps(column: pd.Series, source: str, date_format: str | None) -> tuple[Stamps, Zone]:
+def read_stamps(column: pd.Series, page: Page) -> tuple[Stamps, Zone]:
     """Return the stamps as ``datetime64[us]`` and what they count in; the column's index numbers the rows.
 
     Stamps with an offset and unix stamps become ``UTC``; whole ``days`` stay the days they are where they are traded;
-    others name no zone (``none``).
+    others name no zone (``none``). A format is as ``strptime`` has it, or the unit of numbers (``ms``, ``ticks``);
+    without one: ISO 8601, days without separators, or unix stamps in any unit.
 
-    :param date_format: as ``strptime`` has it; ``None``: ISO 8601, days without separators, or unix stamps in any unit
     :raises MarketError: a stamp that is no date, or one without an offset among others that have one
     """
-    stamps, zone = _read(column, source, date_format)
-    coming = stamps > np.datetime64("now") + np.timedelta64(1, "D")
+    stamps, zone = _read(column, page)
+    with np.errstate(invalid="ignore"):
+        coming = stamps > np.datetime64("now") + np.timedelta64(1, "D")
     if coming.any():
         at = int(coming.argmax())
-        row = column.index[at]
-        log.warning("%s: %d stamps lie in the future (first: row %d, %s)", source, coming.sum(), row, stamps[at])
+        page.warn(f"{coming.sum()} stamps lie in the future (first: row {column.index[at]}, {stamps[at]})")
     return stamps, zone
 
 
-def _read(column: pd.Series, source: str, date_format: str | None) -> tuple[Stamps, Zone]:
+def _read(column: pd.Series, page: Page) -> tuple[Stamps, Zone]:
+    date_format = page.reading.date_format
+    if date_format in UNITS:
+        stamps = read_named(column, date_format, page)
+        return stamps, "days" if _whole_days(pd.Series(stamps)) else "none" if date_format == "excel" else "UTC"
     if date_format is None and _mostly_numbers(column):
-        _refuse_rounded(column, source)
+        _refuse_rounded(column, page)
         values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         known = values[np.isfinite(values)]
         whole = bool(np.all(known % 1 == 0))
         date_format = _compact(known) if whole else None
         if date_format is None and is_unix(values):
-            stamps = read_unix(column, values, source)
+            stamps = read_unix(column, values, page)
             return stamps, "days" if _whole_days(pd.Series(stamps)) else "UTC"
         if pd.api.types.is_numeric_dtype(column):  # days such as 20181231
             column = column.astype("Int64" if whole else "Float64").astype(str)
-    return _dates(column, source, date_format)
+    return _dates(column, page, date_format)
 
 
 def _mostly_numbers(column: pd.Series) -> bool:
     if pd.api.types.is_datetime64_any_dtype(column):
         return False
-    some = pd.to_numeric(column.dropna().head(100).astype(str), errors="coerce")
+    some = pd.to_numeric(as_text(column.dropna().head(100)), errors="coerce")
     return 2 * int(some.notna().sum()) > len(some)
 
 
-def _refuse_rounded(column: pd.Series, source: str) -> None:
+def _refuse_rounded(column: pd.Series, page: Page) -> None:
     """Refuse what a spreadsheet saves as it shows it: 1.57792E+12, of which the last digits are gone for good."""
     if pd.api.types.is_numeric_dtype(column):
         return
-    text = column.astype(str).str.strip()
+    text = as_text(column).str.strip()
     if not text.str.contains("e", case=False, regex=False).any():
         return
     mantissa = text.str.extract(_EXPONENT, expand=False)
@@ -79,8 +81,8 @@ def _refuse_rounded(column: pd.Series, source: str) -> None:
     if known.empty or known.str.replace(".", "").str.strip("0").str.len().max() >= _EXACT:
         return
     at = int(np.flatnonzero(mantissa.notna())[0])
-    raise MarketError(
-        f"{source}: row {column.index[at]}, column {column.name!r}: {cell(column, at)} is rounded, and no "
+    raise page.error(
+        f"row {column.index[at]}, column {column.name!r}: {cell(column, at)} is rounded, and no "
         f"stamp ({len(known)} such rows); format the column as a plain number without decimals before saving it as csv"
     )
 
@@ -95,60 +97,67 @@ def _compact(known: NDArray[np.float64]) -> str | None:
     return None
 
 
-def newest_first(time: Stamps, rows: Sequence[int], source: str, zone: Zone) -> bool:
-    """Whether the stamps fall from row to row instead of rising.
-
-    :raises MarketError: a stamp that stands twice, or one out of order
-    """
-    steps = np.diff(time).astype(np.int64)
-    backwards = bool((steps < 0).sum() > (steps > 0).sum())
-    bad = np.flatnonzero((steps >= 0) if backwards else (steps <= 0))
-    if len(bad):
-        at = int(bad[0])
-        first, second = time[at], time[at + 1]
-        what = "stands twice" if first == second else f"is followed by {second}"
-        repeated = len(time) - len(np.unique(time))
-        count = f" ({repeated} rows repeat a stamp)" if repeated > 1 else ""
-        intraday = not (time == time.astype("datetime64[D]")).all()
-        clocks = "; where clocks are set back an hour comes twice: give stamps in UTC, or with their offset"
-        hint = clocks if zone == "none" and intraday and abs(first - second) <= _HOUR else ""
-        raise MarketError(
-            f"{source}: rows {rows[at]} and {rows[at + 1]}: stamp {first} {what}; "
-            f"stamps must be unique and in order{count}{hint}"
-        )
-    return backwards
-
-
-def _dates(column: pd.Series, source: str, date_format: str | None) -> tuple[Stamps, Zone]:
+def _dates(column: pd.Series, page: Page, date_format: str | None) -> tuple[Stamps, Zone]:
     spaced = _respaced(column, date_format)
-    stamps, local = _parse(spaced, source, date_format)
+    stamps, local = _parse(spaced, page, date_format)
     zone: Zone = "none" if local is None else "UTC"
     if stamps.isna().any() and not pd.api.types.is_datetime64_any_dtype(column):
-        text = spaced.astype(str).str.strip()
-        stamps, local = _parse(text.str.removesuffix("UTC").str.strip(), source, date_format)
+        text = as_text(spaced).str.strip()
+        stamps, local = _parse(text.str.removesuffix("UTC").str.strip(), page, date_format)
         zone = "UTC" if local is not None or text.str.endswith("UTC").any() else "none"
-    bad = np.flatnonzero(stamps.isna().to_numpy())
-    if len(bad):
-        iso = "ISO 8601 (2018-12-31), or set env.market.date_format ('%d/%m/%Y', or with a time '%d/%m/%Y %H:%M')"
-        wanted = f"the format {date_format!r}" if date_format else iso
-        place = f"{source}: row {column.index[bad[0]]}, column {column.name!r}"
-        raise MarketError(f"{place}: {cell(column, bad[0])} is no date; expected {wanted}")
+    bad = stamps.isna().to_numpy()
+    if bad.any():
+        _refuse_dates(column, bad, page, date_format)
     if zone == "UTC" and _whole_days(stamps if local is None else local):
         stamps, zone = stamps if local is None else local, "days"  # in UTC, an Asian day would begin on the day before
     return stamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]"), zone
+
+
+def _refuse_dates(column: pd.Series, bad: NDArray[np.bool_], page: Page, date_format: str | None) -> None:
+    """Refuse cells that are no dates, and name the formats that read the whole column.
+
+    Such rows are left out only where no format was given: a wrong format reads some rows, and those wrongly.
+    """
+    fitting = fitting_formats(column)
+    wanted = f"the format {date_format!r}" if date_format else "ISO 8601 (2018-12-31)"
+    numbers = pd.to_numeric(column, errors="coerce")
+    if not fitting and ((numbers > 20_000) & (numbers < 80_000)).all():
+        fitting = ["excel"]
+    both = "; day and month can change places here" if len(fitting) > 1 else ""
+    ways: list[Way] = [({"date_format": layout}, f"to read {_as_read(column, layout)}") for layout in fitting]
+    if not fitting and not date_format:
+        wanted += ", or set env.market.date_format ('%d/%m/%Y', or with a time '%d/%m/%Y %H:%M')"
+
+    def describe(at: int) -> str:
+        return f", column {column.name!r}: {cell(column, at)} is no date; expected {wanted}{both}"
+
+    if date_format or fitting:
+        at = int(bad.argmax())
+        raise page.error(f"row {column.index[at]}{describe(at)}", ways)
+    page.refuse(bad, describe)
+
+
+def _as_read(column: pd.Series, layout: str) -> str:
+    """Return how a format reads the first cell."""
+    first = column.dropna().iloc[0]
+    if layout == "excel":
+        stamp = pd.Timestamp("1899-12-30") + pd.Timedelta(days=float(first))
+    else:
+        stamp = pd.to_datetime(str(first).strip(), format=layout)
+    return f"{first} as {str(stamp).removesuffix(' 00:00:00')}"
 
 
 def _respaced(column: pd.Series, date_format: str | None) -> pd.Series:
     """Return stamps with one space between day and time where they are written as Interactive Brokers does."""
     if date_format is not None or pd.api.types.is_datetime64_any_dtype(column):
         return column
-    first = column.dropna().head(1).astype(str).str.strip()
+    first = as_text(column.dropna().head(1)).str.strip()
     if not first.str.fullmatch(_BROKERS).any():
         return column
-    return column.astype(str).str.strip().str.replace(f"^{_BROKERS}$", r"\1 \2", regex=True)
+    return as_text(column).str.strip().str.replace(f"^{_BROKERS}$", r"\1 \2", regex=True)
 
 
-def _parse(column: pd.Series, source: str, date_format: str | None) -> tuple[pd.Series, pd.Series | None]:
+def _parse(column: pd.Series, page: Page, date_format: str | None) -> tuple[pd.Series, pd.Series | None]:
     """Return the stamps, in UTC where they have an offset, and then what local clocks showed as well."""
     layout = None if pd.api.types.is_datetime64_any_dtype(column) else date_format or "ISO8601"
     try:
@@ -158,8 +167,8 @@ def _parse(column: pd.Series, source: str, date_format: str | None) -> tuple[pd.
                 return stamps, None
             return stamps.dt.tz_convert("UTC"), stamps.dt.tz_localize(None)
         except ValueError:  # offsets that differ, as in summer and winter, or that some stamps lack
-            _check_offsets(column, source)
-            local = column.astype(str).str.strip().str.replace(_ZONE, "", regex=True)
+            _check_offsets(column, page)
+            local = as_text(column).str.strip().str.replace(_ZONE, "", regex=True)
             return (
                 pd.to_datetime(column, errors="coerce", utc=True, format=layout),
                 pd.to_datetime(local, errors="coerce", format=layout),
@@ -167,19 +176,21 @@ def _parse(column: pd.Series, source: str, date_format: str | None) -> tuple[pd.
     except (TypeError, ValueError, AttributeError) as error:
         if isinstance(error, MarketError):
             raise
-        raise MarketError(f"{source}: column {column.name!r} holds no dates ({error})") from None
+        raise page.error(f"column {column.name!r} holds no dates ({error})") from None
 
 
 def _whole_days(stamps: pd.Series) -> bool:
     return bool((stamps == stamps.dt.normalize()).all())
 
 
-def _check_offsets(column: pd.Series, source: str) -> None:
-    text = column.astype(str).str.strip()
+def _check_offsets(column: pd.Series, page: Page) -> None:
+    text = as_text(column).str.strip()
     with_offset = text.str.contains(_OFFSET, regex=True).to_numpy()
     if with_offset.any() and not with_offset.all():
-        at = int(np.flatnonzero(~with_offset)[0])
-        place = f"{source}: row {column.index[at]}, column {column.name!r}"
-        raise MarketError(
-            f"{place}: {cell(column, at)} has no time zone, and others have one; give every stamp its own"
+        page.refuse(
+            ~with_offset,
+            lambda at: (
+                f", column {column.name!r}: {cell(column, at)} has no time zone, and others have one; give every "
+                "stamp its own"
+            ),
         )

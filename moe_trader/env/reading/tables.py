@@ -1,182 +1,177 @@
-"""Reading files into tables whose index numbers the rows as an editor does."""
+"""Reading csv files into tables whose index numbers the rows as an editor does."""
 
 from __future__ import annotations
 
-import glob
-import os
+import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.errors import ParserError, ParserWarning
 
 from moe_trader.env import MarketError
-from moe_trader.env.reading.columns import Column, find_columns
-from moe_trader.env.reading.layout import longer_rows, read_layout
+from moe_trader.env.reading.columns import NONE, find_columns
+from moe_trader.env.reading.guess import guess
+from moe_trader.env.reading.layout import Layout, cells, first_lines, read_layout, row_widths
+from moe_trader.env.reading.page import Page, Reading
+from moe_trader.env.reading.paths import beginning, no_such_file, reason
+from moe_trader.env.reading.ways import Value, Way, offer
+from moe_trader.env.reading.wide import one_row_of_headings
 
-_PARQUET = b"PAR1"
-_UTF16 = "is UTF-16 text: save it as UTF-8"
-_OTHERS = {  # what a file that is no csv begins with
-    _PARQUET: "is a Parquet file: read it with env=parquet",
-    b"PK\x03\x04": "is an Excel workbook, or a zip archive not called .zip: save the sheet as csv",
-    b"\xd0\xcf\x11\xe0": "is an Excel workbook: save the sheet as csv",
-    b"\xff\xfe": _UTF16,
-    b"\xfe\xff": _UTF16,
-}
-
-
-def find_files(path: str | Sequence[str]) -> list[str]:
-    """Return the files that a path, a glob (``data/*.csv``) or a list of both means, in order, each once.
-
-    ``~`` is the home folder.
-
-    :raises MarketError: a glob that matches nothing
-    """
-    found: list[str] = []
-    for one in map(os.path.expanduser, [path] if isinstance(path, str) else path):
-        matches = [one]
-        if glob.has_magic(one) and not os.path.exists(one):
-            matches = sorted(match for match in glob.glob(one, recursive=True) if Path(match).is_file())
-        if not matches:
-            raise MarketError(f"{one}: no file matches{_whence(one)}")
-        found.extend(matches)
-    return list(dict.fromkeys(found))
+_SAMPLE = 200  # rows by which a refusal guesses what the columns are
+# Encodings to try, the likelier first: GB 2312 decodes little that it is not meant for, the last two everything.
+_ENCODINGS = {"gb2312": "gb18030", "shift_jis": "cp932", "latin-1": "latin-1", "cp1251": "cp1251"}
+_MOST_ENCODINGS = 3  # that a refusal names
+_PREAMBLE = 20  # lines that are decoded to show how they read
+_SHOWN = 30  # characters of them
+_BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
-def read_csv_table(path: str | Path, columns: Mapping[Column, str | None] | None = None) -> pd.DataFrame:
-    """Read a csv file with a header, plain or compressed; separator and lines above the header are found out.
+def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
+    """Read a csv file, plain or compressed; separator and lines above the header are found out.
 
-    Stamps and symbols stay text, prices become numbers where every cell is one.
+    Stamps and symbols stay text, prices become numbers where every cell is one. Without a header, columns are called
+    by their positions.
 
-    :param columns: headings of columns that are called something unusual
     :raises MarketError: no such file, no csv, or a column that is missing
     """
-    source = str(path)
+    encoding = reading.encoding or _BOMS.get(beginning(path)[:2], "utf-8-sig")
     try:
-        _refuse_other_formats(path)
-        layout = read_layout(path)
-        options = {"sep": layout.separator, "skiprows": layout.skipped, "encoding": "utf-8-sig", "index_col": False}
-        headings = _headings(path, options)
-        if layout.tickers:
-            headings = ["Date" if heading == "Price" else heading for heading in headings]
-        found = find_columns(headings, source, columns)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ParserWarning)  # rows longer than the header
-            table = pd.read_csv(
-                path,
-                dtype={found[name]: str for name in ("time", "day", "symbol") if name in found},
-                names=headings,
-                header=0,
-                keep_default_na=False,
-                na_values=[""],
-                skip_blank_lines=False,  # they keep their place in the count
-                low_memory=False,
-                **options,
-            )
+        layout = read_layout(path, reading, encoding)
+        table = _read(path, layout, reading, encoding)
     except FileNotFoundError:
-        raise MarketError(f"{source}: no such file; give the path of a csv file with a header{_whence(path)}") from None
+        raise MarketError(no_such_file(path)) from None
     except MarketError:
         raise
-    except (ParserError, ParserWarning) as error:
-        raise MarketError(_broken(path, error)) from None
+    except UnicodeDecodeError as error:
+        raise MarketError(_not_this_text(path, error, reading)) from None
     except Exception as error:  # pandas raises what its parsers and decompressors do, and has them import libraries
-        raise MarketError(f"{source}: cannot be read as csv ({_reason(error)})") from None
-    table.index = (
-        table.index + len(layout.skipped) + 2
-    )  # as an editor counts: the first line is row 1, the header its row
+        raise MarketError(f"{path}: cannot be read as csv ({reason(error)})") from None
+    table.index = table.index + layout.first + 1  # as an editor counts: the first line is row 1
     table = table.dropna(how="all")
     if table.empty:
-        raise MarketError(f"{source}: no rows below the header")
+        raise MarketError(f"{path}: no rows below the header; export or download it again")
+    if layout.tickers and len(set(layout.tickers[1:]) - {""}) > 1:
+        return _by_ticker(table, layout)
     return table
 
 
-def read_parquet_table(path: str | Path) -> pd.DataFrame:
-    """Read a Parquet file; stamps may stand in its index. The first row is row 1.
-
-    :raises MarketError: no such file, or no Parquet
-    """
+def _read(path: str | Path, layout: Layout, reading: Reading, encoding: str) -> pd.DataFrame:
+    """Return the rows; too long ones are refused, or left out as bad ones."""
+    headings = layout.headings if layout.headings is not None else list(range(layout.width))
+    found = {"time": 0}
+    if not layout.tickers:
+        found = find_columns(headings, str(path), reading.columns, _sample(path, layout, encoding))
+    text = {found[name]: str for name in ("time", "day", "symbol") if name in found}
     try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise MarketError(f"{path}: no such file; give the path of a Parquet file{_whence(path)}") from None
-    except Exception as error:  # of pyarrow's many kinds, or pandas'
-        hint = "" if _beginning(path) in (b"", _PARQUET) else "; env=csv reads csv files"
-        raise MarketError(f"{path}: cannot be read as Parquet ({_reason(error)}){hint}") from None
-    if table.empty:
-        raise MarketError(f"{path}: no rows")
-    index = table.index
-    table.index = pd.RangeIndex(1, len(table) + 1)
-    table = _one_row_of_headings(table, str(path))
-    return table if isinstance(index, pd.RangeIndex) else _with_index(table, index, str(path))
+        table = _parse(path, layout, encoding, layout.width, text)
+    except (ParserError, ParserWarning) as error:
+        if not isinstance(error, ParserWarning) and "Expected" not in str(error):
+            raise MarketError(f"{path}: cannot be read as csv ({reason(error)})") from None
+        table = _without_longer_rows(path, layout, reading, encoding, found)
+    table.columns = pd.Index(headings, dtype=object)  # positions stay plain numbers
+    return table
 
 
-def _one_row_of_headings(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Take apart what yfinance answers, prices by ticker: the rows of several tickers come one after the other."""
-    if table.columns.nlevels == 1:
-        return table
-    levels = [[str(heading).lower() for heading in table.columns.get_level_values(level)] for level in (0, 1)]
-    if table.columns.nlevels > 2 or not any("close" in level for level in levels):
-        raise MarketError(
-            f"{source}: headings of several rows ({table.columns[0]}); give one row of them, and a symbol column where "
-            "there are several instruments"
+def _parse(path: str | Path, layout: Layout, encoding: str, width: int, text: Mapping[int, type]) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ParserWarning)  # rows longer than the header
+        return pd.read_csv(
+            path,
+            sep=layout.separator,
+            skiprows=layout.first,
+            header=None,
+            names=list(range(width)),
+            index_col=False,
+            dtype=text,
+            encoding=encoding,
+            keep_default_na=False,
+            na_values=[""],
+            skip_blank_lines=False,  # they keep their place in the count
+            low_memory=False,
         )
-    prices = 0 if "close" in levels[0] else 1
-    tickers = table.columns.get_level_values(1 - prices)
-    parts = [table.loc[:, tickers == ticker].dropna(how="all") for ticker in tickers.unique()]
-    for part in parts:
-        part.columns = part.columns.get_level_values(prices)
-    if len(parts) == 1:
-        return parts[0]
-    return pd.concat([part.assign(Ticker=ticker) for part, ticker in zip(parts, tickers.unique(), strict=True)])
 
 
-def _with_index(table: pd.DataFrame, index: pd.Index, source: str) -> pd.DataFrame:
-    """Return a table whose stamps stand in a column instead of its index."""
-    stamps = index.to_frame(index=False).set_axis(pd.RangeIndex(1, len(index) + 1)).loc[table.index]
-    if index.nlevels == 1 and index.name is None:
-        stamps.columns = ["index"]
-    for name in stamps.columns.intersection(table.columns):
-        if not (stamps[name] == table[name]).all():
-            raise MarketError(f"{source}: the index and a column are both called {name!r}, and differ; rename one")
-    return pd.concat([stamps, table.drop(columns=stamps.columns, errors="ignore")], axis=1)
+def _without_longer_rows(
+    path: str | Path, layout: Layout, reading: Reading, encoding: str, found: Mapping[str, int]
+) -> pd.DataFrame:
+    """Refuse rows with more cells than the header, or leave them out.
+
+    :raises MarketError: naming the first of them; or the columns by position, if all rows are longer by the same
+    """
+    rows = list(row_widths(path, layout, encoding))
+    widths = {len(row) for _, row in rows}
+    longer = [(at, len(row)) for at, row in rows if len(row) > layout.width]
+    if not longer:
+        raise MarketError(f"{path}: rows have more cells than the header")
+    _, count = longer[0]
+    ways = _by_position(pd.DataFrame([row for _, row in rows[:_SAMPLE]]), found) if len(longer) == len(rows) else []
+    lacks = " the header lacks a heading, or" if ways else ""
+    page = Page(str(path), pd.RangeIndex(len(rows)), reading)
+    page.rows = np.array([at for at, _ in rows])
+    page.refuse(
+        np.array([len(row) > layout.width for _, row in rows]),
+        lambda _: (
+            f": {count} cells below a header of {layout.width} ({len(longer)} such rows);{lacks} write numbers without "
+            "thousands separators (1234, not 1,234), and quote cells that hold what separates them"
+        ),
+        ways,
+    )
+    page.check_bad_rows()
+    text = {found[name]: str for name in ("time", "day", "symbol") if name in found}
+    table = _parse(path, layout, encoding, max(widths), text)
+    kept = table.iloc[:, layout.width :].isna().all(axis=1)
+    page.note_bad_rows()
+    table = table.loc[kept].iloc[:, : layout.width]
+    table.attrs["notes"] = page.notes
+    return table
 
 
-def _beginning(path: str | Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(4)
-    except OSError:  # whoever reads on says why
-        return b""
+def _by_position(sample: pd.DataFrame, found: Mapping[str, int]) -> list[Way]:
+    """Return the positions of the columns of rows that are all longer than the header.
+
+    Where the header fits as it stands, the cells beyond it may be the rest of a number: the volume is not read then.
+    """
+    roles, needed = guess(sample, {})
+    if sample.isna().any(axis=None) or not {"time", "close"} <= roles.keys():
+        return []
+    chosen: dict[str, Value] = {f"columns.{name}": place for name, place in roles.items()}
+    if all(found.get(name) == place for name, place in roles.items() if name != "volume"):
+        chosen["columns.volume"] = NONE
+    return [({**chosen, **needed}, "to read columns by position, from 0")]
 
 
-def _refuse_other_formats(path: str | Path) -> None:
-    beginning = _beginning(path)
-    for magic, remedy in _OTHERS.items():
-        if beginning.startswith(magic) and Path(path).suffix.lower() != ".zip":
-            raise MarketError(f"{path}: this {remedy}")
+def _sample(path: str | Path, layout: Layout, encoding: str) -> pd.DataFrame:
+    lines = first_lines(path, encoding, layout.first + _SAMPLE)
+    rows = [row for row in _split(lines[layout.first :], layout) if len(row) == layout.width]
+    return pd.DataFrame(rows, columns=range(layout.width), dtype=str)
 
 
-def _broken(path: str | Path, error: Exception) -> str:
-    """Say in which row a file stops being a table."""
-    if not isinstance(error, ParserWarning) and "Expected" not in str(error):
-        return f"{path}: cannot be read as csv ({_reason(error)})"
-    return f"{path}: {longer_rows(path, read_layout(path))}"
+def _split(lines: list[str], layout: Layout) -> list[list[str]]:
+    return [cells(line, layout.separator) for line in lines if line.strip()]
 
 
-def _whence(path: str | Path) -> str:
-    """Say what a relative path was taken to mean."""
-    return "" if os.path.isabs(path) else f"; a relative path counts from the working directory, {os.getcwd()}"
+def _by_ticker(table: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """Return the rows of several tickers side by side one after the other."""
+    assert layout.tickers is not None
+    side_by_side = table.iloc[:, 1:]
+    side_by_side.columns = pd.MultiIndex.from_arrays([table.columns[1:], layout.tickers[1:]])
+    long = one_row_of_headings(side_by_side, "")
+    long.insert(0, "Date", table.iloc[:, 0].loc[long.index])
+    return long
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "its text is no UTF-8, but perhaps Latin-1, as old spreadsheets write: save it as UTF-8"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _headings(path: str | Path, options: dict[str, Any]) -> list[str]:
-    """Return the headings as they stand in the file: pandas would rename those that stand there twice."""
-    first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
-    return [heading if heading.strip() else f"Unnamed: {at}" for at, heading in enumerate(first.iloc[0])]
+def _not_this_text(path: str | Path, error: UnicodeDecodeError, reading: Reading) -> str:
+    """Return the refusal of text in another encoding, with those that decode its first lines, and how."""
+    text = f"{path}: not valid {error.encoding.upper()} text (byte {error.object[error.start]:#x})"
+    if reading.encoding:
+        return f"{text}; set another env.market.encoding"
+    ways: list[Way] = []
+    for strict, encoding in _ENCODINGS.items():
+        with contextlib.suppress(UnicodeDecodeError):
+            lines = first_lines(path, strict, _PREAMBLE)
+            foreign = next(line for line in lines if not line.isascii())
+            ways.append(({"encoding": encoding}, f"to read {foreign[:_SHOWN]}"))
+    return f"{text}; save it as UTF-8{offer(ways[:_MOST_ENCODINGS], reading.settings)}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 from torch import Tensor
 
+from moe_trader.compiled import njit
 from moe_trader.gating import Array, GateArrays, GateBatch, entropy
 from moe_trader.gating.losses import ScheduledLoss
 from moe_trader.option import option

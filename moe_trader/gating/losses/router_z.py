@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from moe_trader.compiled import njit
 from moe_trader.gating import Array, GateArrays, GateBatch
 from moe_trader.gating.losses import ScheduledLoss
 from moe_trader.option import option

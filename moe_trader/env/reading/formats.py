@@ -1,0 +1,132 @@
+"""Tables of whatever format a file has, known by its first bytes: csv, Parquet, Feather, ORC, json."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Hashable
+from pathlib import Path
+
+import pandas as pd
+
+from moe_trader.env import MarketError
+from moe_trader.env.reading.page import Reading
+from moe_trader.env.reading.paths import beginning, no_such_file, reason, stem
+from moe_trader.env.reading.tables import read_csv_table
+from moe_trader.env.reading.wide import one_row_of_headings
+
+_READERS: dict[bytes, tuple[str, Callable[..., pd.DataFrame]]] = {
+    b"PAR1": ("Parquet", pd.read_parquet),
+    b"ARROW1": ("Feather", pd.read_feather),
+    b"FEA1": ("Feather", pd.read_feather),
+    b"ORC": ("ORC", pd.read_orc),
+}
+_EXCEL = ("an Excel workbook", "pd.read_excel('{path}').to_csv('{stem}.csv', index=False)")
+_OTHERS = {  # what cannot be read, and the line of Python that converts it
+    b"\x89HDF": ("an HDF5 file", "pd.read_hdf('{path}').to_parquet('{stem}.parquet')"),
+    b"\x80": ("a pickle", "pd.read_pickle('{path}').to_parquet('{stem}.parquet')"),
+    b"PK\x03\x04": _EXCEL,
+    b"\xd0\xcf\x11\xe0": _EXCEL,
+    b"SQLite format 3": (
+        "a SQLite database",
+        "pd.read_sql('select * from TABLE', sqlite3.connect('{path}')).to_parquet('{stem}.parquet')",
+    ),
+}
+_JSON = re.compile(rb'\s*(?:\{\s*"|\[\s*[\[{]|\[\s*\d+\s*,)')
+_JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
+
+
+def read_table(path: str | Path, reading: Reading) -> pd.DataFrame:
+    """Return the table of one file; its index numbers the rows, those of csv files as an editor does.
+
+    :raises MarketError: no such file, a format that cannot be read, or a file that is not what it begins as
+    """
+    start = beginning(path)
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise MarketError(f"{path}: this is a web page, no table; the download failed or needs a login: load it again")
+    for magic, (name, read) in _READERS.items():
+        if start.startswith(magic):
+            return _typed(path, name, read)
+    if _JSON_SUFFIXES & {suffix.lower() for suffix in Path(path).suffixes} or _JSON.match(start):
+        return _typed(path, "json", _read_json)
+    for magic, (name, line) in _OTHERS.items():
+        if start.startswith(magic) and Path(path).suffix.lower() != ".zip":
+            code = line.format(path=Path(path).name, stem=stem(str(path)).partition(".")[0])
+            trust = " (opening a pickle runs code: only one that you trust)" if "pickle" in name else ""
+            raise MarketError(f"{path}: this is {name}; convert it with pandas{trust}: {code}")
+    return read_csv_table(path, reading)
+
+
+def read_parquet_table(path: str | Path) -> pd.DataFrame:
+    """Read a Parquet file; stamps may stand in its index. The first row is row 1.
+
+    :raises MarketError: no such file, or no Parquet
+    """
+    return _typed(path, "Parquet", pd.read_parquet)
+
+
+def _typed(path: str | Path, name: str, read: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    """Read a file of a format that knows types; stamps may stand in its index."""
+    try:
+        table = read(path)
+    except FileNotFoundError:
+        raise MarketError(no_such_file(path)) from None
+    except MarketError:
+        raise
+    except Exception as error:  # of pyarrow's many kinds, or pandas'
+        hint = "; if it is cut off, export or download it again"
+        raise MarketError(f"{path}: cannot be read as {name} ({reason(error)}){hint}") from None
+    if table.empty:
+        raise MarketError(f"{path}: no rows")
+    index = table.index
+    table.index = pd.RangeIndex(1, len(table) + 1)
+    table = one_row_of_headings(table, str(path))
+    return table if isinstance(index, pd.RangeIndex) else _with_index(table, index, str(path))
+
+
+def _read_json(path: str | Path) -> pd.DataFrame:
+    """Read records, rows without names, or columns; one object or row a line, or one for all."""
+    options = {"convert_axes": False, "dtype": False, "precise_float": True}
+    try:
+        table = pd.read_json(path, **options)
+    except ValueError as error:
+        if "Trailing data" not in str(error):
+            raise
+        table = pd.read_json(path, lines=True, **options)
+    for heading in table.columns:
+        if table[heading].map(lambda one: isinstance(one, dict | list)).any():
+            raise MarketError(f"{path}: {_nested(path, heading)}")
+    if [str(label) for label in table.index] == [str(place) for place in range(len(table))]:
+        table = table.reset_index(drop=True)
+    if [str(heading) for heading in table.columns] == [str(place) for place in range(table.shape[1])]:
+        table.columns = pd.Index(range(table.shape[1]), dtype=object)
+    return table
+
+
+def _nested(path: str | Path, first: Hashable) -> str:
+    """Return the refusal of nested json, with the line that converts it, where one entry holds a table."""
+    text = f"column {first!r} holds nested json"
+    with pd.io.common.get_handle(path, "r", compression="infer") as handle:
+        held = json.load(handle.handle)
+    tables = {}
+    for key, value in held.items() if isinstance(held, dict) else ():
+        if isinstance(value, list) and value and all(isinstance(row, dict | list) for row in value):
+            tables[key] = "pd.DataFrame({held})"
+        elif isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
+            tables[key] = "pd.DataFrame.from_dict({held}, orient='index')"
+    if not tables:
+        return f"{text}; flatten it with pandas.json_normalize and save it as Parquet"
+    key = max(tables, key=lambda one: len(held[one]))
+    line = tables[key].format(held=f"json.loads(Path('{Path(path).name}').read_text())[{key!r}]")
+    return f"{text}; convert it with pandas: {line}.to_parquet('{stem(str(path))}.parquet')"
+
+
+def _with_index(table: pd.DataFrame, index: pd.Index, source: str) -> pd.DataFrame:
+    """Return a table whose stamps stand in a column instead of its index."""
+    stamps = index.to_frame(index=False).set_axis(pd.RangeIndex(1, len(index) + 1)).loc[table.index]
+    if index.nlevels == 1 and index.name is None:
+        stamps.columns = ["index"]
+    for name in stamps.columns.intersection(table.columns):
+        if not (stamps[name] == table[name]).all():
+            raise MarketError(f"{source}: the index and a column are both called {name!r}, and differ; rename one")
+    return pd.concat([stamps, table.drop(columns=stamps.columns, errors="ignore")], axis=1)

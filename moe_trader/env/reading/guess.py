@@ -1,0 +1,192 @@
+"""What the columns of a table may be, judged by its cells: for refusals to suggest, never to read by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from moe_trader.env.reading.cells import as_text
+from moe_trader.env.reading.date_formats import fitting_formats
+
+_ORDERS = ("ohlc", "ochl", "olhc", "ohcl", "cohl", "chlo", "hloc", "lhoc", "hlco", "colh")  # usual ones first
+_NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
+_CANDIDATES = 3  # columns that a refusal names where any may be the close
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
+_SLACK = 1e-3  # by which a high or low may miss the open or close
+_EARLIEST = 1e8  # of unix stamps, in seconds
+
+
+def guess(sample: pd.DataFrame, found: Mapping[str, int]) -> tuple[dict[str, int], dict[str, str]]:
+    """Return the position of each column that the cells give away, and the settings that read them.
+
+    :param sample: the first rows of a table, as text or as numbers
+    :param found: columns that are known
+    """
+    roles, needed = dict(found), {}
+    free = [place for place in range(sample.shape[1]) if place not in found.values()]
+    if "time" not in roles:
+        times, date_format = _time(sample, free)
+        roles |= times
+        needed = {"date_format": date_format} if date_format else {}
+    free = [place for place in free if place not in roles.values()]
+    numbers = _columns_of_numbers(sample, free)
+    if "close" not in roles:
+        prices = _prices(numbers, _known(sample, roles))
+        if not prices:  # 1,5 for 1.5
+            numbers = _columns_of_numbers(_with_points(sample), free)
+            prices = _prices(numbers, _known(sample, roles))
+            needed |= {"decimal": "comma"} if prices else {}
+        roles |= prices
+    last = max((roles[name] for name in _NAMES.values() if name in roles), default=0)
+    volumes = [place for place in numbers if place > last and (numbers[place] >= 0).all()]
+    if "volume" not in roles and volumes and "close" in roles and "close" not in found:
+        roles["volume"] = volumes[0]
+    if "time" not in found and (symbol := _symbols(sample, roles)) is not None:
+        roles["symbol"] = symbol
+    return roles, needed
+
+
+def candidates(sample: pd.DataFrame, found: Mapping[str, int]) -> list[int]:
+    """Return the positions of the first columns that may be a close."""
+    free = [place for place in range(sample.shape[1]) if place not in found.values()]
+    return [place for place, column in _columns_of_numbers(sample, free).items() if (column > 0).all()][:_CANDIDATES]
+
+
+def symbol_column(table: pd.DataFrame, time: NDArray[np.datetime64], taken: set[int]) -> int | None:
+    """Return the position of a column whose values distinguish rows of one stamp, as symbols do."""
+    for place in range(table.shape[1]):
+        column = table.iloc[:, place]
+        if place in taken or pd.api.types.is_float_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
+            continue
+        names = as_text(column).to_numpy()
+        n_names = len(set(names))
+        if 2 <= n_names <= len(names) // 2 and not pd.DataFrame({"time": time, "name": names}).duplicated().any():
+            return place
+    return None
+
+
+def _symbols(sample: pd.DataFrame, roles: Mapping[str, int]) -> int | None:
+    """Return the position of the one column of text that repeats itself."""
+    texts = []
+    for place in range(sample.shape[1]):
+        text = as_text(sample.iloc[:, place])
+        words = text.str.fullmatch(r"[A-Za-z][\w./:-]*").all()
+        if place not in roles.values() and words and text.nunique() <= max(1, len(text) // 2):
+            texts.append(place)
+    return texts[0] if len(texts) == 1 else None
+
+
+def _columns_of_numbers(sample: pd.DataFrame, free: list[int]) -> dict[int, NDArray[np.float64]]:
+    """Return the columns that hold numbers, and no stamps."""
+    numbers = {place: column for place in free if (column := _numbers(sample.iloc[:, place])) is not None}
+    return {place: column for place, column in numbers.items() if not _are_unix(column)}
+
+
+def _with_points(sample: pd.DataFrame) -> pd.DataFrame:
+    return sample.apply(lambda column: as_text(column).str.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True))
+
+
+def _known(sample: pd.DataFrame, roles: Mapping[str, int]) -> dict[str, NDArray[np.float64]]:
+    known = {}
+    for name in ("open", "high", "low"):
+        numbers = _numbers(sample.iloc[:, roles[name]]) if name in roles else None
+        if numbers is not None:
+            known[name] = numbers
+    return known
+
+
+def _prices(numbers: Mapping[int, NDArray[np.float64]], known: Mapping[str, NDArray[np.float64]]) -> dict[str, int]:
+    """Return where open, high, low and close are, or the close if there is nothing else."""
+    positive = {place: column for place, column in numbers.items() if (column > 0).all()}
+    if known:  # only the close is missing
+        low, high = known.get("low", 0), known.get("high", np.inf)
+        return next(({"close": at} for at, one in positive.items() if ((low <= one) & (one <= high)).all()), {})
+    for start in positive:
+        places = range(start, start + 4)
+        if all(place in positive for place in places):
+            orders = [order for order in _ORDERS if _is_bar(order, [positive[place] for place in places])]
+            if orders:
+                order = _smoothest(orders, [positive[place] for place in places])
+                return {_NAMES[letter]: start + at for at, letter in enumerate(order)}
+    return {"close": next(iter(positive))} if len(positive) == 1 else {}  # of several, any may be the close
+
+
+def _is_bar(order: str, columns: list[NDArray[np.float64]]) -> bool:
+    bar = dict(zip(order, columns, strict=True))
+    top, bottom = np.maximum(bar["o"], bar["c"]), np.minimum(bar["o"], bar["c"])
+    return bool((bar["h"] >= top * (1 - _SLACK)).all() and (bar["l"] <= bottom * (1 + _SLACK)).all())
+
+
+def _smoothest(orders: list[str], columns: list[NDArray[np.float64]]) -> str:
+    """Return the first order, unless with another bars open far closer to where the last one closed."""
+
+    def gap(order: str) -> float:
+        bar = dict(zip(order, columns, strict=True))
+        return float(np.abs(bar["o"][1:] - bar["c"][:-1]).mean())
+
+    if len(columns[0]) < 20:
+        return orders[0]
+    best = min(orders, key=gap)
+    return best if gap(best) < gap(orders[0]) / 2 else orders[0]
+
+
+def _time(sample: pd.DataFrame, free: list[int]) -> tuple[dict[str, int], str | None]:
+    for place in free:
+        column = sample.iloc[:, place]
+        is_time, date_format = _stamps(column)
+        if not is_time:
+            continue
+        if place + 1 in free:
+            clock = as_text(sample.iloc[:, place + 1]).str.strip()
+            if clock.str.fullmatch(_CLOCK).all():
+                joined = as_text(column).str.strip() + " " + clock
+                return {"day": place, "time": place + 1}, _stamps(joined)[1]
+        return {"time": _closing(sample, place, free)}, date_format
+    return {}, None
+
+
+def _closing(sample: pd.DataFrame, opening: int, free: list[int]) -> int:
+    """Return the column of stamps at which bars close, if there is one next to those at which they open."""
+    opened = _numbers(sample.iloc[:, opening])
+    for place in free:
+        closed = _numbers(sample.iloc[:, place]) if place > opening else None
+        if opened is None or closed is None or not (opened >= _EARLIEST).all():
+            continue
+        if (closed > opened).all() and (closed[:-1] <= opened[1:]).all():
+            return place
+    return opening
+
+
+def _stamps(column: pd.Series) -> tuple[bool, str | None]:
+    """Return whether a column holds stamps, and the format they need."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return True, None
+    numbers = _numbers(column)
+    if numbers is not None:
+        days = pd.to_datetime(as_text(column).str.removesuffix(".0"), format="%Y%m%d", errors="coerce")
+        return _are_unix(numbers) or bool(days.notna().all()), None
+    text = as_text(column).str.strip()
+    if pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True).notna().all():
+        return True, None
+    layouts = fitting_formats(text)
+    return bool(layouts), layouts[0] if layouts else None
+
+
+def _are_unix(numbers: NDArray[np.float64]) -> bool:
+    steps = np.diff(numbers)
+    ordered = (steps >= 0).all() or (steps <= 0).all()
+    return bool(ordered and (numbers % 1 == 0).all() and (numbers >= _EARLIEST).all())
+
+
+def _numbers(column: pd.Series) -> NDArray[np.float64] | None:
+    """Return a column's numbers; ``None`` if a cell is no number."""
+    if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return None
+    try:
+        numbers = pd.to_numeric(as_text(column), errors="coerce").to_numpy(dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) and np.isfinite(numbers).all() else None

@@ -1,0 +1,77 @@
+"""Every kind of price file: its bars are those written by hand, and each suggestion, pasted, reads the file."""
+
+import pytest
+from reading import Composed, judge, suggestions
+from reading_kinds import KINDS, cases
+
+from moe_trader.config import config_directory
+from moe_trader.env.reading.ways import setting
+
+# The settings of env=csv alone: composing all of a run's takes five times as long. The benchmark does.
+CONFIG = """
+hydra: {searchpath: ["file://FOLDER"]}
+defaults: [/env/reading@env.market: standard, _self_]
+env: {path: "???", _aliases_: [path], fill: next_open, market: {_target_: moe_trader.env.csv.Csv, path: "${..path}"}}
+"""
+ALL = {kind.name: kind for kind in [*KINDS, *cases()]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("conf")
+    (folder / "short.yaml").write_text(CONFIG.replace("FOLDER", config_directory()))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("folder", str(folder)), ("name", "short"), ("option", [])):
+            patch.setattr(Composed, name, value)
+        yield
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_kind_of_file(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = judge(ALL[name], tmp_path)
+    assert not result.wrong
+    assert ALL[name].outcome in result.outcome
+    assert result.outcome != "refused without"
+
+
+def test_kinds_are_many_and_of_each_outcome():
+    assert len(KINDS) >= 40
+    assert {kind.outcome for kind in KINDS} == {"read", "repaired", "refused"}
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("widen", "env.market.x=widen"),
+        ("Adj Close*", "'env.market.x=\"Adj Close*\"'"),
+        ("日期", "'env.market.x=\"日期\"'"),
+        ('a"b', '\'env.market.x="a\\"b"\''),
+        ("it's", "'env.market.x=\"it'\"'\"'s\"'"),
+        ("4", "'env.market.x=\"4\"'"),
+        ("null", "'env.market.x=\"null\"'"),
+        (4, "env.market.x=4"),
+        ("none", "env.market.x=none"),
+        (["A", "BTC/USDT", "a b"], "'env.market.x=[A,BTC/USDT,\"a b\"]'"),
+        ("2020-01-31", "env.market.x=2020-01-31"),
+    ],
+)
+def test_settings_are_quoted_where_a_shell_or_hydra_needs_it(value, written):
+    import shlex
+
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    assert setting("x", value) == written
+    (word,) = shlex.split(written)
+    assert OverridesParser.create().parse_override(word).value() == value
+
+
+def test_suggestions_are_found_in_a_message():
+    message = (
+        "x; set env.market.columns.time=0 'env.market.date_format=\"%d %m\"' to do a, or env.market.order=sort to do b"
+    )
+    assert suggestions(message) == [
+        "env.market.columns.time=0 'env.market.date_format=\"%d %m\"'",
+        "env.market.order=sort",
+    ]
+    assert suggestions("set env.market.columns.low=HEADING; columns there: x") == []
