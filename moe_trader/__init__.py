@@ -4,4 +4,4 @@ Importing the package is free of side effects and light: PyTorch, Stable-Baselin
 that use them (`moe_trader.env`, `.gating`, `.expert`, `.agent`, `.trainer`, `.evaluation`).
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
