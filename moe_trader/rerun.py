@@ -121,6 +121,9 @@ def rerun_report(original: Path, repeated: Path) -> str:
         "gone": "This run does not have its: ",
         "same": "Identical: ",
     }
+    made_by = _version(original)
+    if made_by not in (None, _version(repeated)):
+        changed = f"; the original was made by moe_trader {made_by}, whose tables may have other columns{changed}"
     return "; ".join(begin + ", ".join(found[kind]) for kind, begin in words.items() if found[kind]) + changed
 
 
@@ -145,13 +148,22 @@ def _prices(run: Path) -> str | None:
     return _task(run).get("market_sha256")
 
 
+def _version(run: Path) -> str | None:
+    """Return the version of moe_trader that made a run; ``None`` where it saved no bundle."""
+    return _manifest(run, "versions").get("moe_trader")
+
+
 def _task(run: Path) -> dict[str, Any]:
     """Return what the bundle of a run remembers of its task; nothing where there is none that can be read."""
+    return _manifest(run, "task")
+
+
+def _manifest(run: Path, key: str) -> dict[str, Any]:
     try:
-        task = json.loads((run / "bundle" / "manifest.json").read_text(encoding="utf-8"))["task"]
+        found = json.loads((run / "bundle" / "manifest.json").read_text(encoding="utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
-    return task if isinstance(task, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _digest(file: Path) -> str | None:

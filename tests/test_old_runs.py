@@ -14,6 +14,7 @@ from moe_trader.bundle import read_manifest
 from moe_trader.config import load_config, run_settings, to_plain
 from moe_trader.evaluate import check_task, saved_features, saved_scaler
 from moe_trader.evaluation.evaluate import evaluate
+from moe_trader.rerun import rerun_report
 
 OLD = Path(__file__).parent / "data" / "0.1.0"
 RUNS = sorted(path.name for path in OLD.iterdir())
@@ -65,3 +66,10 @@ def test_an_old_config_means_what_it_did(name):
     """Settings that are newer than the run keep what was true then: no margin."""
     settings = settings_of(OLD / name)
     assert settings.env.margin is None
+
+
+def test_a_rerun_of_an_old_run_names_the_version_that_made_it(finished_run):
+    report = rerun_report(OLD / "softmax", finished_run)
+    assert report.endswith("; the original was made by moe_trader 0.1.0, whose tables may have other columns") or (
+        "; the original was made by moe_trader 0.1.0, whose tables may have other columns; the prices" in report
+    )
