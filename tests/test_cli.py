@@ -398,7 +398,7 @@ def test_a_market_without_a_column_is_refused_before_training(tmp_path):
     done = moe_train("env=csv", "env.path=bars.csv", cwd=tmp_path)
     assert done.returncode == 1
     assert "bars.csv: missing column close" in done.stderr
-    assert "Columns there: date, open, high, low" in done.stderr
+    assert "columns there: date, open, high, low" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Training" not in done.stdout
 
