@@ -167,7 +167,7 @@ def attempt(overrides: list[str], place: Path, whole: bool) -> None:
     settings = run_settings(compose(overrides))
     if build(describe(settings), "", settings.plugins) != settings:
         raise Wrong("the settings are not written back as they are")
-    if is_small(describe(settings)) and not settings.trainer.compile and is_offline(settings):
+    if is_small(plain := describe(settings)) and not plain["trainer"].get("compile") and is_offline(settings):
         train(settings, place, whole)
 
 
