@@ -153,7 +153,7 @@ def prepare(root: Path) -> Callable[[Rng, Path], tuple[str, Try]]:
         if rng.random() < 0.05:
             given += [f"{given[0].partition('=')[0]}={value(rng)}"]  # the same key twice
         shown = " ".join(f"{one:.80}" for one in given)
-        whole = bool(rng.random() < 0.15)
+        whole = bool(rng.random() < 0.05)
         return f"{on}: {shown!a}", lambda: attempt([*bases[on], *EXPERT, *given], place, whole)
 
     return make
