@@ -375,7 +375,8 @@ def describing(rng: Rng, world: World, place: Path) -> Kind:
 
 def trainer(rng: Rng, world: World, place: Path) -> Kind:
     """Make a trainer, or have it train something else somewhere else."""
-    usual = {"total_timesteps": 1, "n_envs": 4, "parallel_seeds": 1, "compile": False}
+    small = dataclasses.replace(world.settings.trainer, total_timesteps=1)
+    usual = {field.name: getattr(small, field.name) for field in dataclasses.fields(small)}
     name = pick(rng, [*usual, "agent", "run_directory", "title", "task"])
     given = path(rng, place, world.saved) if name == "run_directory" else pick(rng, ANYTHING)
     if name in usual:

@@ -153,7 +153,7 @@ def prepare(root: Path) -> Callable[[Rng, Path], tuple[str, Try]]:
         if rng.random() < 0.05:
             given += [f"{given[0].partition('=')[0]}={value(rng)}"]  # the same key twice
         shown = " ".join(f"{one:.80}" for one in given)
-        whole = bool(rng.random() < 0.15)
+        whole = bool(rng.random() < 0.05)
         return f"{on}: {shown!a}", lambda: attempt([*bases[on], *EXPERT, *given], place, whole)
 
     return make
@@ -167,7 +167,7 @@ def attempt(overrides: list[str], place: Path, whole: bool) -> None:
     settings = run_settings(compose(overrides))
     if build(describe(settings), "", settings.plugins) != settings:
         raise Wrong("the settings are not written back as they are")
-    if is_small(describe(settings)) and not settings.trainer.compile and is_offline(settings):
+    if is_small(plain := describe(settings)) and not plain["trainer"].get("compile") and is_offline(settings):
         train(settings, place, whole)
 
 

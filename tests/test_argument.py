@@ -12,7 +12,6 @@ import torch
 
 from moe_trader.agent import MoEAgent
 from moe_trader.argument import to_path, whole_number
-from moe_trader.trainer import Trainer
 
 
 @pytest.mark.parametrize("given", [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3)])
@@ -37,25 +36,21 @@ def test_paths_are_texts_or_paths(tmp_path):
 
 
 WRONG = {
-    "callback": lambda agent, task, place: agent.learn(1, callback=3),
-    "callback in a list": lambda agent, task, place: agent.learn(1, callback=["x"]),
-    "path": lambda agent, task, place: agent.save(3),
-    "path of a bundle": lambda agent, task, place: MoEAgent.load(None),
-    "task": lambda agent, task, place: agent.save(place / "new", task=[1]),
-    "env": lambda agent, task, place: MoEAgent.load(place, env=1.5),
-    "expert": lambda agent, task, place: MoEAgent(task.training_env(2, 0), agent.gating, agent.gating, seed=0),
-    "gating": lambda agent, task, place: MoEAgent(task.training_env(2, 0), agent.expert, "softmax", seed=0),
-    "market": lambda agent, task, place: task.task.prepare(market=1.5),
-    "scaler": lambda agent, task, place: task.task.prepare(scaler=(0, 1), market=task.market),
-    "sight": lambda agent, task, place: task.task.prepare(sight=1, market=task.market),
-    "agent": lambda agent, task, place: trainer().fit("x", place / "run"),
-    "run_directory": lambda agent, task, place: trainer().fit(agent, 3),
-    "title": lambda agent, task, place: trainer().fit(agent, place / "run", title=[1]),
+    "callback": lambda agent, task, place, _: agent.learn(1, callback=3),
+    "callback in a list": lambda agent, task, place, _: agent.learn(1, callback=["x"]),
+    "path": lambda agent, task, place, _: agent.save(3),
+    "path of a bundle": lambda agent, task, place, _: MoEAgent.load(None),
+    "task": lambda agent, task, place, _: agent.save(place / "new", task=[1]),
+    "env": lambda agent, task, place, _: MoEAgent.load(place, env=1.5),
+    "expert": lambda agent, task, place, _: MoEAgent(task.training_env(2, 0), agent.gating, agent.gating, seed=0),
+    "gating": lambda agent, task, place, _: MoEAgent(task.training_env(2, 0), agent.expert, "softmax", seed=0),
+    "market": lambda agent, task, place, _: task.task.prepare(market=1.5),
+    "scaler": lambda agent, task, place, _: task.task.prepare(scaler=(0, 1), market=task.market),
+    "sight": lambda agent, task, place, _: task.task.prepare(sight=1, market=task.market),
+    "agent": lambda agent, task, place, trainer: trainer.fit("x", place / "run"),
+    "run_directory": lambda agent, task, place, trainer: trainer.fit(agent, 3),
+    "title": lambda agent, task, place, trainer: trainer.fit(agent, place / "run", title=[1]),
 }
-
-
-def trainer():
-    return Trainer(total_timesteps=1, n_envs=2, parallel_seeds=1, compile=False)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +59,9 @@ def agent(make_agent):
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_an_argument_of_another_type_is_named(name, agent, prepared, tmp_path):
+def test_an_argument_of_another_type_is_named(name, agent, prepared, settings, tmp_path):
     with pytest.raises(TypeError, match=rf"^{name.split()[0]}: expected [^\n]+, got "):
-        WRONG[name](agent, prepared, tmp_path)
+        WRONG[name](agent, prepared, tmp_path, settings.trainer)
     assert not list(tmp_path.iterdir())
 
 

@@ -161,9 +161,8 @@ class PreparedTask:
         warn_of_short_instruments(market, self._observed, SPLITS[1:])
         self._stretches = {split: [self._stretch(part) for part in self._observed[split]] for split in SPLITS}
         check_volume(market, self._observed, costs)
-        n_bars, n_columns = sum(lengths), sum(len(feature.columns()) for feature in task.features.values())
-        n_bytes = 3 * 8 * n_bars * n_columns
-        check_memory("env.features, env.market", f"{n_columns:,} feature columns of {n_bars:,} bars", n_bytes)
+        n_bars, n = sum(lengths), sum(len(feature.columns()) for feature in task.features.values())
+        check_memory("env.features, env.market", f"{n:,} feature columns of {n_bars:,} bars", 3 * 8 * n_bars * n)
         self.labels: Labels = task.regimes.label(market, train)
         if scaler is None:
             self.task = task = dataclasses.replace(task, features=fitted(task.features, market, train))
