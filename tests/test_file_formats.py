@@ -1,5 +1,7 @@
 """Files of other formats than the option reads, and tables as other libraries write them."""
 
+import os
+
 import pandas as pd
 import pytest
 from price_files import HEADER, ROWS
@@ -136,3 +138,10 @@ def test_a_heading_that_stands_twice_is_refused(write, load):
         match=r"x\.csv: columns 'Close' and 'Close' cannot be distinguished; .*: set env\.market\.columns\.close=1",
     ):
         load(path)
+
+
+def test_what_is_no_regular_file_is_refused_at_once(load, tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in ("/dev/zero", tmp_path / "pipe.csv"):
+        with pytest.raises(MarketError, match=f"^{path}: a pipe or a device, which can be read once at most; save its"):
+            load(path)

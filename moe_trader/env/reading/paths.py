@@ -19,7 +19,7 @@ def find_files(path: str | Sequence[str]) -> list[str]:
 
     ``~`` is the home folder.
 
-    :raises MarketError: a glob that matches nothing, or a folder
+    :raises MarketError: a glob that matches nothing, a folder, a pipe or a device
     """
     found: list[str] = []
     for one in map(os.path.expanduser, [path] if isinstance(path, str) else path):
@@ -30,6 +30,8 @@ def find_files(path: str | Sequence[str]) -> list[str]:
             raise MarketError(f"{one}: no file matches{whence(one)}")
         if os.path.isdir(one):
             raise MarketError(f"{one}: a folder{_inside(one)}")
+        if os.path.exists(one) and not os.path.isfile(one):
+            raise MarketError(f"{one}: a pipe or a device, which can be read once at most; save its rows to a file")
         found.extend(matches)
     return list(dict.fromkeys(found))
 
