@@ -34,6 +34,9 @@ BarsOrNone = Annotated[Whole, Field(ge=0, le=MOST_BARS)]
 TwoBars = Annotated[Whole, Field(ge=2, le=MOST_BARS)]
 """Two or more: of what one bar has none, such as a deviation."""
 
+Position = Annotated[Whole, Field(gt=-16_384, lt=16_384)]
+"""Of a column in a table; one that is not there is refused when the table is read."""
+
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 BelowOne = Annotated[Real, Field(ge=0, lt=1)]
 Probability = Annotated[Real, Field(gt=0, lt=1)]

@@ -386,7 +386,7 @@ def test_a_manifest_without_what_rebuilds_the_agent_is_refused(key, copied):
         ("expert_columns", -3, "one or more numbers from 0 to "),
         ("expert_columns", [True], "one or more numbers from 0 to "),
         ("expert_columns", [10**6], "one or more numbers from 0 to "),
-        ("expert_columns", [1, 0], "numbers in ascending order"),
+        ("expert_columns", [1, 0], "different numbers in ascending order"),
         ("gate_columns", [1, 0], "different numbers in ascending order"),
         ("gate_columns", "abc", "one or more numbers from 0 to "),
         ("gate_columns", [], "one or more numbers from 0 to "),

@@ -215,7 +215,7 @@ def seeds(run_of_seeds, run_of_seeds_printed):
 def test_a_seed_among_others_is_the_run_that_it_is_alone(seeds, tmp_path):
     run, printed = seeds
     assert (
-        "On a CPU seeds are trained in turn; moe-train -m 'seed=range(1,3)' trains one a core, without means" in printed
+        "On CPU, seeds run sequentially. To run one per core, without means: moe-train -m 'seed=range(1,3)'" in printed
     )
     assert "INFO seed 2: Training mixture" in printed
     assert "seed 2: Training mixture" in (run / "train.log").read_text()

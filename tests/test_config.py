@@ -170,7 +170,7 @@ def test_runs_started_in_the_same_second_get_their_own_directory():
         (["expert.net_arch=[1000000000]"], r"^expert\.net_arch\.0: Input should be less than or equal to 65536, got "),
         (
             ["expert.learning_rate=1e39"],
-            r"^expert\.learning_rate: Input should be less than or equal to 1e\+38, got 1e\+39$",
+            r"^expert\.learning_rate: Input should be less than or equal to \S+, got 1e\+39$",
         ),
         (
             ["env=synthetic", "env.market.series.train=99999999999"],

@@ -157,7 +157,8 @@ def test_an_instrument_without_bars_in_a_split_is_not_in_it_and_named(old_and_ne
     members = {split: [row.instrument for row in prepared.evaluated(split)] for split in SPLITS}
     assert members == {"train": ["OLD"], "validation": ["OLD", "NEW"], "test": ["OLD", "NEW"]}
     assert [record.message for record in caplog.records] == [
-        "two: left out of the train split, with too few bars there: NEW"
+        "two: left out of the train split, with too few bars there: NEW",
+        "two: short in the validation split, which covers 546 days: NEW 165 days (23.2 % of the weight)",
     ]
     assert prepared.training_env(4, 0).reset().shape[0] == 4
 

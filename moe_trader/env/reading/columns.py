@@ -8,12 +8,14 @@ from typing import Literal
 
 import pandas as pd
 
+from moe_trader.bounds import Position
 from moe_trader.env import MarketError
 from moe_trader.env.reading.guess import candidates, guess
 from moe_trader.env.reading.ways import setting, settings
 
 Column = Literal["time", "day", "open", "high", "low", "close", "adjusted_close", "volume", "symbol"]
-Heading = str | int | None  # as the user names a column: its heading, its position, or NONE; None: by its usual names
+# As the user names a column: its heading, its position, or NONE; None: by its usual names.
+Heading = str | Position | None
 NONE = "none"  # the user says that there is no such column
 
 # The first heading that is there wins. A bar's time is when it closes. The last two of time: an index without a name,
