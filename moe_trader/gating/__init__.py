@@ -62,7 +62,7 @@ class GatingNetwork(nn.Module, ABC):
         """Change what no gradient reaches; called before each rollout, and never again until its updates are done.
 
         PPO compares densities across a rollout and its updates: a gate that changed in between would be off-policy.
-        What it changes must be a registered buffer: that is saved, and each seed's own where several run at once.
+        What it changes must be a registered buffer, so that it is saved.
 
         :param progress: fraction of training done
         :param weights: gate weights on a sample of the last rollout's states, shape ``(n, n_experts)``; ``None`` before
