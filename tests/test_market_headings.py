@@ -1,5 +1,7 @@
 """Headings of price files as vendors write them, and those that look like what they are not."""
 
+import shlex
+
 import pytest
 from price_files import HEADER, ROWS
 
@@ -84,6 +86,19 @@ def test_a_missing_column_names_the_setting_and_the_columns_there(write, load):
     ):
         load(path)
     assert load(path, "env.market.columns.close=Quote").instruments[0].close.tolist() == [11]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [("Wann,Open,High,Low,Close", "10,12,9,11"), ("Trade day,Close", "11"), ("Wann,Close,Volume", "11,5")],
+)
+def test_an_unknown_time_next_to_known_prices_is_suggested(header, row, write, load):
+    path = write("x.csv", header, *(f"2018-12-{day},{row}" for day in (27, 28)))
+    with pytest.raises(MarketError, match=r"missing column time \(any of .* set '?env\.market\.columns\.time=") as error:
+        load(path)
+    words = shlex.split(str(error.value).partition("; where it is called something else, set ")[2].partition(";")[0])
+    assert [word.replace('"', "") for word in words] == [f"env.market.columns.time={header.partition(',')[0]}"]
+    assert load(path, *words).instruments[0].close.tolist() == [11, 11]
 
 
 def test_a_header_that_is_one_cell_says_what_stands_between_columns(write, load):

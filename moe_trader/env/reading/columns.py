@@ -231,8 +231,9 @@ def _chosen(
     if not headless and _A_PRICE.search(str(chosen.get("columns.volume", ""))):
         del chosen["columns.volume"]  # of another instrument side by side
     instruments = {str(chosen.get(f"columns.{name}", "")).lower().removesuffix(name) for name in PRICES}
-    if len(instruments) == 1 and (prefix := str(chosen["columns.close"])[: len(instruments.pop())].strip(" .:_-")):
-        chosen["symbol"] = prefix
+    prefix = instruments.pop() if len(instruments) == 1 else ""  # empty where all prices are known
+    if prefix and (name := str(chosen["columns.close"])[: len(prefix)].strip(" .:_-")):
+        chosen["symbol"] = name
     return settings({**chosen, **needed})
 
 
