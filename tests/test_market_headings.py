@@ -1,7 +1,10 @@
 """Headings of price files as vendors write them, and those that look like what they are not."""
 
+import re
 import shlex
 
+import numpy as np
+import pandas as pd
 import pytest
 from price_files import HEADER, ROWS
 
@@ -105,3 +108,23 @@ def test_a_header_that_is_one_cell_says_what_stands_between_columns(write, load)
     lines = [line.replace(",", "^") for line in (HEADER, *ROWS)]
     with pytest.raises(MarketError, match=r"there: Date\^Open\S*; this is one cell: put a comma, .*, or say sep=X in"):
         load(write("x.csv", *lines))
+
+
+@pytest.mark.parametrize("layout", ["%Y-%m-%d", "%d.%m.%Y", "%Y-%m-%d,%H:%M"])
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("header", [None, "Wann,P,Q,R,S"])
+def test_opens_and_closes_are_distinguished_whichever_row_is_the_newest(header, newest_first, layout, write, load):
+    """Each open is the close before, so that only the order of time tells O H L C from C H L O."""
+    closes = 100.0 * np.exp(np.random.default_rng(0).normal(0, 0.01, 61).cumsum())
+    rows = [
+        f"{day.strftime(layout)},{was},{max(was, close) + 1},{min(was, close) - 1},{close}"
+        for day, was, close in zip(pd.date_range("2020-01-25", periods=60), closes, closes[1:], strict=False)
+    ]
+    names = [header.replace("Wann", "Wann,Uhr") if header and "," in layout else header] if header else []
+    path = write("x.csv", *names, *(rows[::-1] if newest_first else rows))
+    with pytest.raises(MarketError, match="missing column time") as error:
+        load(path)
+    words = shlex.split(re.search(r"(?<=set ).*?(?=; )", str(error.value))[0])
+    one = load(path, *words, "env.market.opens_are_real=true").instruments[0]
+    assert one.open.tolist() == closes[:60].tolist()
+    assert one.close.tolist() == closes[1:].tolist()

@@ -31,6 +31,8 @@ def guess(sample: pd.DataFrame, found: Mapping[str, int]) -> tuple[dict[str, int
         times, date_format = _time(sample, free)
         roles |= times
         needed = {"date_format": date_format} if date_format else {}
+    if "time" in roles and _falls(sample, roles):
+        sample = sample.iloc[::-1]  # newest first: an open follows the close of the row below
     free = [place for place in free if place not in roles.values()]
     numbers = _columns_of_numbers(sample, free)
     if "close" not in roles:
@@ -173,6 +175,17 @@ def _stamps(column: pd.Series) -> tuple[bool, str | None]:
         return True, None
     layouts = fitting_formats(text)
     return bool(layouts), layouts[0] if layouts else None
+
+
+def _falls(sample: pd.DataFrame, roles: Mapping[str, int]) -> bool:
+    """Whether rows stand newest first."""
+    places = [roles[name] for name in ("day", "time") if name in roles]
+    column = pd.concat([as_text(sample.iloc[:, at]).str.strip() for at in places], axis=1).agg(" ".join, axis=1)
+    stamps = pd.to_numeric(column, errors="coerce")
+    if stamps.isna().any():
+        stamps = pd.to_datetime(column, format=_stamps(column)[1] or "ISO8601", errors="coerce", utc=True)
+    known = stamps.dropna()
+    return len(known) > 1 and bool(known.iloc[0] > known.iloc[-1])
 
 
 def _are_unix(numbers: NDArray[np.float64]) -> bool:
