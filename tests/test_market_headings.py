@@ -65,12 +65,26 @@ def test_a_volume_that_the_user_names_is_not_told(write, load, warnings):
         ("Date,Price,Open,High,Low,Vol.,Change %", "2018-12-27,11,10,12,9,100,0.5%"),
         ("Date,Open,High,Low,Close*,Adj Close**,Volume", "2018-12-27,10,12,9,11,11,100"),
         ("unix_timestamp,open,high,low,close,volume", "1545868800,10,12,9,11,100"),
+        ("Local time,Open,High,Low,Close,Volume", "2018-12-27,10,12,9,11,100"),
+        ("\ufeffDatum;Eröffnung;Hoch;Tief;Schluss;Volumen", "2018-12-27;10;12;9;11;100"),
+        ('"Datum","Zuletzt","Eröffn.","Hoch","Tief","Vol.","+/- %"', '"2018-12-27","11","10","12","9","100","1%"'),
+        ('"Date","Dernier","Ouv."," Plus Haut","Plus Bas","Vol."', "2018-12-27,11,10,12,9,100"),
+        ("Fecha,Último,Apertura,Máximo,Mínimo,Vol.", "2018-12-27,11,10,12,9,100"),
+        ("Data,Ultimo,Apertura,Massimo,Minimo,Vol.", "2018-12-27,11,10,12,9,100"),
+        ("Data,Otwarcie,Najwyzszy,Najnizszy,Zamkniecie,Wolumen", "2018-12-27,10,12,9,11,100"),
+        ("日期,股票代码,开盘,收盘,最高,最低,成交量,成交额", "2018-12-27,600000,10,11,12,9,100,1100"),
     ],
 )
 def test_vendors(header, row, write, load):
     one = bar(write, load, header, row)
     assert str(one.time[0]) == "2018-12-27T00:00:00.000000"
     assert [getattr(one, name)[0] for name in ("open", "high", "low", "close", "volume")] == [10, 12, 9, 11, 100]
+
+
+@pytest.mark.parametrize("heading", ["Adj. Close", "AdjustedClose", "Adj Close*", "Adjusted_Close", "adjClose"])
+def test_an_adjusted_close_is_found_however_it_is_written(heading, write, load):
+    rows = [f"2018-12-{day},10,12,9,11,{adjusted}" for day, adjusted in ((27, 5.5), (28, 11))]
+    assert bar(write, load, f"{PRICES},{heading}", *rows).close.tolist() == [5.5, 11]
 
 
 def test_a_price_beside_a_close_is_not_the_close(write, load):
