@@ -47,7 +47,7 @@ def test_a_header_above_decimal_commas_is_found(write, load):
     """Rows are even in commas as well as in semicolons; the header only in semicolons."""
     rows = [f"{at:02}.01.2020;1.00{at},34;1.10{at},40;990,29;1.00{at},50;31.205" for at in range(1, 9)]
     path = write("x.csv", "\ufeffTag;Beginn;Oben;Unten;Ende;Umsatz", *rows)
-    with pytest.raises(MarketError, match="there: Tag, Beginn, Oben, Unten, Ende, Umsatz$"):
+    with pytest.raises(MarketError, match=r"there: Tag, Beginn, Oben, Unten, Ende, Umsatz$"):
         load(path)
 
 

@@ -111,7 +111,9 @@ def test_a_missing_column_names_the_setting_and_the_columns_there(write, load):
 )
 def test_an_unknown_time_next_to_known_prices_is_suggested(header, row, write, load):
     path = write("x.csv", header, *(f"2018-12-{day},{row}" for day in (27, 28)))
-    with pytest.raises(MarketError, match=r"missing column time \(any of .* set '?env\.market\.columns\.time=") as error:
+    with pytest.raises(
+        MarketError, match=r"missing column time \(any of .* set '?env\.market\.columns\.time="
+    ) as error:
         load(path)
     words = shlex.split(str(error.value).partition("; where it is called something else, set ")[2].partition(";")[0])
     assert [word.replace('"', "") for word in words] == [f"env.market.columns.time={header.partition(',')[0]}"]
@@ -142,3 +144,15 @@ def test_opens_and_closes_are_distinguished_whichever_row_is_the_newest(header, 
     one = load(path, *words, "env.market.opens_are_real=true").instruments[0]
     assert one.open.tolist() == closes[:60].tolist()
     assert one.close.tolist() == closes[1:].tolist()
+
+
+@pytest.mark.parametrize("header", ["Tag;Beginn;Oben;Unten;Ende;Umsatz", "Tag;Open;Oben;Unten;Ende;Umsatz"])
+def test_columns_of_decimal_commas_are_suggested_and_no_volume_as_a_close(header, write, load):
+    """The volume alone is a number as it stands, 31.205; and an open that is known says nothing of the close."""
+    rows = [f"{at:02}.01.2020;1.00{at},34;1.10{at},40;990,29;1.00{at},50;31.205" for at in range(1, 9)]
+    path = write("x.csv", header, *rows)
+    with pytest.raises(MarketError, match="missing column time") as error:
+        load(path)
+    one = load(path, *shlex.split(re.search(r"(?<=set ).*?(?=; )", str(error.value))[0])).instruments[0]
+    first = [getattr(one, name)[0] for name in ("open", "high", "low", "close", "volume")]
+    assert first == [1001.34, 1101.4, 990.29, 1001.5, 31205]
