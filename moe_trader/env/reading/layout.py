@@ -15,6 +15,7 @@ from pandas.errors import EmptyDataError
 from moe_trader.env import MarketError
 from moe_trader.env.reading.columns import has_time_and_close
 from moe_trader.env.reading.page import Reading
+from moe_trader.env.reading.paths import compression
 
 _SEPARATORS = ",;\t|"
 _SPACES = r"\s+"
@@ -98,6 +99,7 @@ def first_lines(path: str | Path, encoding: str, count: int | None = None) -> li
         skip_blank_lines=False,
         na_filter=False,
         encoding=encoding,
+        compression=compression(path),
     )["line"]
     return lines.to_list()
 

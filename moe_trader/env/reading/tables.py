@@ -16,7 +16,7 @@ from moe_trader.env.reading.columns import NONE, PRICES, find_columns
 from moe_trader.env.reading.guess import guess
 from moe_trader.env.reading.layout import Layout, cells, first_lines, read_layout, row_widths
 from moe_trader.env.reading.page import Page, Reading
-from moe_trader.env.reading.paths import beginning, no_such_file, reason
+from moe_trader.env.reading.paths import beginning, compression, no_such_file, reason
 from moe_trader.env.reading.ways import Value, Way, offer
 from moe_trader.env.reading.wide import one_row_of_headings
 
@@ -128,6 +128,7 @@ def _parse(path: str | Path, layout: Layout, encoding: str, width: int, text: Ma
             index_col=False,
             dtype=text,
             encoding=encoding,
+            compression=compression(path),
             keep_default_na=False,
             na_values=[""],
             skip_blank_lines=False,  # they keep their place in the count
