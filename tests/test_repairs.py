@@ -40,6 +40,26 @@ def test_bad_rows_are_dropped_and_counted_up_to_a_tenth(line, write, load, warni
     assert "bad_rows=drop" not in str(refused.value), "what would be refused again is not suggested"
 
 
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [("%Y-%m-%d", ()), ("%d.%m.%Y", ("env.market.date_format=%d.%m.%Y",)), ("%Y-%m-%dT00:00:00Z", ()), ("%s", ())],
+)
+def test_a_row_of_totals_without_a_date_is_dropped(layout, words, write, load):
+    dates = [pd.Timestamp(day, tz="UTC").strftime(layout) for day in days(20)]
+    lines = [f"{date},10,12,9,11,100" for date in dates]
+    path = write("x.csv", HEADER, *lines, ",200,240,180,220,2000")
+    with pytest.raises(
+        MarketError, match=r"row 22, column 'Date': .*; set env\.market\.bad_rows=drop to leave such"
+    ) as error:
+        load(path, *words)
+    assert "date_format" not in str(error.value)
+    market = load(path, *words, "env.market.bad_rows=drop")
+    assert market.repaired == (1,)
+    assert market.sha256() == load(write("x.csv", HEADER, *lines), *words).sha256()
+    with pytest.raises(MarketError, match=r"row 22, .*; 3 of 23 rows are bad, and at most a tenth may be left out"):
+        load(write("x.csv", HEADER, *lines, *[",200,240,180,220,2000"] * 3), *words, "env.market.bad_rows=drop")
+
+
 def test_the_first_row_of_a_repeated_stamp_is_kept(write, load):
     lines = [*bars(20), f"{days(20)[-1]},1,1,1,1,1"]
     one = load(write("x.csv", HEADER, *lines), "env.market.bad_rows=drop").instruments[0]
