@@ -43,6 +43,14 @@ def test_lines_that_are_no_rows_and_separators(lines, write, load):
         load(bad)
 
 
+def test_a_header_above_decimal_commas_is_found(write, load):
+    """Rows are even in commas as well as in semicolons; the header only in semicolons."""
+    rows = [f"{at:02}.01.2020;1.00{at},34;1.10{at},40;990,29;1.00{at},50;31.205" for at in range(1, 9)]
+    path = write("x.csv", "\ufeffTag;Beginn;Oben;Unten;Ende;Umsatz", *rows)
+    with pytest.raises(MarketError, match=r"there: Tag, Beginn, Oben, Unten, Ende, Umsatz$"):
+        load(path)
+
+
 # Rows that are longer than the header
 
 

@@ -57,6 +57,15 @@ def test_the_first_bytes_tell_a_format_whatever_the_option_is_called(write, load
         assert load(tmp_path / name).sha256() == expected, name
 
 
+@pytest.mark.parametrize("name", ["gzip", "zip", "bz2", "xz"])
+def test_a_compressed_file_is_known_by_its_first_bytes_whatever_its_name(name, write, load, tmp_path):
+    path = write("x.csv", HEADER, *ROWS)
+    expected = load(path).sha256()
+    pd.read_csv(path).to_csv(path, index=False, compression=name)
+    assert not path.read_bytes().startswith(b"Date")
+    assert load(path).sha256() == expected
+
+
 def test_a_path_that_no_file_system_takes(load, tmp_path):
     for name in ("A" * 300, "A" * 300 + "*"):
         for env in ("csv", "parquet"):

@@ -40,6 +40,26 @@ def test_bad_rows_are_dropped_and_counted_up_to_a_tenth(line, write, load, warni
     assert "bad_rows=drop" not in str(refused.value), "what would be refused again is not suggested"
 
 
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [("%Y-%m-%d", ()), ("%d.%m.%Y", ("env.market.date_format=%d.%m.%Y",)), ("%Y-%m-%dT00:00:00Z", ()), ("%s", ())],
+)
+def test_a_row_of_totals_without_a_date_is_dropped(layout, words, write, load):
+    dates = [pd.Timestamp(day, tz="UTC").strftime(layout) for day in days(20)]
+    lines = [f"{date},10,12,9,11,100" for date in dates]
+    path = write("x.csv", HEADER, *lines, ",200,240,180,220,2000")
+    with pytest.raises(
+        MarketError, match=r"row 22, column 'Date': .*; set env\.market\.bad_rows=drop to leave such"
+    ) as error:
+        load(path, *words)
+    assert "date_format" not in str(error.value)
+    market = load(path, *words, "env.market.bad_rows=drop")
+    assert market.repaired == (1,)
+    assert market.sha256() == load(write("x.csv", HEADER, *lines), *words).sha256()
+    with pytest.raises(MarketError, match=r"row 22, .*; 3 of 23 rows are bad, and at most a tenth may be left out"):
+        load(write("x.csv", HEADER, *lines, *[",200,240,180,220,2000"] * 3), *words, "env.market.bad_rows=drop")
+
+
 def test_the_first_row_of_a_repeated_stamp_is_kept(write, load):
     lines = [*bars(20), f"{days(20)[-1]},1,1,1,1,1"]
     one = load(write("x.csv", HEADER, *lines), "env.market.bad_rows=drop").instruments[0]
@@ -177,3 +197,52 @@ def test_zones_that_differ_cannot_be_joined(write, load, tmp_path):
     write("a_2019.csv", "time,close", "2019-12-27T09:00Z,1", "2019-12-28T10:00Z,1")
     with pytest.raises(MarketError, match=r"stamps of \S+a_2018\.csv and \S+a_2019\.csv differ in their time zone"):
         load(f"{tmp_path}/*.csv", "env.market.symbol=a")
+
+
+# Marks of decimals and thousands
+
+
+@pytest.mark.parametrize(("decimal", "mark"), [("comma", "."), ("point", ",")])
+def test_a_given_mark_of_decimals_holds_for_whole_columns(decimal, mark, write, load):
+    """Columns that would be numbers without it as well: 1.003 is 1003 throughout."""
+    path = write(
+        "x.csv", "Date;Close;Volume", f"2018-12-27;1{mark}003;31{mark}205", f"2018-12-28;997;1{mark}204{mark}000"
+    )
+    one = load(path, f"env.market.decimal={decimal}").instruments[0]
+    assert one.close.tolist() == [1003, 997]
+    assert one.volume.tolist() == [31205, 1204000]
+
+
+def test_units_and_money_are_distinguished_with_a_given_mark(write, load):
+    rows = [f"{day};100,5;{100.5 * (10 + at):.1f};{10 + at}".replace(".", ",") for at, day in enumerate(days(9))]
+    one = load(write("x.csv", "Date;Close;Volume;Volume BTC", *rows), "env.market.decimal=comma").instruments[0]
+    assert one.volume.tolist() == [10 + at for at in range(9)]
+
+
+def test_prices_that_go_on_in_dotted_thousands_are_refused(write, load):
+    closes = ["990", "994", "997", "1.003", "1.010", "998", "1.100"]
+    path = write("x.csv", "Date;Close", *(f"{day};{close}" for day, close in zip(days(7), closes, strict=True)))
+    with pytest.raises(
+        MarketError,
+        match=r"row 5, column 'Close': prices go on from 997 to 1\.003, as where a dot stands between thousands; set "
+        r"env\.market\.decimal=comma to read 1\.003 as 1003, or env\.market\.decimal=point to read 1\.003 as 1\.003$",
+    ):
+        load(path)
+    comma = load(path, "env.market.decimal=comma").instruments[0]
+    assert comma.close.tolist() == [990, 994, 997, 1003, 1010, 998, 1100]
+    point = load(path, "env.market.decimal=point", "env.market.splits=keep").instruments[0]
+    assert point.close.tolist() == [990, 994, 997, 1.003, 1.01, 998, 1.1]
+
+
+@pytest.mark.parametrize("mark", ["'", "\u2019"])
+def test_an_apostrophe_separates_thousands_only_before_three_digits(mark, write, load):
+    path = write("x.csv", "Date;Close", f"2018-12-27;10{mark}905.5", f"2018-12-28;1{mark}010{mark}906")
+    assert load(path, "env.market.decimal=point", "env.market.splits=keep").instruments[0].close.tolist() == [
+        10905.5,
+        1010906,
+    ]
+    for price in (f"109{mark}05", f"109{mark}055{mark}1", f"109{mark}0555"):  # 109 and 5/32
+        path = write("x.csv", "Date;Close", f"2018-12-27;{price}", f"2018-12-28;{price}")
+        for words in ([], ["env.market.decimal=point"]):
+            with pytest.raises(MarketError, match=r"is no number \(2 such rows\); write numbers with a .*signs$"):
+                load(path, *words)

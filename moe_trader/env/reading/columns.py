@@ -11,6 +11,7 @@ import pandas as pd
 from moe_trader.bounds import Position
 from moe_trader.env import MarketError
 from moe_trader.env.reading.guess import candidates, guess
+from moe_trader.env.reading.headings import ALIASES
 from moe_trader.env.reading.ways import setting, settings
 
 Column = Literal["time", "day", "open", "high", "low", "close", "adjusted_close", "volume", "symbol"]
@@ -18,34 +19,6 @@ Column = Literal["time", "day", "open", "high", "low", "close", "adjusted_close"
 Heading = str | Position | None
 NONE = "none"  # the user says that there is no such column
 
-# The first heading that is there wins. A bar's time is when it closes. The last two of time: an index without a name,
-# as pandas writes it.
-ALIASES: dict[str, tuple[str, ...]] = {
-    "time": (
-        "time",
-        "datetime",
-        "timestamp",
-        "date",
-        "date time",
-        "close time",
-        "open time",
-        "ts",
-        "unix",
-        "unix timestamp",
-        "gmt time",
-        "window start",
-        "t",
-        "index",
-        "unnamed: 0",
-    ),
-    "open": ("open", "o"),
-    "high": ("high", "h"),
-    "low": ("low", "l"),
-    "close": ("close", "c", "last", "close/last", "price"),
-    "adjusted_close": ("adj close", "adjclose", "adjusted close", "adjcp"),
-    "volume": ("volume", "vol", "v", "vol.", "tick volume", "tickvol"),
-    "symbol": ("symbol", "ticker", "tic", "tickers", "instrument", "name"),
-}
 _NAMED = 5  # usual names that an error lists
 _CLOSES = (*ALIASES["close"], "settle", "settlement", "settlement price", "last price", "mark", "mark price")
 DAY = ("date", "day")  # headings of a day whose time of day stands in a column of its own
@@ -231,8 +204,9 @@ def _chosen(
     if not headless and _A_PRICE.search(str(chosen.get("columns.volume", ""))):
         del chosen["columns.volume"]  # of another instrument side by side
     instruments = {str(chosen.get(f"columns.{name}", "")).lower().removesuffix(name) for name in PRICES}
-    if len(instruments) == 1 and (prefix := str(chosen["columns.close"])[: len(instruments.pop())].strip(" .:_-")):
-        chosen["symbol"] = prefix
+    prefix = instruments.pop() if len(instruments) == 1 else ""  # empty where all prices are known
+    if prefix and (name := str(chosen["columns.close"])[: len(prefix)].strip(" .:_-")):
+        chosen["symbol"] = name
     return settings({**chosen, **needed})
 
 

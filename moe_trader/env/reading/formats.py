@@ -11,7 +11,7 @@ import pandas as pd
 
 from moe_trader.env import MarketError
 from moe_trader.env.reading.page import Reading
-from moe_trader.env.reading.paths import beginning, no_such_file, reason, stem
+from moe_trader.env.reading.paths import beginning, is_archive, no_such_file, reason, stem
 from moe_trader.env.reading.tables import read_csv_table
 from moe_trader.env.reading.wide import one_row_of_headings
 
@@ -50,7 +50,7 @@ def read_table(path: str | Path, reading: Reading) -> pd.DataFrame:
     if _JSON_SUFFIXES & {suffix.lower() for suffix in Path(path).suffixes} or _JSON.match(start):
         return _typed(path, "json", _read_json)
     for magic, (name, line) in _OTHERS.items():
-        if start.startswith(magic) and Path(path).suffix.lower() != ".zip":
+        if start.startswith(magic) and not is_archive(path):
             code = line.format(path=Path(path).name, stem=stem(str(path)).partition(".")[0])
             trust = " (opening a pickle runs code: only one that you trust)" if "pickle" in name else ""
             raise MarketError(f"{path}: this is {name}; convert it with pandas{trust}: {code}")

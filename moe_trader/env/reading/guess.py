@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +16,7 @@ _ORDERS = ("ohlc", "ochl", "olhc", "ohcl", "cohl", "chlo", "hloc", "lhoc", "hlco
 _NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
 _CANDIDATES = 3  # columns that a refusal names where any may be the close
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
+_COMMAS = re.compile(r"^-?(?:\d{1,3}(?:\.\d{3})+(?:,\d+)?|\d+,\d+)$")
 _SLACK = 1e-3  # by which a high or low may miss the open or close
 _EARLIEST = 1e8  # of unix stamps, in seconds
 
@@ -31,13 +33,17 @@ def guess(sample: pd.DataFrame, found: Mapping[str, int]) -> tuple[dict[str, int
         times, date_format = _time(sample, free)
         roles |= times
         needed = {"date_format": date_format} if date_format else {}
+    if "time" in roles and _falls(sample, roles):
+        sample = sample.iloc[::-1]  # newest first: an open follows the close of the row below
     free = [place for place in free if place not in roles.values()]
     numbers = _columns_of_numbers(sample, free)
     if "close" not in roles:
-        prices = _prices(numbers, _known(sample, roles))
+        commas = any(_are_decimal_commas(sample.iloc[:, place]) for place in free)
+        prices = {} if commas else _prices(sample, free, roles)
         if not prices:  # 1,5 for 1.5
-            numbers = _columns_of_numbers(_with_points(sample), free)
-            prices = _prices(numbers, _known(sample, roles))
+            pointed = _with_points(sample)
+            numbers = _columns_of_numbers(pointed, free)
+            prices = _prices(pointed, free, roles)
             needed |= {"decimal": "comma"} if prices else {}
         roles |= prices
     last = max((roles[name] for name in _NAMES.values() if name in roles), default=0)
@@ -86,32 +92,43 @@ def _columns_of_numbers(sample: pd.DataFrame, free: list[int]) -> dict[int, NDAr
 
 
 def _with_points(sample: pd.DataFrame) -> pd.DataFrame:
-    return sample.apply(lambda column: as_text(column).str.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True))
+    """Return 1234.5 for 1.234,5 and 1234,5, and 1234 for 1.234."""
+
+    def pointed(match: re.Match[str]) -> str:
+        return match[0].replace(".", "").replace(",", ".")
+
+    return sample.apply(lambda column: as_text(column).str.replace(_COMMAS, pointed, regex=True))
 
 
-def _known(sample: pd.DataFrame, roles: Mapping[str, int]) -> dict[str, NDArray[np.float64]]:
-    known = {}
-    for name in ("open", "high", "low"):
-        numbers = _numbers(sample.iloc[:, roles[name]]) if name in roles else None
-        if numbers is not None:
-            known[name] = numbers
-    return known
+def _are_decimal_commas(column: pd.Series) -> bool:
+    """Whether a column holds 1.234,5 or 1,5, and not only 1,234, which may be thousands."""
+    text = as_text(column).str.strip()
+    return bool(text.str.fullmatch(_COMMAS).all() and text.str.contains(r",\d(?:\d?|\d{3,})$|\..*,", regex=True).any())
 
 
-def _prices(numbers: Mapping[int, NDArray[np.float64]], known: Mapping[str, NDArray[np.float64]]) -> dict[str, int]:
+def _prices(sample: pd.DataFrame, free: list[int], roles: Mapping[str, int]) -> dict[str, int]:
     """Return where open, high, low and close are, or the close if there is nothing else."""
+    known = {name: roles[name] for name in ("open", "high", "low") if name in roles}
+    numbers = _columns_of_numbers(sample, sorted({*free, *known.values()}))
     positive = {place: column for place, column in numbers.items() if (column > 0).all()}
-    if known:  # only the close is missing
-        low, high = known.get("low", 0), known.get("high", np.inf)
-        return next(({"close": at} for at, one in positive.items() if ((low <= one) & (one <= high)).all()), {})
+    if {"high", "low"} <= {name for name, place in known.items() if place in positive}:  # the close is missing
+        low, high = positive[known["low"]], positive[known["high"]]
+        inside = (at for at in free if at in positive and ((low <= positive[at]) & (positive[at] <= high)).all())
+        return next(({"close": at} for at in inside), {})
     for start in positive:
         places = range(start, start + 4)
         if all(place in positive for place in places):
-            orders = [order for order in _ORDERS if _is_bar(order, [positive[place] for place in places])]
+            columns = [positive[place] for place in places]
+            orders = [
+                order
+                for order in _ORDERS
+                if all(place - start == order.index(name[0]) for name, place in known.items())
+                and _is_bar(order, columns)
+            ]
             if orders:
-                order = _smoothest(orders, [positive[place] for place in places])
+                order = _smoothest(orders, columns)
                 return {_NAMES[letter]: start + at for at, letter in enumerate(order)}
-    return {"close": next(iter(positive))} if len(positive) == 1 else {}  # of several, any may be the close
+    return {"close": next(iter(positive))} if len(positive) == 1 and not known else {}  # of several, any may be it
 
 
 def _is_bar(order: str, columns: list[NDArray[np.float64]]) -> bool:
@@ -173,6 +190,17 @@ def _stamps(column: pd.Series) -> tuple[bool, str | None]:
         return True, None
     layouts = fitting_formats(text)
     return bool(layouts), layouts[0] if layouts else None
+
+
+def _falls(sample: pd.DataFrame, roles: Mapping[str, int]) -> bool:
+    """Whether rows stand newest first."""
+    places = [roles[name] for name in ("day", "time") if name in roles]
+    column = pd.concat([as_text(sample.iloc[:, at]).str.strip() for at in places], axis=1).agg(" ".join, axis=1)
+    stamps = pd.to_numeric(column, errors="coerce")
+    if stamps.isna().any():
+        stamps = pd.to_datetime(column, format=_stamps(column)[1] or "ISO8601", errors="coerce", utc=True)
+    known = stamps.dropna()
+    return len(known) > 1 and bool(known.iloc[0] > known.iloc[-1])
 
 
 def _are_unix(numbers: NDArray[np.float64]) -> bool:

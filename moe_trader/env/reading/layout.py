@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from pandas.errors import EmptyDataError
 from moe_trader.env import MarketError
 from moe_trader.env.reading.columns import has_time_and_close
 from moe_trader.env.reading.page import Reading
+from moe_trader.env.reading.paths import compression
 
 _SEPARATORS = ",;\t|"
 _SPACES = r"\s+"
@@ -97,6 +99,7 @@ def first_lines(path: str | Path, encoding: str, count: int | None = None) -> li
         skip_blank_lines=False,
         na_filter=False,
         encoding=encoding,
+        compression=compression(path),
     )["line"]
     return lines.to_list()
 
@@ -108,11 +111,13 @@ def _header(lines: list[str], rows: list[int], separators: str, reading: Reading
             if has_time_and_close(cells(lines[at], separator), reading.columns):
                 return at
     separated = [at for at in rows if any(separator in lines[at] for separator in separators)]
+    found = []
     for separator in separators:
         widths = [len(cells(lines[at], separator)) for at in separated]
-        for place, width in enumerate(widths[:-1]):
-            if width > 1 and width == widths[place + 1]:
-                return separated[place]
+        even = (place for place, (one, after) in enumerate(pairwise(widths)) if 1 < one == after)
+        found += [separated[place] for place in even][:1]
+    if found:  # the first of any separator: 1.002,34;1.003,45 is even in commas too, but not in the header above
+        return min(found)
     return separated[0] if separated else rows[0] if rows else 0
 
 

@@ -22,7 +22,7 @@ _ENOUGH, _SMALLEST_STAMP = (
     5,
     20_000,
 )  # rows that distinguish stamps from prices, and the smallest: days of a spreadsheet
-_SIGNS = r"[$€£¥\s'\u2019_]"  # currency signs, and Swiss thousands separators
+_SIGNS = r"[$€£¥\s_]|(?<=\d)['\u2019](?=\d{3}(?!\d))"  # currency signs, and Swiss thousands separators
 CLOSES: Way = (
     {**{f"columns.{name}": NONE for name in ("open", "high", "low")}, "env.fill": "next_close"},
     "to read closes only",
@@ -96,7 +96,7 @@ def refuse_no_numbers(column: pd.Series, numbers: Floats, page: Page, ways: Sequ
     def describe(at: int) -> str:
         shown = cell(column, at)
         remedy = "repair or drop these rows"
-        if re.search(r"\d,\d|\d'\d|\d\.\d+\.\d|[$€£¥]", shown):
+        if re.search(r"\d,\d|\d['\u2019]\d|\d\.\d+\.\d|[$€£¥]", shown):
             remedy = "write numbers with a decimal point, and without thousands separators or currency signs"
         elif re.search(ROUNDED, shown.strip("'")):
             remedy = "write them in full, as 1200000 for 1.2M"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from moe_trader.env.reading.ways import setting
 
 _SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".arrow", ".orc", ".json", ".jsonl", ".ndjson"}
 _SUFFIXES |= {".gz", ".bz2", ".xz", ".zst", ".zip"}
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh91AY&SY": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def find_files(path: str | Sequence[str]) -> list[str]:
@@ -51,6 +54,27 @@ def beginning(path: str | Path, count: int = 16) -> bytes:
             return file.read(count)
     except OSError:
         return b""
+
+
+def compression(path: str | Path) -> str:
+    """Return how a file is compressed, as ``pd.read_csv`` has it, by its first bytes; else by its name (``infer``)."""
+    start = beginning(path)
+    if is_archive(path):
+        return "zip"
+    return next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), "infer")
+
+
+def is_archive(path: str | Path) -> bool:
+    """Whether a file is a zip archive, and no Excel workbook, which is one inside."""
+    if not beginning(path).startswith(b"PK\x03\x04"):
+        return False
+    if Path(path).suffix.lower() == ".zip":
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "[Content_Types].xml" not in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def no_such_file(path: str | Path) -> str:

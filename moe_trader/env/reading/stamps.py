@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe_trader.env import MarketError
-from moe_trader.env.reading.cells import as_text, cell
+from moe_trader.env.reading.cells import as_text, cell, is_missing
 from moe_trader.env.reading.date_formats import UNITS, fitting_formats
 from moe_trader.env.reading.page import Page
 from moe_trader.env.reading.unix import is_unix, read_named, read_unix
@@ -118,6 +118,12 @@ def _refuse_dates(column: pd.Series, bad: NDArray[np.bool_], page: Page, date_fo
 
     Such rows are left out only where no format was given: a wrong format reads some rows, and those wrongly.
     """
+    empty = bad & is_missing(column)
+    if (empty == bad).all():  # as of a row of totals: a format has no part in it
+        page.refuse(
+            bad, lambda _: f", column {column.name!r}: no date ({int(bad.sum())} such rows); repair or drop them"
+        )
+        return
     fitting = fitting_formats(column)
     wanted = f"the format {date_format!r}" if date_format else "ISO 8601 (2018-12-31)"
     numbers = pd.to_numeric(column, errors="coerce")
@@ -180,7 +186,8 @@ def _parse(column: pd.Series, page: Page, date_format: str | None) -> tuple[pd.S
 
 
 def _whole_days(stamps: pd.Series) -> bool:
-    return bool((stamps == stamps.dt.normalize()).all())
+    known = stamps.dropna()
+    return bool((known == known.dt.normalize()).all())
 
 
 def _check_offsets(column: pd.Series, page: Page) -> None:

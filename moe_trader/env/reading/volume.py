@@ -99,9 +99,12 @@ def _traded_units(first: Floats, column: pd.Series, other: pd.Series, close: Flo
 
     ``None`` where the first column holds the units throughout, or the two columns are not price times each other.
     """
-    if is_missing(other).any() or other.dtype.kind not in "iuf":
+    text = other.dtype.kind not in "iuf"
+    if is_missing(other).any() or (text and page.reading.decimal is None):
         return None
     second = to_floats(other, page)
+    if text and not np.isfinite(second).all():
+        return None
     with np.errstate(divide="ignore", invalid="ignore"):
         price, ratio = np.log(close), np.log(first / second)
         clear = (first > 0) & (second > 0) & (np.abs(price) > _FAR)
