@@ -84,7 +84,10 @@ def test_a_jump_that_no_split_explains_is_kept_and_told(factor, prices, load, wa
 
 def test_closes_alone_that_change_their_unit(write, load, warnings):
     rows = [f"2018-01-0{at + 1},{close}" for at, close in enumerate((998, 997, 1.003, 1.004))]
-    load(write("prices.csv", "Date,Close", *rows))
+    file = write("prices.csv", "Date,Close", *rows)
+    with pytest.raises(MarketError, match=r"row 4, column 'Close': prices go on from 997 to 1\.003, as where"):
+        load(file)
+    load(file, "env.market.decimal=point")
     assert "1 jumps of the price are kept as the market's own (first: row 4, from 997.0 to 1.003)" in warnings()
 
 
