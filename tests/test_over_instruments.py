@@ -325,7 +325,7 @@ def test_exchanges_that_close_at_different_hours_are_drawn_in_days():
     assert pooling.block == pytest.approx(20 * 400**0.5, rel=0.01)
 
 
-def test_an_hour_beside_a_day_weighs_the_same():
+def test_hourly_and_daily_bars_of_one_span_weigh_the_same():
     hours = np.datetime64("2020-01-01T00", "h") + np.arange(24 * 100 + 1)
     instruments = (bars("hourly", hours, 8766), bars("daily", hours[::24]))
     pooling = Pooling(instruments)
@@ -340,7 +340,7 @@ def test_an_hour_beside_a_day_weighs_the_same():
 
 
 def test_a_short_instrument_weighs_what_its_time_is():
-    """35 bars of one beside 654 of the others: not a third of everything."""
+    """35 bars of one against 654 of the others: not a third of everything."""
     days = np.datetime64("2020-01-01") + np.arange(655)
     instruments = (bars("long", days), bars("also", days), bars("short", days[-36:]))
     assert Pooling(instruments).weights == pytest.approx(np.array([654, 654, 35]) / 1343)

@@ -112,9 +112,9 @@ class MixturePPO(PPO):
                     break
                 norms = self.policy.optimizer.clipped_step(self.max_grad_norm)
                 # Numbers where they cost no wait: small tensors kept among large ones would break up the heap.
-                told = norms.tolist() if norms.device.type == "cpu" else norms.unbind()
-                terms |= dict(zip(self._norm_names, told, strict=True))
-                if norms.device.type == "cpu" and not math.isfinite(sum(told)):
+                values = norms.tolist() if norms.device.type == "cpu" else norms.unbind()
+                terms |= dict(zip(self._norm_names, values, strict=True))
+                if norms.device.type == "cpu" and not math.isfinite(sum(values)):
                     stopped = True
                     break
             self._n_updates += 1
