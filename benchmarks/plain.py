@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor, nn
-
 from moe_trader.expert.mixture import GaussianMixture, Mixture
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.mixture_ppo import MixturePPO
 from moe_trader.expert.output import MixtureOutput
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor, nn
+
 from moe_trader.expert.ppo import PPOExperts
 from moe_trader.gating import Gate, GateBatch, entropy
 from moe_trader.sight import View

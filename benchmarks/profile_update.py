@@ -11,13 +11,13 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-
-from moe_trader.agent import MoEAgent
-from moe_trader.expert import categorical_kernels, mixture_ppo
 from moe_trader.expert.adam import ClippingAdam
 from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.rollout import TorchRolloutBuffer
 from moe_trader.expert.stack import Stack
+
+from moe_trader.agent import MoEAgent
+from moe_trader.expert import categorical_kernels, mixture_ppo
 from moe_trader.gating import Routing
 
 

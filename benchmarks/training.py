@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 from environment import FEATURES, PEERS, WINDOW
+from moe_trader.dense.product import multiply
 from plain import plain_mixture
 from profile_update import profile_update
 from scipy import stats
@@ -46,7 +47,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
-from moe_trader.dense.product import multiply
 from moe_trader.env.lanes import Lanes
 from moe_trader.env.task import PreparedTask
 from moe_trader.evaluation.routing import best_experts

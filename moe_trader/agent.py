@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,26 +13,24 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from moe_trader import bundle
 from moe_trader.argument import check_types, to_path, whole_number
 from moe_trader.bounds import MOST_SEEDS
-from moe_trader.device import check_device
+from moe_trader.device import Kernels, check_device, check_kernels
 from moe_trader.expert import ExpertFamily
-from moe_trader.expert.given_gate import GivenGate, as_weights
-from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.expert.spaces import check_actions, check_env
-from moe_trader.expert.view import shown, view_of
 from moe_trader.gating import Gate
-from moe_trader.gating.contradictions import contradictions
+from moe_trader.learner import Learner
 from moe_trader.manifest import space_to_json
+from moe_trader.mixture.layout import layout_of, shown
+from moe_trader.mixture.model import MixtureModel
+from moe_trader.mixture.with_weights import WithWeights, as_weights
 from moe_trader.option import ConfigError, describe
 from moe_trader.sight import View, column_names
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +47,7 @@ class MoEAgent:
     :param gating: settings of the gate
     :param seed: of initial weights and of action draws; as in SB3 it seeds Python's, NumPy's and PyTorch's generators
     :param device: of the networks, ``"cpu"`` or ``"cuda"``
+    :param kernels: ``"auto"`` uses compiled kernels where there are any, ``"off"`` plain PyTorch
     :raises ValueError: for other spaces, and for wrappers that normalise observations by running means, such as
         ``VecNormalize(norm_obs=True)``: a bundle does not hold them
     """
@@ -61,12 +60,13 @@ class MoEAgent:
         *,
         seed: int,
         device: str = "cpu",
+        kernels: Kernels = "auto",
     ) -> None:
         observed = check_env(env)
         check_types(expert=(expert, ExpertFamily), gating=(gating, Gate))
-        view = view_of(env, gating, len(expert.names()))
-        self._assemble(env, observed, env.action_space, expert, gating, view, seed, device)
-        self.policy.column_names = [] if shown(env, "gate_columns") is None else shown(env, "column_names")
+        view = layout_of(env, gating, len(expert.names()))
+        self._assemble(env, observed, env.action_space, expert, gating, view, seed, device, kernels)
+        self.model.column_names = [] if shown(env, "gate_columns") is None else shown(env, "column_names")
 
     def _assemble(
         self,
@@ -78,20 +78,23 @@ class MoEAgent:
         view: View,
         seed: int,
         device: str,
+        kernels: Kernels,
     ) -> None:
         check_device(device)
+        check_kernels(kernels)
         seed = whole_number(seed, "seed", least=0, most=MOST_SEEDS - 1)
-        check_actions(action_space)
+        check_actions(action_space, expert.action_spaces)
         self.expert, self.gating, self.seed, self.view = expert, gating, seed, view
-        self.algorithm = expert.algorithm(env, observation_space, action_space, gating, view, seed, device)
+        spaces_ = (observation_space, action_space)
+        self.algorithm: Learner = expert.learner(env, gating, view, *spaces_, seed=seed, device=device, kernels=kernels)
+        self.algorithm.save_agent = self.save
+        self._learns_on = False
         self.set_logger(Logger(None, []))  # SB3's own would make a directory in the temporary one, and leave it empty
 
     @property
-    def policy(self) -> MixturePolicy:
-        """The mixture: ``policy.experts`` are SB3 policies, ``policy.gate`` the gating network."""
-        policy = self.algorithm.policy
-        assert isinstance(policy, MixturePolicy)
-        return policy
+    def model(self) -> MixtureModel:
+        """The mixture: ``model.experts`` are SB3 policies, ``model.gate`` is the gating network."""
+        return self.algorithm.model
 
     @property
     def gate_columns(self) -> list[int]:
@@ -109,50 +112,67 @@ class MoEAgent:
 
         The account, which every expert sees, comes last of what is not for a gate with a part of its own.
         """
-        action = self.policy.action_space
+        action = self.model.action_space
         n_out = int(action.n) if isinstance(action, spaces.Discrete) else int(np.prod(action.shape or ()))
         return self.view.experts[-1] + 1, n_out
 
     @property
     def gate_learns(self) -> bool:
         """Whether training can change the gate: it has parameters, and a learning rate."""
-        return self.policy.gate_learns
+        return self.algorithm.gate_learns
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The mixture's metrics at the last update; see :func:`moe_trader.expert.metrics.mixture_metrics`."""
-        metrics: dict[str, float] = self.algorithm.metrics  # type: ignore[attr-defined]
-        return metrics
+        """The mixture's metrics at the last update; see :func:`moe_trader.mixture.metrics.mixture_metrics`."""
+        return self.algorithm.metrics
 
     def set_logger(self, logger: Logger) -> None:
         """Log to an SB3 logger."""
         self.algorithm.set_logger(logger)
 
-    def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> MoEAgent:
-        """Train gate and experts jointly for at least ``total_timesteps`` environment steps, over all lanes.
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "MoE",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train gate and experts jointly for at least ``total_timesteps`` environment steps, over all envs.
 
-        Settings that work against each other are told first, as warnings.
+        The arguments are SB3's. Settings that work against each other are logged first, as warnings.
 
         :param total_timesteps: a whole number of at least 1
-        :param callback: SB3's: a callback, a list of them, or a function
+        :param callback: a callback of SB3's, a list of them, or a function. Where SB3's callbacks save a model
+            (``CheckpointCallback``, ``EvalCallback``), a bundle is written, a directory that :meth:`load` opens
+        :param log_interval: updates between two writes of the logger
         :raises ValueError: without an environment to learn in, or for another number of steps
         :raises TrainingError: for a reward or an observation that is not finite, naming environment, step and column;
             and when training diverges. The agent then has the last weights that gave finite numbers
         """
         total_timesteps = whole_number(total_timesteps, "total_timesteps")
+        log_interval = whole_number(log_interval, "log_interval")
         for one in callback if isinstance(callback, list) else [callback]:
             check_types(callback=(one, BaseCallback | Callable | None))
         if self.algorithm.env is None:
             raise ValueError("this agent was loaded without an environment: MoEAgent.load(path, env=...) can learn on")
-        for line in contradictions(
-            self.gating,
-            n_experts=len(self.expert_names),
-            gate_learns=self.gate_learns,
-            ent_coef=self.expert.ent_coef,
-            batch_size=self.expert.batch_size,
-        ):
+        for line in self.expert.warnings(self.gating, self.gate_learns, self.algorithm.env.num_envs):
             log.warning("%s", line)
-        self.algorithm.learn(total_timesteps, callback=callback)
+        if self._learns_on:
+            log.info(
+                "Learning on from a bundle: weights and the gate's state are kept; the optimiser's averages, the "
+                "schedules (learning rate, loss weights, temperature) and the step count start from zero"
+            )
+            self._learns_on = False
+        self.algorithm.learn(
+            total_timesteps,
+            callback=callback,
+            log_interval=log_interval,
+            tb_log_name=tb_log_name,
+            reset_num_timesteps=reset_num_timesteps,
+            progress_bar=progress_bar,
+        )
         return self
 
     def predict(
@@ -181,9 +201,9 @@ class MoEAgent:
 
         :raises ValueError: for observations of another shape or type, or with numbers that are not finite
         """
-        given, is_batch = self.policy.obs_to_tensor(observations)
+        given, is_batch = self.model.to_tensor(observations)
         with torch.no_grad():
-            weights: Weights = self.policy.gate_weights(given).cpu().numpy()
+            weights: Weights = self.model.gate_weights(given).cpu().numpy()
         return weights if is_batch else weights[0]
 
     def expert_actions(self, observations: np.ndarray) -> np.ndarray:
@@ -209,15 +229,15 @@ class MoEAgent:
         """
         seed = whole_number(seed, "seed", least=0)
         with torch.no_grad():
-            self.policy.mix(self.policy.obs_to_tensor(observations)[0]).checked()
-        return self.under(as_weights(weights)[None], drawn).decide(0, observations, seed)
+            self.model.choice(self.model.to_tensor(observations)[0])
+        return self.with_weights(as_weights(weights)[None], drawn).decide(0, observations, seed)
 
-    def under(self, weights: np.ndarray, drawn: np.ndarray | None = None) -> GivenGate:
+    def with_weights(self, weights: np.ndarray, drawn: np.ndarray | None = None) -> WithWeights:
         """Return these experts under the gate weights of many decisions, ``(n_decisions, batch, K)``, for evaluation.
 
         :raises ValueError: for weights that are none
         """
-        return GivenGate(self.policy, weights, drawn)
+        return WithWeights(self.model, weights, drawn)
 
     def save(self, path: str | Path, task: Mapping[str, Any] | None = None) -> None:
         """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.
@@ -227,29 +247,35 @@ class MoEAgent:
         """
         path = to_path(path, "path")
         check_types(task=(task, Mapping | None))
-        names, policy = self.expert_names, self.policy
+        names, model, kinds = self.expert_names, self.model, self.expert.kinds()
         bundle.write(
             path,
             config={"expert": describe(self.expert), "gating": describe(self.gating)},
-            tensors=policy.state_dict(),
-            experts={name: self.expert.standalone(policy, k) for k, name in enumerate(names)},
+            tensors=model.state_dict(),
+            experts={name: self.expert.export(model, k) for k, name in enumerate(names)},
             manifest={
-                "algorithm": self.expert.algorithm_name,
+                "algorithm": " + ".join(dict.fromkeys(kinds)),
+                "kinds": kinds,
                 "experts": names,
-                "observation_space": space_to_json(policy.observation_space),
-                "action_space": space_to_json(policy.action_space),
+                "observation_space": space_to_json(model.observation_space),
+                "action_space": space_to_json(model.action_space),
                 "gate_columns": self.gate_columns,
                 "gate_rows": self.view.rows,
                 "expert_columns": list(self.view.experts),
                 "seed": self.seed,
-                "n_parameters": policy.n_parameters(),
+                "n_parameters": model.n_parameters(),
                 "task": dict(task or {}),
             },
         )
 
     @classmethod
     def load(
-        cls, path: str | Path, env: VecEnv | None = None, device: str = "cpu", plugins: Sequence[str] = ()
+        cls,
+        path: str | Path,
+        env: VecEnv | None = None,
+        device: str = "cpu",
+        plugins: Sequence[str] = (),
+        kernels: Kernels = "auto",
     ) -> MoEAgent:
         """Load a bundle; with ``env`` the agent can learn on.
 
@@ -264,7 +290,7 @@ class MoEAgent:
         view = content.view
         if env is not None:
             check_for_correct_spaces(env, content.observation_space, content.action_space)
-            shown = view_of(env, content.gating, len(content.expert.names()))
+            shown = layout_of(env, content.gating, len(content.expert.names()))
             if shown != view:
                 raise ValueError(
                     f"env: expected one that shows {view}, as in training, got one that shows {shown}; make it as "
@@ -274,12 +300,14 @@ class MoEAgent:
         agent = cls.__new__(cls)
         spaces_ = (content.observation_space, content.action_space)
         try:
-            agent._assemble(env, *spaces_, content.expert, content.gating, view, content.manifest["seed"], device)
+            seed = content.manifest["seed"]
+            agent._assemble(env, *spaces_, content.expert, content.gating, view, seed, device, kernels)
         except ConfigError as error:
             if env is not None:  # which may be what does not fit
                 raise
             raise bundle.BundleError(f"{path}: {error}") from None
-        bundle.load_weights(path, agent.policy, content.tensors)
-        task, (size,) = content.manifest["task"], agent.policy.observation_space.shape or ()
-        agent.policy.column_names = column_names(task.get("features"), task.get("window"), size)
+        bundle.load_weights(path, agent.model, content.tensors)
+        task, (size,) = content.manifest["task"], agent.model.observation_space.shape or ()
+        agent.model.column_names = column_names(task.get("features"), task.get("window"), size)
+        agent._learns_on = True
         return agent

@@ -61,7 +61,7 @@ class Bundle:
     """What a bundle holds, verified.
 
     :param view: which columns of an observation gate and experts see
-    :param tensors: every weight, by its name in the policy's ``state_dict``
+    :param tensors: every weight, by its name in the model's ``state_dict``
     """
 
     manifest: dict[str, Any]
@@ -225,16 +225,16 @@ def _check_sizes(path: Path, found: Bundle) -> None:
         raise _misfit(path, f"a gate of {expected}, and {shapes} is there")
 
 
-def load_weights(path: Path, policy: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put the weights of a bundle into its policy. :raises BundleError: where names, types or numbers do not fit."""
-    for name, expected in policy.state_dict().items():
+def load_weights(path: Path, model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put the weights of a bundle into its model. :raises BundleError: where names, types or numbers do not fit."""
+    for name, expected in model.state_dict().items():
         found = tensors.get(name)
         if found is not None and found.dtype != expected.dtype:
             raise BundleError(f"{path / WEIGHTS}: {name}: expected {expected.dtype}, got {found.dtype}; copy it again")
         if found is not None and not bool(torch.isfinite(found).all()):
             raise BundleError(f"{path / WEIGHTS}: {name} holds NaN or infinity; use an earlier bundle of the run")
     try:
-        policy.load_state_dict(tensors, strict=True)
+        model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise _misfit(path, str(error)) from None
 

@@ -1,10 +1,20 @@
-"""Where networks run: on the CPU, or on a GPU that is there."""
+"""Where networks run, on the CPU or on a GPU, and by which code."""
 
 from __future__ import annotations
 
 import re
+from typing import Literal, get_args
 
 import torch
+
+Kernels = Literal["auto", "off"]
+"""Compiled kernels: ``auto``, wherever there are any (float32 on a CPU); ``off``, plain PyTorch."""
+
+
+def check_kernels(kernels: str) -> None:
+    """Refuse another choice of kernels. :raises ValueError: naming it."""
+    if kernels not in get_args(Kernels):
+        raise ValueError(f"kernels: expected {' or '.join(get_args(Kernels))}, got {kernels!r}")
 
 
 def check_device(device: str) -> None:

@@ -23,6 +23,7 @@ from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
 import moe_trader
+from moe_trader import legacy
 
 T = TypeVar("T")
 
@@ -40,10 +41,7 @@ class ConfigError(ValueError):
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def option(cls: type[T]) -> type[T]:
-    """Make ``cls`` a frozen keyword-only dataclass whose fields pydantic validates, one for :func:`build`.
-
-    A class attribute ``retired`` names settings of earlier versions: name -> the value that still means what it did.
-    """
+    """Make ``cls`` a frozen keyword-only dataclass whose fields pydantic validates, one for :func:`build`."""
     made: Any = dataclass(cls, frozen=True, kw_only=True, config=_SETTINGS)
     setattr(made, _MARK, made)
     return cast("type[T]", made)
@@ -123,12 +121,14 @@ def join(path: str, key: str) -> str:
 
 
 def _construct(node: Mapping[str, Any], path: str, plugins: Sequence[str]) -> Any:
-    cls = _locate(node["_target_"], path, plugins)
+    cls = _locate(legacy.current_target(node["_target_"]), path, plugins)
     known = {field.name: field for field in dataclasses.fields(cls)}
     given = {key: value for key, value in node.items() if key != "_target_"}
-    for key, value in getattr(cls, "retired", {}).items():
-        if key in given and given.pop(key) != value:
-            raise ConfigError(f"{join(path, key)}: removed setting; expected {value} or nothing, got {node[key]!r}")
+    if cls.__module__.split(".")[0] == OWN:
+        try:
+            given = legacy.current(given, path, known)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     for key in given:
         if key not in known:
             raise unknown_key(path, key, known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moe_trader.bounds import MOST_SEEDS, Count, Seed
-from moe_trader.device import check_device
+from moe_trader.device import Kernels, check_device
 from moe_trader.env.task import TradingTask
 from moe_trader.expert import ExpertFamily
 from moe_trader.gating import Gate
@@ -22,6 +22,7 @@ class RunSettings:
     seed: Seed
     threads: Count
     device: str
+    kernels: Kernels
     single_policy: bool
     shapley: bool
     plugins: list[str]

@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
     """
     import torch
 
-    from moe_trader.expert import towers
+    from moe_trader.fast.towers import are_compiled
     from moe_trader.option import ConfigError
 
     if holds_run(directory):
@@ -47,8 +48,8 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
         log.info("%s", line)
     if alone := _seen_by_gate_alone(settings):
         log.info("No expert sees %s, but the gate and a single policy do (env.gate_only)", alone)
-    if not towers.are_compiled():
-        log.info("Compiling for this processor: a quarter of a minute, in the first run alone")
+    if settings.kernels != "off" and not are_compiled():
+        log.info("Compiling kernels for this CPU (about 15 s, first run only)")
     if settings.trainer.parallel_seeds > 1:
         run_seeds(settings, task, directory, config)
     else:
@@ -73,7 +74,7 @@ def run_seed(
     from moe_trader.gating.fixed import Uniform
 
     trainer, seed = settings.trainer, settings.seed
-    how: dict[str, Any] = {"seed": seed, "device": settings.device}
+    how: dict[str, Any] = {"seed": seed, "device": settings.device, "kernels": settings.kernels}
 
     remembered = task.summary() | (record(config) if config else {})
     env = task.training_env(trainer.n_envs, seed)
@@ -82,7 +83,7 @@ def run_seed(
 
     single = None
     if settings.single_policy and len(agent.expert_names) > 1:
-        family = settings.expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
+        family = settings.expert.parameter_matched(agent.model.n_parameters(), *agent.sizes)
         env = task.training_env(trainer.n_envs, seed)
         single = MoEAgent(env, family, Uniform(losses={}), **how)  # one has all the weight
         trainer.fit(single, directory / "single_policy", title="single policy", task=remembered)
@@ -91,8 +92,8 @@ def run_seed(
     write_tables(tables, directory)
     notes = _notes(settings, tables)
     facts = _facts(settings, task) | {
-        "parameters": f"{agent.policy.n_parameters():,}",
-        "single policy": f"{single.policy.n_parameters():,} parameters" if single else "not trained",
+        "parameters": f"{agent.model.n_parameters():,}",
+        "single policy": f"{single.model.n_parameters():,} parameters" if single else "not trained",
     }
     write_report(tables, directory, facts, notes)
     return tables, notes
@@ -200,11 +201,11 @@ def _facts(settings: RunSettings, task: PreparedTask) -> dict[str, object]:
     from moe_trader.env.costs import describe_costs
     from moe_trader.env.margin import describe_margin
 
-    n = len(settings.expert.names())
+    kinds = Counter(settings.expert.kinds())
     return {
         "market": task.market.name,
         "instruments": len(task.market.instruments),
-        "experts": f"{n} {settings.expert.algorithm_name} expert{'s' if n > 1 else ''}",
+        "experts": ", ".join(f"{n} {kind} expert{'s' if n > 1 else ''}" for kind, n in kinds.items()),
         "gate": f"{type(settings.gating).__name__}; losses: {', '.join(settings.gating.losses) or 'none'}",
         "seen by the gate alone": _seen_by_gate_alone(settings) or "nothing",
         "training steps": f"{settings.trainer.total_timesteps:,}",

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-
 from moe_trader.expert.adam import ClippingAdam
 
 

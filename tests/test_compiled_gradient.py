@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 from composed import settings_of
+from moe_trader.expert.compiled_gradient import can_compile
 
 from moe_trader.agent import MoEAgent
-from moe_trader.expert.compiled_gradient import can_compile
 from moe_trader.gating import GatingNetwork
 from moe_trader.gating.losses.router_z import RouterZ
 from moe_trader.gating.softmax import SoftmaxNetwork

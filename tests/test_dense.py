@@ -8,13 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-from numba import njit
-
-from moe_trader import dense
 from moe_trader.dense.activation import RELU, TANH, activate, activate_back
 from moe_trader.dense.elementary import exp32, log32
 from moe_trader.dense.product import multiply, transpose
 from moe_trader.dense.tiles import LANES, ROWS, VECTORS
+from numba import njit
+
+from moe_trader import dense
 
 WIDTH = VECTORS * LANES
 # one row and column, less and more than a tile in either direction, and exactly one

@@ -8,7 +8,6 @@ from __future__ import annotations
 import pytest
 import torch
 from composed import settings_of
-
 from moe_trader.expert.output import MixtureOutput
 from moe_trader.expert.stack import Stack
 

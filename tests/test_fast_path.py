@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 from composed import settings_of
+from moe_trader.expert.mixture import CategoricalMixture
+from moe_trader.expert.objective import Coefficients, Objective
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
 
 from benchmarks.plain import plain_mixture
 from moe_trader.agent import MoEAgent
 from moe_trader.env.trading_vec_env import UnitRewards
 from moe_trader.expert import towers
-from moe_trader.expert.mixture import CategoricalMixture
-from moe_trader.expert.objective import Coefficients, Objective
 
 
 class Whole(VecEnvWrapper):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from composed import settings_of
-
 from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture
+
 from moe_trader.gating import GateBatch, entropy
 from moe_trader.gating.losses.diversity import Diversity
 from moe_trader.gating.losses.importance import Importance

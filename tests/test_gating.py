@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-
 from moe_trader.expert.mixture import CategoricalMixture
+
 from moe_trader.gating import entropy
 from moe_trader.gating.softmax import Softmax
 

@@ -7,10 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from stable_baselines3.common.distributions import DiagGaussianDistribution
-
 from moe_trader.expert.metrics import mixture_metrics
 from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture
+from stable_baselines3.common.distributions import DiagGaussianDistribution
 
 BATCH, K, N_ACTIONS, DIM = 6, 4, 5, 3
 

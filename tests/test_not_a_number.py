@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from moe_trader.expert.output import OutputError
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
 from moe_trader.env.lanes import Lanes
-from moe_trader.expert.output import OutputError
 from moe_trader.finite import TrainingError, checked_observations
 from moe_trader.gating.losses.router_z import RouterZ
 from moe_trader.trainer import Trainer

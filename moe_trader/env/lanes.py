@@ -5,9 +5,10 @@ Both environments drive this one engine, so that they agree to the last bit; the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -98,6 +99,9 @@ class Stretch:
 
     def __len__(self) -> int:
         return self.last - self.first
+
+
+_STATE = ("ledger", "bars", "starts", "ends", "rewards", "log_returns", "bankrupt")
 
 
 class Lanes:
@@ -213,6 +217,15 @@ class Lanes:
         references = np.empty((len(bars), 3), dtype=np.float32)
         refer_lanes(self.ledger[lanes], bars, self.rules.clip, references)
         return references
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return copies of all that a step reads and changes."""
+        return {name: getattr(self, name).copy() for name in _STATE}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Put a state back."""
+        for name in _STATE:
+            getattr(self, name)[:] = state[name]
 
     @property
     def finished(self) -> NDArray[np.bool_]:

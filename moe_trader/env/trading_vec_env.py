@@ -56,10 +56,6 @@ class TradingVecEnv(VecEnv):
     def _observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
         return self.lanes.observe(lanes)
 
-    def _last(self, observations: NDArray[np.float32], ended: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the whole observations in which episodes ended."""
-        return observations[ended]
-
     def step_async(self, actions: np.ndarray) -> None:
         """Take one action for each lane, shape ``(n_lanes, *action_space.shape)``.
 
@@ -79,7 +75,7 @@ class TradingVecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{"log_return": value} for value in lanes.log_returns.tolist()]
         ended = dones.nonzero()[0]
         if len(ended):
-            last = self._last(observations, ended)
+            last = observations[ended]
             for number, lane in enumerate(ended.tolist()):
                 infos[lane] |= {
                     "terminal_observation": last[number],
@@ -93,6 +89,19 @@ class TradingVecEnv(VecEnv):
     def referring(self) -> ReferringVecEnv | None:
         """Return an environment of these very lanes that names bars; ``None`` where float32 cannot count them."""
         return ReferringVecEnv(self.lanes, self._generators) if len(self.lanes.tape.features) <= MOST_BARS else None
+
+    def state(self) -> dict[str, Any]:
+        """Return where every lane stands: ``arrays``, and the random generators' states as ``values``."""
+        return {"arrays": self.lanes.state(), "values": [one.bit_generator.state for one in self._generators]}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Put a state back. :raises ValueError: for one of another number of lanes."""
+        if len(state["values"]) != self.num_envs:
+            raise ValueError(f"state: expected one of {self.num_envs} lanes, got {len(state['values'])}")
+        self.lanes.load_state(state["arrays"])
+        for generator, own in zip(self._generators, state["values"], strict=True):
+            generator.bit_generator.state = own
+        self._started = True
 
     def close(self) -> None:
         """Nothing to release."""
@@ -124,7 +133,7 @@ class ReferringVecEnv(TradingVecEnv):
     """The same lanes, but an observation is the number of its bar and the account: three numbers for a kilobyte.
 
     Prices do not react to the agent, so the market part of an observation is made of rows of :attr:`tables`. A learner
-    that keeps them reads observations out of them and stores next to nothing. ``terminal_observation`` is whole.
+    that keeps them reads observations out of them and stores next to nothing.
     """
 
     def __init__(self, lanes: Lanes, generators: list[np.random.Generator]) -> None:
@@ -147,9 +156,6 @@ class ReferringVecEnv(TradingVecEnv):
     def _observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
         return self.lanes.refer(lanes)
 
-    def _last(self, observations: NDArray[np.float32], ended: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self.lanes.observe(ended)
-
 
 class UnitRewards(VecEnvWrapper):
     """Multiplies the rewards that a learner sees, and nothing else, by a constant.
@@ -168,6 +174,19 @@ class UnitRewards(VecEnvWrapper):
         """Return the same around an environment that names bars."""
         inner = self.venv.referring() if isinstance(self.venv, TradingVecEnv) else None
         return None if inner is None else UnitRewards(inner, float(self.scale))
+
+    def state(self) -> dict[str, Any]:
+        """Return that of the environment within. :raises ValueError: for one that has none."""
+        return self._stateful().state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Put it back. :raises ValueError: for an environment without any, and for another number of lanes."""
+        self._stateful().load_state(state)
+
+    def _stateful(self) -> TradingVecEnv:
+        if not isinstance(self.venv, TradingVecEnv):
+            raise ValueError(f"env: {type(self.venv).__name__} cannot say its state; use moe_trader's own environment")
+        return self.venv
 
     def reset(self) -> np.ndarray:
         """Reset every lane."""

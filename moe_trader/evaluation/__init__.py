@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-class GivenGate(Protocol):
-    """An agent's experts under gate weights that are given; see :class:`moe_trader.expert.given_gate.GivenGate`."""
+class WithWeights(Protocol):
+    """An agent's experts under given gate weights: :class:`moe_trader.mixture.with_weights.WithWeights`."""
 
     def decide(self, at: int, observations: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the actions of decision ``at``, ``(batch, ...)``, and each expert's own, ``(batch, K, ...)``."""
@@ -32,7 +32,7 @@ class Decider(Protocol):
     def gate_weights(self, observations: np.ndarray) -> np.ndarray:
         """Return ``(batch, K)`` weights."""
 
-    def under(self, weights: np.ndarray, drawn: np.ndarray) -> GivenGate:
+    def with_weights(self, weights: np.ndarray, drawn: np.ndarray) -> WithWeights:
         """Return the experts under the weights of many decisions, ``(n_decisions, batch, K)``.
 
         :param drawn: rows whose action is drawn instead of being the most likely, shape ``(batch,)``

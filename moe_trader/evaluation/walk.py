@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_trader.evaluation import Decider, Floats, GivenGate, Lanes, Walkable
+from moe_trader.evaluation import Decider, Floats, Lanes, Walkable, WithWeights
 from moe_trader.evaluation.pooling import Pooling
 from moe_trader.evaluation.strategies import Routing, Strategy, agent_strategies, baselines
 
@@ -165,7 +165,7 @@ def trade(
     return record | {"own_target": chosen.reshape(whole.shape[:3])}
 
 
-def _gates(strategies: Sequence[Strategy], decisions: slice, n: int) -> list[tuple[slice, GivenGate]]:
+def _gates(strategies: Sequence[Strategy], decisions: slice, n: int) -> list[tuple[slice, WithWeights]]:
     """Return for each run of strategies of one agent its lanes, and the agent under the weights of these decisions.
 
     An agent goes through its networks once a bar, for all the strategies that it decides.
@@ -179,7 +179,7 @@ def _gates(strategies: Sequence[Strategy], decisions: slice, n: int) -> list[tup
         if agent is None:
             continue
         weights = np.concatenate([one.weights(decisions) for one in members if one.weights is not None], axis=1)
-        found.append((rows, agent.under(weights, np.repeat([one.sampled for one in members], n))))
+        found.append((rows, agent.with_weights(weights, np.repeat([one.sampled for one in members], n))))
     return found
 
 

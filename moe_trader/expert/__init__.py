@@ -1,9 +1,9 @@
-"""The expert room: families of Stable-Baselines3 policies, mixed by a gate and trained jointly."""
+"""Expert families: the options of ``conf/expert``. One file a family: members, checks, model, learner, export."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from gymnasium import spaces
 
@@ -11,24 +11,26 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 
-    from moe_trader.expert.mixture_policy import MixturePolicy
+    from moe_trader.device import Kernels
     from moe_trader.gating import Gate
+    from moe_trader.learner import Learner
+    from moe_trader.mixture.model import MixtureModel
     from moe_trader.sight import View
 
 
 class ExpertFamily(ABC):
-    """Settings of K experts of one SB3 algorithm and of their joint training: an option of ``conf/expert``."""
+    """Settings of K experts and of their joint training: an option of ``conf/expert``."""
 
-    algorithm_name: str
-    """The SB3 class that opens an exported expert, ``"PPO"``."""
-    ent_coef: float
-    """What the entropy of the mixture counts in the training loss."""
-    batch_size: int
-    """States in a minibatch."""
+    action_spaces: ClassVar[tuple[type[spaces.Space], ...]]
+    """Kinds of action space that the experts act in."""
 
     @abstractmethod
     def names(self) -> list[str]:
         """Return the experts' names: columns of every table."""
+
+    @abstractmethod
+    def kinds(self) -> list[str]:
+        """Return the SB3 class of each expert, which opens its exported zip: ``["PPO", "PPO"]``."""
 
     @abstractmethod
     def parameters_each(self, n_columns: int, action_space: spaces.Space) -> int:
@@ -38,25 +40,45 @@ class ExpertFamily(ABC):
         """
 
     @abstractmethod
-    def algorithm(
-        self,
-        env: VecEnv | None,
-        observation_space: spaces.Box,
-        action_space: spaces.Space,
-        gate: Gate,
-        view: View,
-        seed: int,
-        device: str,
-    ) -> BaseAlgorithm:
-        """Return a fresh SB3 algorithm whose policy is a mixture; without ``env`` it can act but not learn.
+    def model(
+        self, gate: Gate, layout: View, observation_space: spaces.Box, action_space: spaces.Space
+    ) -> MixtureModel:
+        """Return a fresh mixture: the initial weights follow PyTorch's seed.
 
-        :param observation_space: of whole observations, of which gate and experts see what ``view`` says
+        :param layout: which columns of a whole observation gate and experts see
+        :param observation_space: of whole observations
         """
 
     @abstractmethod
-    def standalone(self, policy: MixturePolicy, expert: int) -> BaseAlgorithm:
-        """Return one expert as the plain SB3 algorithm, for export."""
+    def learner(
+        self,
+        env: VecEnv | None,
+        gate: Gate,
+        layout: View,
+        observation_space: spaces.Box,
+        action_space: spaces.Space,
+        *,
+        seed: int,
+        device: str,
+        kernels: Kernels,
+    ) -> Learner:
+        """Return a fresh SB3 algorithm that trains :meth:`model`; without ``env`` it can act but not learn.
+
+        :param kernels: see :data:`moe_trader.device.Kernels`
+        """
 
     @abstractmethod
-    def matched_single(self, n_parameters: int, observation_size: int, n_actions: int) -> ExpertFamily:
+    def export(self, model: MixtureModel, expert: int) -> BaseAlgorithm:
+        """Return one expert as the plain SB3 algorithm of its kind."""
+
+    @abstractmethod
+    def parameter_matched(self, n_parameters: int, observation_size: int, n_actions: int) -> ExpertFamily:
         """Return the same family with one expert, widened to about ``n_parameters`` parameters."""
+
+    @abstractmethod
+    def warnings(self, gate: Gate, gate_learns: bool, n_envs: int) -> list[str]:
+        """Return a line for each pair of settings that work against each other; each is legal by itself.
+
+        :param gate_learns: whether training can change the gate
+        :param n_envs: environments that are learned in at the same time
+        """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gymnasium import spaces
@@ -17,10 +18,13 @@ def check_env(env: Any) -> spaces.Box:
     return env.observation_space
 
 
-def check_actions(action_space: spaces.Space) -> None:
-    """Refuse actions that no expert takes. :raises ValueError: naming the space, and the way out."""
-    if not isinstance(action_space, spaces.Discrete | spaces.Box):
-        raise ValueError(f"expected a Discrete or Box action space, got {action_space}")
+def check_actions(action_space: spaces.Space, kinds: Sequence[type[spaces.Space]]) -> None:
+    """Refuse actions that the experts do not take. :raises ValueError: naming the space, and the way out.
+
+    :param kinds: of action space that they act in
+    """
+    if not isinstance(action_space, tuple(kinds)):
+        raise ValueError(f"expected a {' or '.join(kind.__name__ for kind in kinds)} action space, got {action_space}")
     if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
         raise ValueError(f"expected actions that count from 0, Discrete({action_space.n}), got {action_space}")
     if isinstance(action_space, spaces.Box) and (

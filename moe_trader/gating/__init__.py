@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from functools import cached_property
+from typing import ClassVar, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from moe_trader.option import ConfigError
 from moe_trader.sight import PLAIN_SIGHT, Sight
-
-Array = np.ndarray[Any, Any]
-
-
-@functools.cache
-def keeps_up(of: type, compiled: str, *plain: str) -> bool:
-    """Whether a class's compiled method still says what the plain ones say: no class further down changed those."""
-
-    def owner(name: str) -> int:
-        return next(place for place, one in enumerate(of.__mro__) if name in vars(one))
-
-    return all(owner(compiled) <= owner(name) for name in plain)
-
-
-@dataclass(frozen=True)
-class Routing:
-    """What a gate makes of a minibatch, for compiled code: arrays of float32 in which the batch runs fastest.
-
-    :param logits: shape ``(n_experts, batch)``
-    :param weights: shape ``(n_experts, batch)``
-    :param send_back: takes the gradients of both, and leaves those of the gate's parameters in their ``grad``
-    """
-
-    logits: Array
-    weights: Array
-    send_back: Callable[[Array, Array], None]
 
 
 class GatingNetwork(nn.Module, ABC):
@@ -74,85 +48,50 @@ class GatingNetwork(nn.Module, ABC):
         """Return gate weights."""
         return self.weights(self.logits(features))
 
-    def route(self, features: Tensor) -> Routing:
-        """Return logits, weights and the way back of the gradient: by autograd, unless overridden by compiled code.
 
-        There is no way back where autograd records nothing.
-
-        :param features: as for :meth:`logits`, of float32 on a CPU
-        """
-        logits = self.logits(features)
-        weights = self.weights(logits)
-
-        def send_back(d_logits: Array, d_weights: Array) -> None:
-            ends = [(end, d) for end, d in ((logits, d_logits), (weights, d_weights)) if end.requires_grad]
-            if ends:
-                torch.autograd.backward([end for end, _ in ends], [torch.from_numpy(d.T) for _, d in ends])
-
-        arrays = [np.ascontiguousarray(one.detach().numpy().T) for one in (logits, weights)]
-        return Routing(arrays[0], arrays[1], send_back)
-
-
-class ActionDensity(Protocol):
-    """What a gate loss may ask of the experts' actions: :class:`moe_trader.expert.mixture.Mixture`."""
+class ExpertChoice(Protocol):
+    """What a gate loss may ask of the experts' actions: :class:`moe_trader.mixture.densities.Choice`."""
 
     weights: Tensor
 
-    def expert_log_prob(self, actions: Tensor) -> Tensor:
-        """Return log p_k(a|s), shape ``(batch, n_experts)``."""
-
-    def log_prob(self, actions: Tensor) -> Tensor:
-        """Return log m(a|s), shape ``(batch,)``."""
-
     def disagreement(self) -> Tensor:
-        """Return the Jensen-Shannon divergence of the experts under g, nats, shape ``(batch,)``."""
+        """Return how differently the experts act under g, shape ``(batch,)``."""
 
-    def reweighted(self, weights: Tensor) -> ActionDensity:
-        """Return the mixture of the same experts under other gate weights."""
+    def reweighted(self, weights: Tensor) -> ExpertChoice:
+        """Return the choice of the same experts under other gate weights, shape ``(batch, n_experts)``."""
 
 
 @dataclass(frozen=True)
 class GateBatch:
-    """What a gate loss may look at, for one minibatch; nothing else is computed before a loss asks.
+    """What a gate loss may look at, for one minibatch, under on- and off-policy learners.
 
     :param logits: the gate's scores, shape ``(batch, n_experts)``
-    :param mixture: the experts' action densities under the gate weights
+    :param choice: the experts' actions under the gate weights
     :param posterior_entropy: E_a H(r(.|s, a)) in nats, where r_k = g_k p_k(a|s) / m(a|s): how much doubt an action
-        leaves about who chose it; shape ``(batch,)``
-    :param actions: as taken in the rollout, shape ``(batch,)`` or ``(batch, dim)``
-    :param advantages: of these actions, as the policy loss uses them, shape ``(batch,)``
+        leaves about which expert chose it; shape ``(batch,)``. Without action densities it is H(g)
+    :param advantage_of_each: returns :attr:`expert_advantages`, which are computed when a loss asks for them
     :param previous_weights: g at the bar before, shape ``(batch, n_experts)``; ``None`` unless a loss compares bars
     """
 
     logits: Tensor
-    mixture: ActionDensity
+    choice: ExpertChoice
     posterior_entropy: Tensor
-    actions: Tensor
-    advantages: Tensor
+    advantage_of_each: Callable[[], Tensor]
     previous_weights: Tensor | None = None
 
     @property
     def weights(self) -> Tensor:
         """g, the gate weights, shape ``(batch, n_experts)``."""
-        return self.mixture.weights
+        return self.choice.weights
 
+    @cached_property
+    def expert_advantages(self) -> Tensor:
+        """Advantage of following each expert, shape ``(batch, n_experts)``, without gradient.
 
-@dataclass(frozen=True)
-class GateArrays:
-    """What a loss with a gradient of its own looks at, and adds to: arrays in which the batch runs fastest.
-
-    :param routing: the gate's logits and weights
-    :param posterior_entropy: as in :class:`GateBatch`
-    :param d_logits: the gradient so far of the training loss by the logits, shape ``(n_experts, batch)``
-    :param d_weights: ... by the gate weights, shape ``(n_experts, batch)``
-    :param d_posterior_entropy: ... by the posterior entropy, shape ``(batch,)``
-    """
-
-    routing: Routing
-    posterior_entropy: Array
-    d_logits: Array
-    d_weights: Array
-    d_posterior_entropy: Array
+        On-policy it is estimated from the action taken, A p_k(a|s) / m(a|s), with A in units of its root mean square
+        and the ratio truncated at K (as in IMPALA, arXiv 1802.01561). Off-policy it is Q(s, a_k) - sum_j g_j Q(s, a_j).
+        """
+        return self.advantage_of_each()
 
 
 class GateLoss(ABC):
@@ -170,13 +109,6 @@ class GateLoss(ABC):
     @abstractmethod
     def __call__(self, batch: GateBatch) -> Tensor:
         """Return the unweighted loss, a scalar."""
-
-    def add_gradient(self, arrays: GateArrays, weight: float) -> float:
-        """Add ``weight`` times the loss's gradient to ``arrays`` and return the loss; optional.
-
-        A gate whose losses all have it trains without autograd, at a fraction of the price.
-        """
-        raise NotImplementedError
 
 
 class Gate(ABC):
@@ -212,3 +144,24 @@ class Gate(ABC):
 def entropy(weights: Tensor) -> Tensor:
     """Return the entropy of each row in nats, shape ``(batch,)``; zero weights count as zero, gradients stay finite."""
     return -(weights * torch.log(weights.clamp_min(torch.finfo(weights.dtype).tiny))).sum(-1)
+
+
+def with_gate_losses(
+    loss: Tensor, batch: GateBatch, losses: Mapping[str, tuple[GateLoss, float]]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return a training loss plus the gate's weighted losses, and each of these, unweighted, as ``gate_loss/NAME``.
+
+    :param losses: name -> loss and its present weight
+    :raises ConfigError: for a loss that returns anything but a scalar tensor
+    """
+    terms = {}
+    for name, (gate_loss, weight) in losses.items():
+        value = gate_loss(batch)
+        if not (isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()):
+            kind = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)[:80]
+            raise ConfigError(
+                f"gating.losses.{name}: expected {type(gate_loss).__name__} to return a scalar tensor, got {kind}"
+            )
+        loss = loss + weight * value
+        terms[f"gate_loss/{name}"] = value.detach()
+    return loss, terms

@@ -19,14 +19,23 @@ LEAST_BATCH = 256  # states: a regime of one bar in fifty still shows up about f
 _TO_EQUAL_USE = (Importance, LoadBalance, Sinkhorn)
 
 
-def contradictions(gate: Gate, *, n_experts: int, gate_learns: bool, ent_coef: float, batch_size: int) -> list[str]:
+def contradictions(
+    gate: Gate,
+    *,
+    n_experts: int,
+    gate_learns: bool,
+    ent_coef: float,
+    batch_size: int,
+    batch_setting: str = "expert.batch_size",
+) -> list[str]:
     """Return a line for each contradiction: the settings by their paths, what is wrong with them, and the way out.
 
     :param gate: settings of the gate
     :param n_experts: ``expert.count``; with one there is nothing to contradict
     :param gate_learns: whether it has parameters, and a learning rate
     :param ent_coef: ``expert.ent_coef``
-    :param batch_size: ``expert.batch_size``
+    :param batch_size: states in a minibatch
+    :param batch_setting: the setting that it follows from
     """
     losses = {f"gating.losses.{name}": loss for name, loss in gate.losses.items() if _counts(loss)}
     if n_experts == 1 or not losses:
@@ -35,7 +44,7 @@ def contradictions(gate: Gate, *, n_experts: int, gate_learns: bool, ent_coef: f
         return list(_idle(losses, gate))
     return [
         *_against_entropy(losses, ent_coef),
-        *_small_batch(losses, batch_size),
+        *_small_batch(losses, batch_size, batch_setting),
         *_balanced_twice(losses, gate),
         *_below_the_floor(losses, gate),
         *_out_of_reach(losses, gate, n_experts),
@@ -51,7 +60,7 @@ def _idle(losses: dict[str, GateLoss], gate: Gate) -> Iterator[str]:
     if idle:
         yield (
             f"{_joined(idle)} can do nothing: the gate (gating, {type(gate).__name__}) learns nothing, having no "
-            "parameters or expert.gate_rate_factor=0; set gating/losses=none, or choose a gate that learns"
+            "parameters or expert.gate_lr_scale=0; set gating/losses=none, or choose a gate that learns"
         )
 
 
@@ -66,13 +75,13 @@ def _against_entropy(losses: dict[str, GateLoss], ent_coef: float) -> Iterator[s
             )
 
 
-def _small_batch(losses: dict[str, GateLoss], batch_size: int) -> Iterator[str]:
+def _small_batch(losses: dict[str, GateLoss], batch_size: int, setting: str) -> Iterator[str]:
     for path, loss in losses.items():
         if isinstance(loss, Information) and batch_size < LEAST_BATCH:
             yield (
-                f"expert.batch_size ({batch_size}) is small for {path}, which balances the experts within every "
+                f"{setting} ({batch_size}) is small for {path}, which balances the experts within every "
                 "minibatch, and misleads where one misses a regime; set "
-                f"expert.batch_size={LEAST_BATCH} or more, or {path}.weight=0"
+                f"{setting}={LEAST_BATCH} or more, or {path}.weight=0"
             )
 
 

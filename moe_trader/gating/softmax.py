@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from moe_trader.bounds import BelowOne, Scale, Widths
-from moe_trader.dense.softmax import softmax, softmax_back
-from moe_trader.gating import Array, Gate, GateLoss, GatingNetwork
+from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.gating.scored import ScoredNetwork
 from moe_trader.option import option
 
@@ -55,15 +51,3 @@ class SoftmaxNetwork(ScoredNetwork):
     def routed(self, logits: Tensor) -> Tensor:
         """Return softmax(logits / temperature)."""
         return torch.softmax(logits / self.temperature, dim=-1)
-
-    def weigh(self, logits: Array) -> tuple[Array, Callable[[Array], Array]]:
-        """Return weights and the way back, compiled."""
-        routed, temperature = np.empty_like(logits), float(self.temperature)
-        softmax(logits, temperature, routed)
-
-        def back(d_weights: Array) -> Array:
-            d_logits = np.empty_like(logits)
-            softmax_back(routed, (1 - self.floor) / temperature, d_weights, d_logits)
-            return d_logits
-
-        return (1 - self.floor) * routed + np.float32(self.floor / len(logits)), back

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 from stable_baselines3.common.callbacks import BaseCallback
@@ -57,8 +57,6 @@ class Trainer:
     :param n_envs: lanes that trade at the same time
     :param parallel_seeds: how many seeds a run trains, from ``seed`` on, one after the other
     """
-
-    retired: ClassVar[Mapping[str, Any]] = {"compile": False}  # until 0.1.0: updates by torch.compile
 
     total_timesteps: Annotated[Whole, Field(gt=0, le=10**12)]
     n_envs: Width

@@ -37,7 +37,7 @@ class CollapseWatch:
     def look(self, metrics: Mapping[str, float], progress: float) -> list[str]:
         """Return what is to be told after an update.
 
-        :param metrics: of the mixture, as :func:`moe_trader.expert.metrics.mixture_metrics` names them
+        :param metrics: of the mixture, as :func:`moe_trader.mixture.metrics.mixture_metrics` names them
         :param progress: fraction of training done
         """
         self._updates += 1
@@ -77,7 +77,7 @@ class CollapseWatch:
             f"the gate has collapsed: {leader} had nearly all the weight for {COLLAPSED_AFTER} updates, and the others "
             "learn nothing",
             *self._starving(),
-            ["'gating/losses=balanced'", "a slower gate (expert.gate_rate_factor=0.3)"],
+            ["'gating/losses=balanced'", "a slower gate (expert.gate_lr_scale=0.3)"],
         )
 
     def _alike(self) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -24,6 +24,12 @@ log = logging.getLogger(__name__)
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
+class Learner(Protocol):
+    """The algorithm that a callback is called by, as far as it is needed here."""
+
+    update_listeners: list[Callable[[], None]]
+
+
 class Progress(BaseCallback):
     """Reports steps, speed, time left, mean episode log profit, each expert's importance and the gate's entropy.
 
@@ -38,6 +44,7 @@ class Progress(BaseCallback):
         super().__init__()
         self._agent, self._total, self._title = agent, total_timesteps, title
         self._watch = CollapseWatch(agent.expert_names, describe(agent.gating)) if agent.gate_learns else None
+        self._listeners: list[Callable[[], None]] = []
         self._tenths = 0
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
@@ -54,19 +61,17 @@ class Progress(BaseCallback):
     def _on_training_start(self) -> None:
         self._started = time.perf_counter()
         self._bar.start()
+        self._listeners = cast("Learner", self.model).update_listeners
+        self._listeners.append(self._report)
 
     def _on_step(self) -> bool:
         return True
 
-    def _on_rollout_end(self) -> None:
-        self._report()
-
-    def _on_training_end(self) -> None:
-        self._report()
-
     def close(self) -> None:
-        """Take the live line away."""
+        """Remove the live line, and stop listening."""
         self._bar.stop()
+        if self._report in self._listeners:
+            self._listeners.remove(self._report)
 
     def _report(self) -> None:
         speed = self.num_timesteps / max(time.perf_counter() - self._started, 1e-9)

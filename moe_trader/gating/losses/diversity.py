@@ -31,5 +31,5 @@ class Diversity(ScheduledLoss):
 
     def __call__(self, batch: GateBatch) -> Tensor:
         """Return the hinge in nats; zero once experts disagree by ``delta``."""
-        held = batch.mixture.reweighted(batch.weights.detach())
+        held = batch.choice.reweighted(batch.weights.detach())
         return torch.relu(self.delta - held.disagreement().mean())

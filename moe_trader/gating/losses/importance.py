@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from moe_trader.gating import GateArrays, GateBatch
+from moe_trader.gating import GateBatch
 from moe_trader.gating.losses import ScheduledLoss
 from moe_trader.option import option
 
@@ -21,10 +21,3 @@ class Importance(ScheduledLoss):
         """Return the squared variation: 0 for equal use, K - 1 when one expert has all the weight."""
         importance = batch.weights.mean(dim=0)
         return len(importance) * importance.square().sum() - 1
-
-    def add_gradient(self, arrays: GateArrays, weight: float) -> float:
-        """Add 2 K mean g_k, and return the loss."""
-        n_experts, n = arrays.routing.weights.shape
-        importance = arrays.routing.weights.mean(axis=1)
-        arrays.d_weights[:] += (2 * weight * n_experts / n * importance)[:, None]
-        return float(n_experts * (importance**2).sum() - 1)

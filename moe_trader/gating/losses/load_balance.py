@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from moe_trader.gating import GateArrays, GateBatch
+from moe_trader.gating import GateBatch
 from moe_trader.gating.losses import ScheduledLoss
 from moe_trader.option import option
 
@@ -27,11 +26,3 @@ class LoadBalance(ScheduledLoss):
         leader = batch.weights.argmax(dim=-1, keepdim=True)
         load = (leader == torch.arange(n_experts, device=leader.device)).to(batch.weights.dtype).mean(0)
         return n_experts * (load * importance).sum() - 1
-
-    def add_gradient(self, arrays: GateArrays, weight: float) -> float:
-        """Add K f_k, and return the loss."""
-        weights = arrays.routing.weights
-        n_experts, n = weights.shape
-        load = np.bincount(weights.argmax(axis=0), minlength=n_experts) / n
-        arrays.d_weights[:] += (weight * n_experts / n * load).astype(np.float32)[:, None]
-        return float(n_experts * (load * weights.mean(axis=1)).sum() - 1)

@@ -42,15 +42,8 @@ class Sinkhorn(ScheduledLoss):
     def __call__(self, batch: GateBatch) -> Tensor:
         """Return the cross-entropy in nats."""
         log_weights = torch.log(batch.weights.clamp_min(torch.finfo(batch.weights.dtype).tiny))
-        return -(transport(self.scores(batch) / self.epsilon, self.iterations) * log_weights).sum(-1).mean()
-
-    @torch.no_grad()
-    def scores(self, batch: GateBatch) -> Tensor:
-        """Return how well each expert did, in root mean squares of the advantage, shape ``(batch, n_experts)``."""
-        n_experts = batch.weights.shape[-1]
-        favour = batch.mixture.expert_log_prob(batch.actions) - batch.mixture.log_prob(batch.actions).unsqueeze(-1)
-        gain = batch.advantages / (batch.advantages.square().mean().sqrt() + 1e-8)
-        return gain.unsqueeze(-1) * favour.exp().clamp_max(n_experts)
+        plan = transport(batch.expert_advantages / self.epsilon, self.iterations)
+        return -(plan * log_weights).sum(-1).mean()
 
 
 def transport(score: Tensor, iterations: int) -> Tensor:

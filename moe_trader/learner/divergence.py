@@ -17,8 +17,8 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.finite import TrainingError, as_float32, named_columns
+from moe_trader.mixture.model import MixtureModel
 
 LARGE_REWARD = 1e6  # from here on a divergence is blamed on the rewards
 
@@ -72,17 +72,18 @@ class WatchedEnv:
 
 
 class KeptWeights:
-    """A copy of what training changes of a policy, a few vectors: the experts' weights and the gate's state."""
+    """A copy of what training changes of a mixture: the experts' weights and the gate's state."""
 
-    def __init__(self, policy: MixturePolicy) -> None:
-        self._experts = policy.stack.followed().detach().clone()
-        self._gate = {name: one.clone() for name, one in policy.gate.state_dict().items()}
+    def __init__(self, model: MixtureModel) -> None:
+        self.experts = [one.detach().clone() for one in model.experts.trained()]
+        self.gate = {name: one.clone() for name, one in model.gate.state_dict().items()}
 
-    def put_back(self, policy: MixturePolicy) -> None:
-        """Give the policy the weights it had."""
+    def put_back(self, model: MixtureModel) -> None:
+        """Give the mixture the weights it had."""
         with torch.no_grad():
-            policy.stack.followed().copy_(self._experts)
-        policy.gate.load_state_dict(self._gate)
+            for parameter, kept in zip(model.experts.trained(), self.experts, strict=True):
+                parameter.copy_(kept)
+        model.gate.load_state_dict(self.gate)
 
 
 def fault_of_trace(trace: Sequence[Mapping[str, float]]) -> str | None:
@@ -97,12 +98,12 @@ def fault_of_trace(trace: Sequence[Mapping[str, float]]) -> str | None:
     return None
 
 
-def fault_of_weights(policy: MixturePolicy, names: Sequence[str]) -> str | None:
+def fault_of_weights(model: MixtureModel, names: Sequence[str]) -> str | None:
     """Return which experts, or the gate, have weights that are not finite; ``None`` if all are."""
-    parameters = [one for group in policy.optimizer.param_groups for one in group["params"]]
+    parameters = [*model.experts.trained(), *model.gate.parameters()]
     if math.isfinite(sum(float(one.detach().sum()) for one in parameters)):
         return None
-    parts: dict[str, nn.Module] = {**dict(zip(names, policy.actor_critics, strict=True)), "gate": policy.gate}
+    parts: dict[str, nn.Module] = {**dict(zip(names, model.experts, strict=True)), "gate": model.gate}
     broken = [name for name, part in parts.items() if not all(torch.isfinite(p).all() for p in part.parameters())]
     return f"weights of {', '.join(broken)} are not finite" if broken else None
 

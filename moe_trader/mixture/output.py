@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture, Mixture
+from moe_trader.mixture.densities import CategoricalMixture, GaussianMixture, Mixture
 
 
 class OutputError(ValueError):

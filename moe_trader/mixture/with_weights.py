@@ -1,4 +1,4 @@
-"""Experts under gate weights that are given: what evaluation asks of a mixture, bar after bar."""
+"""The experts of a mixture under given gate weights, which evaluation asks bar after bar."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
-from torch import Tensor
 
-from moe_trader.expert.mixture import GaussianMixture
-from moe_trader.expert.mixture_policy import MixturePolicy
 from moe_trader.finite import checked_observations
+from moe_trader.mixture.model import MixtureModel
 
 
-class GivenGate:
-    """The experts of a policy under other gate weights, which are checked and moved to the policy's device once.
+class WithWeights:
+    """The experts of a mixture under given gate weights, which are checked and moved to its device once.
 
     Neither gate nor critics are run, and no densities but those that an action needs: a decision for one bar is all
     overhead, and evaluation takes one after the other, because each depends on the account that the last one left.
@@ -26,12 +23,10 @@ class GivenGate:
     :raises ValueError: for weights that are none, and for another ``drawn``
     """
 
-    def __init__(self, policy: MixturePolicy, weights: np.ndarray, drawn: np.ndarray | None = None) -> None:
-        weights = _checked(as_weights(weights), len(policy.actor_critics))
-        (self._size,), self._names = policy.observation_space.shape or (), policy.column_names
-        self._seen = policy.seen_by_experts
-        self._space, self._device = policy.action_space, policy.device
-        self._scores, self._log_std = policy.stack.actor(), policy.stack.log_std
+    def __init__(self, model: MixtureModel, weights: np.ndarray, drawn: np.ndarray | None = None) -> None:
+        weights = _checked(as_weights(weights), model.n_experts)
+        self._model, self._device = model, model.device
+        self._choose = model.chooser()
         self._weights = torch.as_tensor(weights.astype(np.float32), device=self._device)
         rows = _rows(drawn, weights.shape[1])
         self._drawn = torch.tensor(rows, dtype=torch.long, device=self._device)
@@ -47,32 +42,19 @@ class GivenGate:
             of rows than there are weights
         """
         weights = self._weights[at]
-        observations = checked_observations(observations, self._size, self._names)
+        observations = checked_observations(observations, self._model.n_columns, self._model.column_names)
         if observations.ndim != 2:
-            raise ValueError(f"observations: expected shape (n, {self._size}), got {observations.shape}")
+            raise ValueError(f"observations: expected shape (n, {self._model.n_columns}), got {observations.shape}")
         if len(observations) != len(weights):
             raise ValueError(f"observations: expected as many rows as weights, {len(weights)}, got {len(observations)}")
-        seen = self._seen(torch.from_numpy(observations).to(self._device))
-        scores, log_std = self._scores(seen), self._log_std
-        if log_std is None:
-            chances = (torch.softmax(scores, -1) * weights.unsqueeze(-1)).sum(1)  # m(a|s), (batch, n_actions)
-            actions, own = chances.argmax(-1), scores.argmax(-1)
-        else:
-            mixture = GaussianMixture(weights, scores, log_std)
-            actions, own = mixture.mode(), scores
+        seen = self._model.seen_by_experts(torch.from_numpy(observations).to(self._device))
+        choice = self._choose(seen, weights)
+        actions, own = choice.mode(), choice.expert_modes()
         if self._first.stop:
             generator = torch.Generator(self._device).manual_seed(seed)
-            if log_std is None:
-                draws = torch.multinomial(chances[self._first], 1, generator=generator, replacement=True).squeeze(-1)
-            else:
-                draws = GaussianMixture(weights[self._first], scores[self._first], log_std).sample(generator)
+            draws = choice.rows(self._first).sample(generator)
             actions[self._drawn] = draws[self._drawn]
-        return self._executed(actions), self._executed(own)
-
-    def _executed(self, actions: Tensor) -> np.ndarray:
-        """Return actions as an environment gets them: SB3's Gaussians are unbounded, and clipped to the space."""
-        array: np.ndarray = actions.cpu().numpy()
-        return np.clip(array, self._space.low, self._space.high) if isinstance(self._space, spaces.Box) else array
+        return self._model.executed(actions), self._model.executed(own)
 
 
 def as_weights(given: Any) -> NDArray[Any]:

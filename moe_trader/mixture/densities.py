@@ -9,19 +9,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from moe_trader.expert import categorical_kernels as kernels
 from moe_trader.gating import entropy
 
 
-class Mixture(ABC):
-    """K action densities under gate weights, for a batch of states.
+class Choice(ABC):
+    """K experts' actions under gate weights, for a batch of states: what any family can answer.
 
     :param weights: g, shape ``(batch, K)``, rows summing to 1
     """
@@ -30,96 +26,64 @@ class Mixture(ABC):
         self.weights = weights
 
     @abstractmethod
-    def expert_log_prob(self, actions: Tensor) -> Tensor:
-        """Return log p_k(a|s), shape ``(batch, K)``."""
-
-    @abstractmethod
-    def entropy(self) -> Tensor:
-        """Return H(m), nats, shape ``(batch,)``, with a gradient that is right in expectation."""
-
-    @abstractmethod
-    def disagreement(self) -> Tensor:
-        """Return the Jensen-Shannon divergence of the experts under g, H(m) - sum_k g_k H(p_k), shape ``(batch,)``."""
-
-    @abstractmethod
-    def posterior_entropy(self, actions: Tensor) -> Tensor:
-        """Return E_a H(r(.|s, a)), nats, shape ``(batch,)``; exact where actions can be summed out."""
-
-    @abstractmethod
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw one action a state, with PyTorch's global generator unless another is given."""
-
-    @abstractmethod
-    def reweighted(self, weights: Tensor) -> Mixture:
-        """Return the mixture of the same experts under other gate weights, shape ``(batch, K)``."""
-
-    @abstractmethod
     def mode(self) -> Tensor:
-        """Return the most likely action of the mixture; where there is no closed form, the best of the experts' own."""
+        """Return the most likely action, ``(batch, ...)``; without a closed form, the best of the experts' own."""
 
     @abstractmethod
     def expert_modes(self) -> Tensor:
         """Return each expert's most likely action, shape ``(batch, K, ...)``."""
 
     @abstractmethod
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw one action a state, with PyTorch's global generator unless another is given."""
+
+    @abstractmethod
+    def disagreement(self) -> Tensor:
+        """Return how differently the experts act under g, shape ``(batch,)``: 0 where all act the same way.
+
+        With densities it is their Jensen-Shannon divergence, H(m) - sum_k g_k H(p_k), in nats.
+        """
+
+    @abstractmethod
+    def reweighted(self, weights: Tensor) -> Choice:
+        """Return the choice of the same experts under other gate weights, shape ``(batch, K)``."""
+
+    @abstractmethod
+    def rows(self, part: slice) -> Choice:
+        """Return the choice in some of the states."""
+
+
+class Mixture(Choice):
+    """A choice with an action density m(a|s) = sum_k g_k(s) p_k(a|s)."""
+
+    @abstractmethod
+    def reweighted(self, weights: Tensor) -> Mixture:
+        """Return the mixture of the same experts under other gate weights, shape ``(batch, K)``."""
+
+    @abstractmethod
     def log_prob(self, actions: Tensor) -> Tensor:
         """Return log m(a|s), shape ``(batch,)``."""
+
+    @abstractmethod
+    def expert_log_prob(self, actions: Tensor) -> Tensor:
+        """Return log p_k(a|s), shape ``(batch, K)``."""
 
     @abstractmethod
     def responsibilities(self, actions: Tensor) -> Tensor:
         """Return r_k = g_k p_k(a|s) / m(a|s), shape ``(batch, K)``, to weigh losses with: it carries no gradient."""
 
+    @abstractmethod
+    def entropy(self) -> Tensor:
+        """Return H(m), nats, shape ``(batch,)``, with a gradient that is right in expectation."""
 
-def _positive(weights: Tensor) -> Tensor:
+    @abstractmethod
+    def posterior_entropy(self, actions: Tensor) -> Tensor:
+        """Return E_a H(r(.|s, a)), nats, shape ``(batch,)``; exact where actions can be summed out."""
+
+
+def positive(weights: Tensor) -> Tensor:
     """Keep the logarithm of a weight that rounds to zero finite: one such state would make the gate's gradient NaN."""
     return weights.clamp_min(torch.finfo(weights.dtype).tiny)
-
-
-class _CategoricalDensity(torch.autograd.Function):
-    """log m(a|s), H(m) and the posterior entropy of every state, with their gradient by hand.
-
-    With the joint P = g_k p_k(a), M = sum_k P and r = P / M: d log M / d log P = r, the entropy -sum M log M has the
-    gradient -P (log M + 1), and the posterior entropy -sum P log r has -P log r. Autograd would record twenty steps.
-    """
-
-    @staticmethod
-    def forward(weights: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-        log_p = torch.log_softmax(logits.permute(1, 2, 0), dim=1)  # (K, n_actions, batch): the batch runs fastest
-        log_joint = log_p + torch.log(_positive(weights.T)).unsqueeze(1)
-        log_m = torch.logsumexp(log_joint, dim=0)  # (n_actions, batch)
-        log_r = log_joint - log_m
-        joint = log_joint.exp()
-        entropy, posterior_entropy = -(log_m.exp() * log_m).sum(0), -(joint * log_r).sum((0, 1))
-        return log_m, entropy, posterior_entropy, log_p, log_r, joint
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
-        log_m, _, _, log_p, log_r, joint = output
-        ctx.save_for_backward(inputs[0], log_p, log_r, joint, log_m)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(log_r, joint)
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any,
-        d_log_m: Tensor | None,
-        d_entropy: Tensor | None,
-        d_posterior: Tensor | None,
-        d_log_p: Tensor | None,
-        *_: None,
-    ) -> tuple[Tensor, Tensor]:
-        weights, log_p, log_r, joint, log_m = ctx.saved_tensors
-        d_joint = torch.zeros_like(log_p) if d_log_m is None else log_r.exp() * d_log_m
-        if d_entropy is not None:
-            d_joint = torch.addcmul(d_joint, joint, (log_m + 1) * d_entropy, value=-1)
-        if d_posterior is not None:
-            d_joint = torch.addcmul(d_joint, joint * log_r, d_posterior, value=-1)
-        d_weights = d_joint.sum(1).T / _positive(weights)  # (batch, K)
-        if d_log_p is not None:
-            d_joint = d_joint + d_log_p
-        d_logits = d_joint - log_p.exp() * d_joint.sum(1, keepdim=True)
-        return d_weights, d_logits.permute(2, 0, 1)
 
 
 class CategoricalMixture(Mixture):
@@ -132,34 +96,31 @@ class CategoricalMixture(Mixture):
         super().__init__(weights)
         self.logits = logits
 
-    @cached_property
-    def _density(self) -> tuple[Tensor, ...]:
-        log_m, entropy, posterior_entropy, log_p, log_r, _ = _CategoricalDensity.apply(self.weights, self.logits)
-        return log_m.T, entropy, posterior_entropy, log_p.permute(2, 0, 1), log_r.permute(2, 0, 1)
+    @property
+    def expert_log_probs(self) -> Tensor:
+        """Log p_k of every action, shape ``(batch, K, n_actions)``."""
+        return self._expert_log_probs
 
     @property
     def log_probs(self) -> Tensor:
         """Log m of every action, shape ``(batch, n_actions)``."""
-        return self._density[0] if torch.is_grad_enabled() else self._log_probs
+        return self._log_probs
 
     @cached_property
-    def _log_probs(self) -> Tensor:  # what a rollout asks for, as compiled code has it in an update
-        if self.logits.device.type != "cpu" or self.logits.dtype != torch.float32:
-            return self._density[0]
-        weights, scores = self.weights.T.contiguous().numpy(), self.logits.permute(1, 2, 0).contiguous().numpy()
-        p, log_r = np.empty_like(scores), np.empty_like(scores)
-        m, log_m = np.empty_like(scores[0]), np.empty_like(scores[0])
-        kernels.densities(weights, scores, p, log_r, m, log_m)
-        return torch.from_numpy(log_m).T
+    def _expert_log_probs(self) -> Tensor:
+        return torch.log_softmax(self.logits, dim=-1)
 
-    @property
-    def expert_log_probs(self) -> Tensor:
-        """Log p_k of every action, shape ``(batch, K, n_actions)``."""
-        return self._density[3]
+    @cached_property
+    def _log_joint(self) -> Tensor:
+        return self._expert_log_probs + torch.log(positive(self.weights)).unsqueeze(-1)  # (batch, K, n_actions)
+
+    @cached_property
+    def _log_probs(self) -> Tensor:
+        return torch.logsumexp(self._log_joint, dim=1)
 
     def expert_log_prob(self, actions: Tensor) -> Tensor:
         """Gather log p_k of each row's action, ``actions`` of shape ``(batch,)``."""
-        return _at(self.expert_log_probs, actions)
+        return at_actions(self.expert_log_probs, actions)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Return log m(a|s)."""
@@ -167,11 +128,11 @@ class CategoricalMixture(Mixture):
 
     def responsibilities(self, actions: Tensor) -> Tensor:
         """Return r, by Bayes' rule."""
-        return _at(self._density[4], actions).exp().detach()
+        return at_actions(self._log_joint - self._log_probs.unsqueeze(1), actions).exp().detach()
 
     def entropy(self) -> Tensor:
         """Return the exact entropy."""
-        return self._density[1]
+        return -(self.log_probs.exp() * self.log_probs).sum(-1)
 
     def disagreement(self) -> Tensor:
         """Return the exact divergence."""
@@ -179,8 +140,9 @@ class CategoricalMixture(Mixture):
         return self.entropy() - (self.weights * expert_entropy).sum(-1)
 
     def posterior_entropy(self, actions: Tensor) -> Tensor:
-        """Return sum_a m(a) H(r(.|a)); ``actions`` play no part."""
-        return self._density[2]
+        """Return sum_a m(a) H(r(.|a)); ``actions`` are not needed."""
+        log_r = self._log_joint - self._log_probs.unsqueeze(1)
+        return -(self._log_joint.exp() * log_r).sum((1, 2))
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw from m, shape ``(batch,)``."""
@@ -189,7 +151,11 @@ class CategoricalMixture(Mixture):
 
     def reweighted(self, weights: Tensor) -> CategoricalMixture:
         """Return the mixture under other weights."""
-        return CategoricalMixture(weights, self.expert_log_probs)
+        return type(self)(weights, self.expert_log_probs)
+
+    def rows(self, part: slice) -> CategoricalMixture:
+        """Return the mixture in some of the states."""
+        return type(self)(self.weights[part], self.logits[part])
 
     def mode(self) -> Tensor:
         """Return argmax m, shape ``(batch,)``."""
@@ -200,7 +166,46 @@ class CategoricalMixture(Mixture):
         return self.expert_log_probs.argmax(dim=-1)
 
 
-def _at(table: Tensor, actions: Tensor) -> Tensor:
+class CategoricalChoice(Choice):
+    """Discrete actions without their log-densities, for acting: a decision for one bar is all overhead.
+
+    :param scores: the experts' scores, shape ``(batch, K, n_actions)``
+    :param chances: m(a|s), shape ``(batch, n_actions)``; ``None``: computed
+    """
+
+    def __init__(self, weights: Tensor, scores: Tensor, chances: Tensor | None = None) -> None:
+        super().__init__(weights)
+        self._scores = scores
+        if chances is None:
+            chances = (torch.softmax(scores, -1) * weights.unsqueeze(-1)).sum(1)
+        self._chances = chances
+
+    def mode(self) -> Tensor:
+        """Return argmax m, shape ``(batch,)``."""
+        return self._chances.argmax(-1)
+
+    def expert_modes(self) -> Tensor:
+        """Return argmax p_k, shape ``(batch, K)``."""
+        return self._scores.argmax(-1)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw from m, shape ``(batch,)``."""
+        return torch.multinomial(self._chances, 1, replacement=True, generator=generator).squeeze(-1)
+
+    def disagreement(self) -> Tensor:
+        """Return the exact divergence."""
+        return CategoricalMixture(self.weights, self._scores).disagreement()
+
+    def reweighted(self, weights: Tensor) -> CategoricalChoice:
+        """Return the choice under other weights."""
+        return CategoricalChoice(weights, self._scores)
+
+    def rows(self, part: slice) -> CategoricalChoice:
+        """Return the choice in some of the states."""
+        return CategoricalChoice(self.weights[part], self._scores[part], self._chances[part])
+
+
+def at_actions(table: Tensor, actions: Tensor) -> Tensor:
     """Return ``table``, shape ``(batch, K, n_actions)``, at each state's action: shape ``(batch, K)``."""
     return table.gather(2, actions.view(-1, 1, 1).expand(-1, table.shape[1], 1)).squeeze(-1)
 
@@ -215,7 +220,7 @@ class GaussianMixture(Mixture):
     def __init__(self, weights: Tensor, means: Tensor, log_std: Tensor) -> None:
         super().__init__(weights)
         self.means, self.log_std = means, log_std
-        self.log_weights = torch.log(_positive(weights))
+        self.log_weights = torch.log(positive(weights))
 
     def expert_log_prob(self, actions: Tensor) -> Tensor:
         """Return the Gaussian log densities of ``actions``, shape ``(batch, dim)`` in, ``(batch, K)`` out."""
@@ -268,6 +273,10 @@ class GaussianMixture(Mixture):
     def reweighted(self, weights: Tensor) -> GaussianMixture:
         """Return the mixture under other weights."""
         return GaussianMixture(weights, self.means, self.log_std)
+
+    def rows(self, part: slice) -> GaussianMixture:
+        """Return the mixture in some of the states."""
+        return GaussianMixture(self.weights[part], self.means[part], self.log_std)
 
     def mode(self) -> Tensor:
         """Return the mean with the highest mixture density among experts that have a weight, shape ``(batch, dim)``.

@@ -1,34 +1,20 @@
-"""PPO's loss on a mixture, and its gradient by hand: autograd would record some forty small steps for it.
-
-Paper: https://arxiv.org/abs/1707.06347.
-"""
+"""PPO's objective with its gradient by hand: autograd would record some forty small steps for it."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from moe_trader.expert.mixture import Mixture
+from moe_trader.mixture.densities import Mixture
+from moe_trader.mixture.ppo_loss import Coefficients
 
 
-class Coefficients(NamedTuple):
-    """What the parts of the loss count."""
-
-    clip_range: float
-    entropy: float
-    value: float
-    expert_value_share: float
-
-
-STATED = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction")
-
-
-class Objective(torch.autograd.Function):
-    """PPO's clipped objective, entropy bonus and value losses: the loss and :data:`STATED`, a vector.
+class FastObjective(torch.autograd.Function):
+    """PPO's clipped objective, entropy bonus and value losses: the loss and the terms, a vector.
 
     Responsibilities and gate weights weigh the value losses; the value trains neither the gate nor the actors.
     """
@@ -84,16 +70,12 @@ class Objective(torch.autograd.Function):
         return d_log_prob * d_loss, d_entropy, d_values * d_loss, None, None, None, None, None, None
 
 
-def mixture_objective(
+def fast_objective(
     mixture: Mixture, values: Tensor, batch: RolloutBufferSamples, advantages: Tensor, given: Coefficients
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss of a minibatch, the posterior entropy of its states ``(batch,)`` and :data:`STATED`.
-
-    :param values: V_k, shape ``(batch, K)``
-    :param advantages: normalised as they shall be, shape ``(batch,)``
-    """
+) -> tuple[Tensor, Tensor]:
+    """Return what :func:`~moe_trader.mixture.ppo_loss.ppo_objective` returns, to rounding."""
     actions, weights = batch.actions, mixture.weights.detach()
     log_prob, responsibilities = mixture.log_prob(actions), mixture.responsibilities(actions)
-    told = (advantages, batch.old_log_prob, batch.returns, given)
-    loss, stated, *_ = Objective.apply(log_prob, mixture.entropy(), values, weights, responsibilities, *told)
-    return loss, mixture.posterior_entropy(actions), stated
+    constants = (advantages, batch.old_log_prob, batch.returns, given)
+    loss, terms, *_ = FastObjective.apply(log_prob, mixture.entropy(), values, weights, responsibilities, *constants)
+    return loss, terms

@@ -5,6 +5,7 @@ Paper: https://arxiv.org/abs/1412.6980. In float32 on a CPU both are compiled; e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from moe_trader.compiled import njit
+from moe_trader.mixture.clipping import clip_gradients
 
 Array = np.ndarray[Any, Any]
 
@@ -31,12 +33,16 @@ class _Leaf:
     mean: Array
     square: Array
 
+    def is_current(self, states: Mapping[Tensor, Any]) -> bool:
+        """Whether parameter and state are still where they were."""
+        return self.parameter.data_ptr() == self.address and states.get(self.parameter) is self.state
+
 
 class ClippingAdam(torch.optim.Adam):
     """:class:`torch.optim.Adam` with :meth:`clipped_step`; its state is Adam's own.
 
-    A group's parameters may have several owners, whose norms are told apart: ``owners``, how many, and ``blocks``, the
-    sizes of the stretches of a parameter, one after the other, in each of which every owner has an equal part.
+    A group's parameters may have several owners, whose norms are kept apart; ``owners`` and ``blocks`` are those of
+    :meth:`~moe_trader.mixture.bank.ExpertBank.parameter_groups`.
     """
 
     _leaves: list[_Leaf] | None = None  # made at the first step; not copied, and not saved
@@ -48,8 +54,10 @@ class ClippingAdam(torch.optim.Adam):
         :return: the L2 norm of every owner's gradient before, group by group
         """
         if not all(_is_compiled_for(p) for group in self.param_groups for p in group["params"]):
-            return self._clip_and_step(max_norm)
-        if self._leaves is None or any(leaf.parameter.data_ptr() != leaf.address for leaf in self._leaves):
+            norms = clip_gradients(self.param_groups, max_norm)
+            self.step()
+            return norms
+        if self._leaves is None or not all(leaf.is_current(self.state) for leaf in self._leaves):
             self._leaves = self._made_leaves()
         trained = [(leaf, _flat(leaf.parameter.grad)) for leaf in self._leaves if leaf.parameter.grad is not None]
         squares = np.zeros(sum(group["owners"] for group in self.param_groups))
@@ -70,26 +78,6 @@ class ClippingAdam(torch.optim.Adam):
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
-
-    def forget(self) -> None:
-        """Forget the moments, as before the first step."""
-        self.state.clear()
-        self._leaves = None
-
-    def _clip_and_step(self, max_norm: float) -> Tensor:
-        """Do the same in PyTorch's steps."""
-        squares, gradients, first = [], [], self.param_groups[0]["params"][0]
-        for group in self.param_groups:
-            n, trained = group["owners"], [p.grad for p in group["params"] if p.grad is not None]
-            gradients += trained
-            blocks = [one for g in trained for one in g.flatten().split(group.get("blocks", g.numel()))]
-            parts = torch._foreach_norm([part for block in blocks for part in block.split(len(block) // n)])
-            squares.append(torch.stack(parts).view(-1, n).square().sum(0) if parts else first.new_zeros(n))
-        norms = torch.cat(squares).sqrt_()
-        factor = max_norm / (torch.linalg.vector_norm(norms) + 1e-6)
-        torch._foreach_mul_(gradients, factor.clamp_max_(1.0))
-        self.step()
-        return norms
 
     def _made_leaves(self) -> list[_Leaf]:
         leaves, first = [], 0

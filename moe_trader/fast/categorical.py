@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from moe_trader.compiled import njit
-from moe_trader.dense.elementary import exp32, log32
+from moe_trader.fast.elementary import exp32, log32
 
 Array = np.ndarray[Any, Any]
 
@@ -100,7 +100,7 @@ def objective(
 ) -> None:
     """Write the loss and its parts, each state's posterior entropy, and the loss's gradient as far as it is known.
 
-    :param given: :class:`~moe_trader.expert.objective.Coefficients`
+    :param given: :class:`~moe_trader.mixture.ppo_loss.Coefficients`
     :param stated: the loss and its parts, columns :data:`LOSS` ...
     """
     n_experts, n_actions, n = p.shape

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from moe_trader.compiled import njit
-from moe_trader.dense.tiles import (
+from moe_trader.fast.tiles import (
     LANES,
     ROWS,
     VECTORS,
@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 _WIDTH = VECTORS * LANES
 
 
-def room_for(n_columns: int) -> int:
+def padded_columns(n_columns: int) -> int:
     """Return how many columns to give a matrix of so many: a few more where they are a multiple of a power of two.
 
     Rows that begin a large power of two apart share the same few lines of a cache, and push each other out.

@@ -1,9 +1,9 @@
 """Every tower of every expert, forward and backward: compiled for a CPU.
 
-Arrays are of float32. ``weights`` are laid out as :class:`~moe_trader.expert.stack.Stack` says. ``widths`` are those of
-a tower's layers: inputs, hidden layers. Towers come in pairs, each expert's actor before its critic. ``hidden`` has a
-row for each unit, layer by layer, a column for each state, and at the right some that mean nothing
-(:func:`~moe_trader.dense.product.room_for`).
+Arrays are of float32. ``weights`` are laid out as in :class:`~moe_trader.mixture.stacked.StackedBank`. ``widths`` are
+those of a tower's layers: inputs, hidden layers. Towers come in pairs, each expert's actor before its critic.
+``hidden`` has a row for each unit, layer by layer, a column for each state, and unused columns at the right
+(:func:`~moe_trader.fast.product.padded_columns`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from moe_trader.compiled import njit
-from moe_trader.dense.activation import activate, activate_back
-from moe_trader.dense.product import multiply, transpose
+from moe_trader.fast.activation import activate, activate_back
+from moe_trader.fast.product import multiply, transpose
 
 Array = np.ndarray[Any, Any]
 

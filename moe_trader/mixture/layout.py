@@ -12,7 +12,7 @@ from moe_trader.option import ConfigError
 from moe_trader.sight import View
 
 
-def view_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
+def layout_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
     """Return which columns of the observations of ``env`` the gate and each of so many experts see.
 
     One expert has no gate that could see anything for it, and sees what gate and experts would see together; so do the

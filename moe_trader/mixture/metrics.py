@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from moe_trader.expert.mixture import Mixture
 from moe_trader.gating import entropy
+from moe_trader.mixture.densities import Mixture
 
 
 def mixture_metrics(mixture: Mixture, names: Sequence[str]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from moe_trader.compiled import njit
-from moe_trader.dense.elementary import exp32
+from moe_trader.fast.elementary import exp32
 
 Array = np.ndarray[Any, Any]
 
