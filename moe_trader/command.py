@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 import moe_trader
 from moe_trader.config import composing, config_directory
+from moe_trader.legacy import translated
 from moe_trader.option import ConfigError
 from moe_trader.overrides import override
 from moe_trader.run_directory import RunDirectories, claimed_job, release_sweeps
@@ -95,6 +96,8 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
     check_overrides(given.overrides)
+    if not (given.config_path or given.config_dir):  # a config that is not ours may have names of its own
+        given.overrides = translated(given.overrides)
     overrides = list(given.overrides)
     if _runs(given):
         given.overrides += _OWN_OVERRIDES

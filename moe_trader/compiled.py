@@ -1,10 +1,12 @@
-"""The one door to numba: kernels are cached on disk where that is possible, and compiled in each process elsewhere."""
+"""The one door to numba: kernels compile when they are first called, and are cached on disk where that is possible."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import numba
@@ -12,24 +14,40 @@ import numba
 log = logging.getLogger(__name__)
 
 
-def njit(*signature: Any, cache: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Like ``numba.njit(...)``, but a cache that cannot be written is done without.
+def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Like ``numba.njit(...)``, for kernels of types that their first call shows; importing compiles nothing.
 
-    Numba raises while a module is imported if neither the package's folder nor the user's cache folder is writable.
+    Two things are different with ``cache``. Numba raises while a module is imported if neither the package's folder nor
+    the user's cache folder is writable; here the kernel is then not cached. And Numba looks only at a kernel's own
+    source file to tell whether what it cached is outdated, not at those of the kernels that it calls; here that is any
+    file of the folder.
     """
-    jit = cast("Any", numba).njit
 
     def compiled(function: Callable[..., Any]) -> Any:
+        kernel = cast("Any", numba).njit(**options)(function)
         if cache:
             try:
-                return jit(*signature, cache=True, **options)(function)
+                kernel.enable_caching()
             except RuntimeError as error:
                 if "no locator available" not in str(error):
                     raise
                 _warn_once()
-        return jit(*signature, **options)(function)
+            else:
+                folder = Path(function.__code__.co_filename).parent
+                kernel._cache._cache_file._source_stamp = _contents(folder)
+        return kernel
 
     return compiled
+
+
+@functools.cache
+def _contents(folder: Path) -> str:
+    """Return a hash of the Python files in a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.py")):
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 @functools.cache

@@ -107,12 +107,13 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
+    from moe_trader.legacy import translated
     from moe_trader.option import ConfigError, shown
 
     if not (isinstance(overrides, list | tuple) and all(isinstance(one, str) for one in overrides)):
         raise ConfigError(f"overrides: expected a list of texts, such as ['seed=1'], got {shown(overrides)}")
     with initialize_config_dir(version_base="1.3", config_dir=config_directory()), composing(overrides):
-        return to_plain(hydra_compose("train", overrides=list(overrides)))
+        return to_plain(hydra_compose("train", overrides=translated(overrides)))
 
 
 @contextmanager

@@ -7,11 +7,14 @@ import json
 import shlex
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from moe_trader.config import load_config, to_plain
+from moe_trader.legacy import translated
 from moe_trader.option import ConfigError
 from moe_trader.saved_config import PLAIN, as_of_seed, check_plugins, difference, states_plugins
 
@@ -52,7 +55,8 @@ def rerun_arguments(given: Sequence[str]) -> list[str]:
     parser.add_argument("--plugins", default="")
     named, rest = parser.parse_known_args(given[1:])
     trusted = [name for name in named.plugins.split(",") if name]
-    _check_config(saved / "config.yaml", trusted, ["moe-train", "rerun", given[0]], rest)
+    config = _checked_config(saved / "config.yaml", trusted, ["moe-train", "rerun", given[0]], rest)
+    rest = translated(rest, config)
     own = [f"rerun_of={_quoted(str(saved.parent))}"]
     if trusted:
         own.append(f"plugins=[{','.join(map(_quoted, trusted))}]")
@@ -61,14 +65,18 @@ def rerun_arguments(given: Sequence[str]) -> list[str]:
     return ["--config-dir", str(saved), "--config-name", "rerun", *rest[:at], *own, *rest[at:]]
 
 
-def _check_config(saved: Path, trusted: Sequence[str], command: Sequence[str], rest: Sequence[str]) -> None:
-    """Exit unless the config holds plain values and the user named the packages that the run imports."""
+def _checked_config(
+    saved: Path, trusted: Sequence[str], command: Sequence[str], rest: Sequence[str]
+) -> Mapping[str, Any]:
+    """Return the saved config; exit unless it holds plain values and the user named the packages that it imports."""
     try:
         config = load_config(saved)
         if not states_plugins(rest):
             check_plugins(config, trusted, saved, lambda names: shlex.join([*command, *rest, "--plugins", names]))
+        plain: Mapping[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
+    return plain
 
 
 def _quoted(text: str) -> str:

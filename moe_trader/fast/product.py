@@ -32,16 +32,18 @@ def padded_columns(n_columns: int) -> int:
     return LANES * (vectors + (vectors % LANES == 0))
 
 
-_MATRIX = "float32[:,:]"  # of any strides: compiled once for all
-
-
-@njit(f"void({_MATRIX}, {_MATRIX}, {_MATRIX}, boolean)", cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def multiply(a: Array, b: Array, c: Array, add: bool) -> None:
     """Write ``a @ b`` to ``c``, or add it; numbers of a row of ``b`` and of ``c`` must stand side by side.
 
     Every number of ``c`` is added up over the depth in order: it depends on its row of ``a`` and its column of ``b``
     alone, not on where in the matrix they stand.
     """
+    _multiply(a[::1, ::1], b[::1, ::1], c[::1, ::1], add)  # of any strides: compiled once for all
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _multiply(a: Array, b: Array, c: Array, add: bool) -> None:
     m, n = c.shape
     column = 0
     while column < n:
@@ -64,9 +66,14 @@ def multiply(a: Array, b: Array, c: Array, add: bool) -> None:
             column += width
 
 
-@njit(f"void({_MATRIX}, {_MATRIX})", cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def transpose(a: Array, c: Array) -> None:
     """Write the transpose of ``a`` to ``c``; numbers of a row of either must stand side by side."""
+    _transpose(a[::1, ::1], c[::1, ::1])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _transpose(a: Array, c: Array) -> None:
     m, n = a.shape
     squares, across = m - m % LANES, n - n % LANES
     for column in range(0, across, LANES):

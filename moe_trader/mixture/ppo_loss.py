@@ -14,8 +14,8 @@ from torch import Tensor
 
 from moe_trader.gating import GateLoss, with_gate_losses
 from moe_trader.mixture.densities import Mixture
-from moe_trader.mixture.gate_batch import on_policy_batch
 from moe_trader.mixture.model import MixtureModel
+from moe_trader.mixture.on_policy import on_policy_batch, value_loss
 
 
 class Coefficients(NamedTuple):
@@ -56,15 +56,11 @@ def ppo_objective(
     policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
     entropy_loss = -mixture.entropy().mean()
 
-    errors = values - batch.returns.unsqueeze(-1)  # (batch, K)
-    own = (mixture.responsibilities(batch.actions) * errors.square()).sum(-1).mean()
-    joint = (mixture.weights.detach() * errors).sum(-1).square().mean()
-    value_loss = given.expert_value_share * own + (1 - given.expert_value_share) * joint
-
-    loss = policy_loss + given.entropy * entropy_loss + given.value * value_loss
+    critic_loss = value_loss(mixture, values, batch.returns, batch.actions, given.expert_value_share)
+    loss = policy_loss + given.entropy * entropy_loss + given.value * critic_loss
     approx_kl = (ratio - 1 - log_ratio).mean()
     clip_fraction = (clipped != ratio).to(ratio.dtype).mean()
-    return loss, torch.stack([policy_loss, value_loss, entropy_loss, approx_kl, clip_fraction]).detach()
+    return loss, torch.stack([policy_loss, critic_loss, entropy_loss, approx_kl, clip_fraction]).detach()
 
 
 def ppo_loss(

@@ -1,4 +1,4 @@
-"""What on-policy learners show to the gate's losses."""
+"""Parts of a loss that on-policy learners of a mixture share: the critics', and what the gate's losses see."""
 
 from __future__ import annotations
 
@@ -8,6 +8,21 @@ from torch import Tensor
 from moe_trader.gating import GateBatch
 from moe_trader.mixture.densities import Mixture
 from moe_trader.mixture.output import MixtureOutput
+
+
+def value_loss(mixture: Mixture, values: Tensor, returns: Tensor, actions: Tensor, expert_share: float) -> Tensor:
+    """Return the mean squared error of the critics, a scalar; it trains neither gate nor actors.
+
+    :param values: V_k, shape ``(batch, K)``
+    :param returns: shape ``(batch,)``
+    :param actions: as taken in the rollout
+    :param expert_share: share of sum_k r_k (V_k - R)^2, which fits each critic by itself; the rest is
+        (sum_k g_k V_k - R)^2, with g held fixed
+    """
+    errors = values - returns.unsqueeze(-1)  # (batch, K)
+    own = (mixture.responsibilities(actions) * errors.square()).sum(-1).mean()
+    joint = (mixture.weights.detach() * errors).sum(-1).square().mean()
+    return expert_share * own + (1 - expert_share) * joint
 
 
 def on_policy_batch(output: MixtureOutput, posterior_entropy: Tensor, actions: Tensor, advantages: Tensor) -> GateBatch:
