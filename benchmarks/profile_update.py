@@ -11,14 +11,14 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from moe_trader.expert.adam import ClippingAdam
-from moe_trader.expert.mixture_policy import MixturePolicy
-from moe_trader.expert.rollout import TorchRolloutBuffer
-from moe_trader.expert.stack import Stack
 
 from moe_trader.agent import MoEAgent
-from moe_trader.expert import categorical_kernels, mixture_ppo
-from moe_trader.gating import Routing
+from moe_trader.fast import categorical, stacked, update
+from moe_trader.fast.adam import ClippingAdam
+from moe_trader.fast.gates import Routing
+from moe_trader.learner import ppo
+from moe_trader.learner.policy import MixturePolicy
+from moe_trader.learner.rollout import TorchRolloutBuffer
 
 
 class Clock:
@@ -64,20 +64,19 @@ class Clock:
 def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
     """Return the median milliseconds of each part of a minibatch of the update, while the agent learns ``steps``."""
     clock = Clock()
-    losses = {type(loss) for loss in agent.gating.losses.values()}
     functions = [
         ("minibatch out of the rollout", MixturePolicy, "whole_observations"),
-        ("stack, forward", Stack, "run"),
-        ("loss", categorical_kernels, "normalise"),
-        ("loss", categorical_kernels, "densities"),
-        ("loss", categorical_kernels, "objective"),
-        *(("losses of the gate", loss, "add_gradient") for loss in losses),
-        ("loss", categorical_kernels, "gradients"),
-        ("stack, backward", Stack, "gradient"),
-        ("between the parts", mixture_ppo, "compiled_gradient"),
-        ("sums, logs", mixture_ppo.MixturePPO, "train"),
+        ("stack, forward", stacked, "run"),
+        ("loss", categorical, "normalise"),
+        ("loss", categorical, "densities"),
+        ("loss", categorical, "objective"),
+        ("loss", categorical, "gradients"),
+        ("stack, backward", stacked, "gradient"),
+        ("between the parts", ppo, "ppo_gradient"),
+        ("sums, logs", ppo.PPOLearner, "train"),
     ]
-    get, route, end = TorchRolloutBuffer.get, type(agent.policy.gate).route, ClippingAdam.clipped_step
+    get, route, end = TorchRolloutBuffer.get, update.route, ClippingAdam.clipped_step
+    gradients = {kind: clock.around("losses of the gate", one) for kind, one in update.GRADIENTS.items()}
 
     def minibatches(*args: Any) -> Iterator[Any]:
         made = get(*args)
@@ -103,7 +102,8 @@ def profile_update(agent: MoEAgent, steps: int) -> dict[str, float]:
         for name, owner, attribute in functions:
             measured = clock.around(name, getattr(owner, attribute))
             changes.enter_context(patch.object(owner, attribute, measured))
-        changes.enter_context(patch.object(type(agent.policy.gate), "route", routed))
+        changes.enter_context(patch.object(update, "route", routed))
+        changes.enter_context(patch.object(update, "GRADIENTS", gradients))
         changes.enter_context(patch.object(ClippingAdam, "clipped_step", stepped))
         changes.enter_context(patch.object(TorchRolloutBuffer, "get", minibatches))
         agent.learn(steps)

@@ -7,7 +7,7 @@
 
 update      K = 4 joint PPO, experts [64, 64], window 32 x 8, 64 lanes, 10 epochs, at three sizes of minibatch, against
             SB3's PPO with one policy of an expert's size, with one of the mixture's number of parameters, and against
-            the mixture written as a Python loop (`plain.py`)
+            the mixture in plain PyTorch (`kernels=off`)
 parts       where the time of a minibatch goes
 experts     what K experts cost, and the share reached of what their arithmetic needs at the fastest product there is
 run         the default mixture against SB3's PPO at its defaults on eight copies of each public environment
@@ -37,8 +37,6 @@ from typing import Any
 import numpy as np
 import torch
 from environment import FEATURES, PEERS, WINDOW
-from moe_trader.dense.product import multiply
-from plain import plain_mixture
 from profile_update import profile_update
 from scipy import stats
 from stable_baselines3 import PPO
@@ -47,10 +45,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
+from moe_trader.device import Kernels
 from moe_trader.env.lanes import Lanes
 from moe_trader.env.task import PreparedTask
 from moe_trader.evaluation.routing import best_experts
 from moe_trader.evaluation.walk import walk
+from moe_trader.fast.product import multiply
 
 LANES, STEPS, EPOCHS = 64, 64, 10
 SETTINGS = run_settings(compose([*FEATURES, f"env.window={WINDOW}"]))
@@ -58,11 +58,11 @@ TASK = SETTINGS.env.prepare()
 Figures = dict[str, float]
 
 
-def mixture(batch: int, count: int = 4, **changes: int) -> MoEAgent:
+def mixture(batch: int, count: int = 4, kernels: Kernels = "auto", **changes: int) -> MoEAgent:
     """Return a fresh mixture; updates are never stopped early."""
     given = {"batch_size": batch, "count": count, "n_steps": STEPS, "n_epochs": EPOCHS, "target_kl": None, **changes}
     expert = dataclasses.replace(SETTINGS.expert, **given)  # type: ignore[arg-type]
-    return MoEAgent(TASK.training_env(LANES, 0), expert, SETTINGS.gating, seed=0)
+    return MoEAgent(TASK.training_env(LANES, 0), expert, SETTINGS.gating, seed=0, kernels=kernels)
 
 
 def sb3(batch: int, width: int) -> PPO:
@@ -111,18 +111,15 @@ def compared(found: Mapping[str, np.ndarray], ours: str, prefix: str = "") -> Fi
 def update(rounds: int) -> Figures:
     """Time rollout and update together, at three sizes of minibatch."""
     probe = mixture(64)
-    wide = SETTINGS.expert.matched_single(probe.policy.n_parameters(), *probe.sizes).net_arch[0]
+    wide = SETTINGS.expert.parameter_matched(probe.model.n_parameters(), *probe.sizes).net_arch[0]
     figures = {}
     for batch in (64, 256, 1024):
-        env = TASK.training_env(LANES, 0)
-        given = dataclasses.replace(SETTINGS.expert, batch_size=batch, n_steps=STEPS, n_epochs=EPOCHS, target_kl=None)
-        loop = plain_mixture(given, SETTINGS.gating, env, probe.view, seed=0)
         steps = LANES * STEPS * max(1, batch // 256)
         contenders = {
             "mixture of four": learner(mixture(batch), steps),
             "SB3, one policy [64, 64]": learner(sb3(batch, 64), steps),
             f"SB3, one policy [{wide}, {wide}]": learner(sb3(batch, wide), steps),
-            "Python loop over four": learner(loop, steps),
+            "mixture of four, plain PyTorch": learner(mixture(batch, kernels="off"), steps),
         }
         figures |= compared(speeds(contenders, rounds), "mixture of four", f"minibatch {batch}, ")
     return figures
@@ -157,9 +154,9 @@ def experts(rounds: int) -> Figures:
     counts = (1, 2, 4, 8, 16)
     found = speeds({str(k): learner(mixture(1024, k), LANES * STEPS * 2) for k in counts}, rounds)
     for k in counts:
-        policy = mixture(1024, k).policy
-        weights = policy.stack.weights.numel()
-        first = policy.stack.sizes[0]  # its input needs no gradient
+        bank = mixture(1024, k).model.experts
+        weights = bank.weights.numel()
+        first = bank.sizes[0]  # its input needs no gradient
         needed = 2 * weights + EPOCHS * (6 * weights - 2 * first)  # per step: rollout, then epochs
         share = float(np.median(found[str(k)])) * needed / flops
         figures |= {f"{k} experts over one": float(np.median(found[str(k)] / found["1"]))}
@@ -216,7 +213,7 @@ def evaluation(rounds: int) -> Figures:
         changes = ["env=synthetic", f"env.market.bars={bars + 400}", f"env.market.series.test={series}"]
         task = run_settings(compose([*changes, "env.market.series.train=2"])).env.prepare()
         agent = MoEAgent(task.training_env(LANES, 0), SETTINGS.expert, SETTINGS.gating, seed=0)
-        family = SETTINGS.expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
+        family = SETTINGS.expert.parameter_matched(agent.model.n_parameters(), *agent.sizes)
         single = MoEAgent(task.training_env(LANES, 0), family, SETTINGS.gating, seed=0)
         n = sum(len(one) for one in task.evaluated("test"))
         routing = best_experts(task, agent)
@@ -237,14 +234,11 @@ def curves(rounds: int) -> Figures:
     task, total = settings.env.prepare(), settings.trainer.total_timesteps
     gaps = []
     for seed in range(rounds):
-        env, other = (task.training_env(settings.trainer.n_envs, seed) for _ in range(2))
-        fast, ways = MoEAgent(env, settings.expert, settings.gating, seed=seed), []
-        for way in ("fast", "plain"):
+        ways = []
+        for kernels in ("auto", "off"):  # an agent is made just before it learns, which seeds all draws
             curve = Curve(total // 5)  # the first episodes end after a sixth
-            if way == "fast":
-                fast.algorithm.learn(total, callback=curve)
-            else:  # made just before it learns, which seeds all draws: both draw the same
-                plain_mixture(settings.expert, settings.gating, other, fast.view, seed).learn(total, callback=curve)
+            env = task.training_env(settings.trainer.n_envs, seed)
+            MoEAgent(env, settings.expert, settings.gating, seed=seed, kernels=kernels).learn(total, callback=curve)
             ways.append(curve.points[:5])
         gaps.append(np.subtract(*ways))
     half = stats.t.ppf(0.975, rounds - 1) * np.std(gaps, axis=0, ddof=1) / np.sqrt(rounds)
@@ -285,8 +279,9 @@ def quality(rounds: int) -> Figures:
         envs = [task.training_env(settings.trainer.n_envs, seed) for _ in range(3)]
         agent = MoEAgent(envs[0], expert, settings.gating, seed=seed)
         race("mixture of four", agent.algorithm)
-        wide = expert.matched_single(agent.policy.n_parameters(), *agent.sizes)
-        given = wide._hyperparameters() | {"policy_kwargs": wide._policy_kwargs(), "seed": seed, "device": "cpu"}
+        wide = expert.parameter_matched(agent.model.n_parameters(), *agent.sizes)
+        given = wide.hyperparameters() | {"policy_kwargs": wide.architecture(), "seed": seed, "device": "cpu"}
+        given["learning_rate"] = wide.learning_rate_at
         race("SB3, one policy of its size", PPO("MlpPolicy", envs[1], **given))
         given |= {"learning_rate": 3e-4, "n_epochs": 10}  # what SB3 would choose
         race("SB3, ... at SB3's learning rate and epochs", PPO("MlpPolicy", envs[2], **given))

@@ -97,7 +97,7 @@ class ActorCriticExperts(ExpertFamily):
         """Return a fresh mixture of SB3's own ``ActorCriticPolicy``."""
 
         def experts(seen: spaces.Box) -> ExpertBank:
-            arch = self._architecture()
+            arch = self.architecture()
             return bank_of([ActorCriticPolicy(seen, action_space, lambda _: 0.0, **arch) for _ in range(self.count)])
 
         return MixtureModel(gate, experts, layout, observation_space, action_space)
@@ -133,7 +133,7 @@ class ActorCriticExperts(ExpertFamily):
             env,
             names=self.names(),
             expert_value_share=self.expert_value_share,
-            learning_rate=self._rate,
+            learning_rate=self.learning_rate_at,
             seed=seed,
             device=device,
             policy_kwargs={
@@ -159,7 +159,7 @@ class ActorCriticExperts(ExpertFamily):
             None,  # type: ignore[arg-type]
             learning_rate=self.learning_rate,
             device="cpu",
-            policy_kwargs=self._architecture(),
+            policy_kwargs=self.architecture(),
             _init_setup_model=False,
             **self.hyperparameters(),
         )
@@ -192,12 +192,12 @@ class ActorCriticExperts(ExpertFamily):
             batch_setting=self.minibatch_setting,
         )
 
-    def _rate(self, remaining: float) -> float:
+    def learning_rate_at(self, remaining: float) -> float:
         """Return the learning rate when a share ``remaining`` of training is left."""
         first, last = self.learning_rate, self.final_learning_rate
         return last + (first - last) * max(remaining, 0.0)  # the last rollout may go beyond the end
 
-    def _architecture(self) -> dict[str, Any]:
+    def architecture(self) -> dict[str, Any]:
         return {"net_arch": list(self.net_arch), "activation_fn": _ACTIVATIONS[self.activation]}
 
     def _check_memory(self, action_space: spaces.Space, layout: View, n_envs: int, shown: spaces.Space) -> None:

@@ -21,6 +21,8 @@ from moe_trader.fast.tiles import (
 Array = np.ndarray[Any, Any]
 
 _WIDTH = VECTORS * LANES
+DEPTH = 512  # rows of ``b`` in a panel that stays in a fast cache
+PACKED_ROWS = 128  # from so many rows of the result on it pays to copy a panel so that its rows lie together
 
 
 def padded_columns(n_columns: int) -> int:
@@ -45,18 +47,26 @@ def multiply(a: Array, b: Array, c: Array, add: bool) -> None:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _multiply(a: Array, b: Array, c: Array, add: bool) -> None:
     m, n = c.shape
+    depth = len(b)
+    is_packed = m >= PACKED_ROWS and n > _WIDTH
+    packed = np.empty((DEPTH if is_packed else 0, _WIDTH), np.float32)[::1, ::1]
     column = 0
     while column < n:
-        row, width = 0, min(LANES, n - column)
         if n - column >= _WIDTH:
-            while m - row >= ROWS:
-                full_tile(a, b, c, row, column, 0, add)
-                row += ROWS
-            while row < m:
-                full_row(a, b, c, row, column, 0, add)
-                row += 1
+            result = c[::1, column : column + _WIDTH : 1]
+            start = 0
+            while is_packed and start < depth:
+                end = min(start + DEPTH, depth)
+                for at in range(start, end):
+                    for lane in range(_WIDTH):
+                        packed[at - start, lane] = b[at, column + lane]
+                _multiply_panel(a[::1, start:end:1], packed[: end - start : 1], result, add or start > 0)
+                start = end
+            if not is_packed:
+                _multiply_panel(a, b[::1, column : column + _WIDTH : 1], result, add)
             column += _WIDTH
         else:
+            row, width = 0, min(LANES, n - column)
             while m - row >= ROWS:
                 narrow_tile(a, b, c, row, column, width, add)
                 row += ROWS
@@ -64,6 +74,18 @@ def _multiply(a: Array, b: Array, c: Array, add: bool) -> None:
                 narrow_row(a, b, c, row, column, width, add)
                 row += 1
             column += width
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _multiply_panel(a: Array, b: Array, c: Array, add: bool) -> None:
+    """Multiply into a panel, as many columns as a tile has."""
+    m, row = len(c), 0
+    while m - row >= ROWS:
+        full_tile(a, b, c, row, 0, 0, add)
+        row += ROWS
+    while row < m:
+        full_row(a, b, c, row, 0, 0, add)
+        row += 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
