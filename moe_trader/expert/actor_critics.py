@@ -198,6 +198,7 @@ class ActorCriticExperts(ExpertFamily):
         return last + (first - last) * max(remaining, 0.0)  # the last rollout may go beyond the end
 
     def architecture(self) -> dict[str, Any]:
+        """Return the arguments of one SB3 policy that say its shape."""
         return {"net_arch": list(self.net_arch), "activation_fn": _ACTIVATIONS[self.activation]}
 
     def _check_memory(self, action_space: spaces.Space, layout: View, n_envs: int, shown: spaces.Space) -> None:
