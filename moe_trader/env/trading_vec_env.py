@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -169,6 +170,12 @@ class UnitRewards(VecEnvWrapper):
     def __init__(self, venv: VecEnv, scale: float) -> None:
         super().__init__(venv)
         self.scale = np.float32(scale)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "class_attributes"}  # cannot be copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, class_attributes=dict(inspect.getmembers(type(self))))
 
     def referring(self) -> UnitRewards | None:
         """Return the same around an environment that names bars."""

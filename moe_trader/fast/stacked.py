@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -49,7 +48,7 @@ def run(bank: StackedBank, observations: Tensor) -> Run:
     :raises ValueError: for another shape
     """
     observations, n = _checked(bank, observations), len(observations)
-    hidden = torch.empty(2 * len(bank) * sum(bank.widths[1:]), padded_columns(n))
+    hidden = torch.empty(bank.n_units, padded_columns(n))
     scores, values = (torch.empty(*bank.shapes[2 * bank.n_layers + 2 * head][:2], n) for head in range(2))
     arrays = (one.numpy() for one in (observations, hidden, scores, values))
     towers.run(*_compiled_form(bank), *arrays)
@@ -70,12 +69,11 @@ def gradient(bank: StackedBank, made: Run, d_scores: Tensor, d_values: Tensor, d
 
 def actor(bank: StackedBank) -> Callable[[Tensor], Tensor]:
     """Return a function from observations to scores, equal to :func:`run` to the last bit, that runs no critic."""
-    n_units, shape = 2 * len(bank) * sum(bank.widths[1:]), bank.shapes[2 * bank.n_layers][:2]
-    form = _compiled_form(bank)
+    form, shape = _compiled_form(bank), bank.shapes[2 * bank.n_layers][:2]
 
     def scores(observations: Tensor) -> Tensor:
         n = len(observations)
-        hidden, made = torch.empty(n_units, padded_columns(n)), torch.empty(*shape, n)
+        hidden, made = torch.empty(bank.n_units, padded_columns(n)), torch.empty(*shape, n)
         arrays = (one.numpy() for one in (_checked(bank, observations), hidden, made))
         towers.act(*form, *arrays)
         return made.permute(2, 0, 1)
@@ -86,7 +84,7 @@ def actor(bank: StackedBank) -> Callable[[Tensor], Tensor]:
 def _compiled_form(bank: StackedBank) -> tuple[int, Any, Any]:
     """Return activation, weights and widths as the kernels take them."""
     weights = bank.current_weights().detach().numpy()
-    return KINDS[type(bank.activation)], weights, np.array(bank.widths)
+    return KINDS[type(bank.activation)], weights, bank.widths
 
 
 def _checked(bank: StackedBank, observations: Tensor) -> Tensor:

@@ -53,10 +53,11 @@ def ppo_gradient(
 def _compiled(
     model: MixtureModel, batch: RolloutBufferSamples, normalize_advantage: bool, given: Coefficients, losses: Losses
 ) -> dict[str, float]:
-    assert isinstance(model.experts, StackedBank)
+    bank = model.experts
+    assert isinstance(bank, StackedBank)
     # Forward: gate and experts.
     routing = route(model.gate, model.seen_by_gate(batch.observations))
-    made = stacked.run(model.experts, model.seen_by_experts(batch.observations))
+    made = stacked.run(bank, model.seen_by_experts(batch.observations))
     weights, scores, values = routing.weights, made.scores.numpy(), made.values.numpy()[:, 0]
     actions, advantages = batch.actions.numpy(), batch.advantages.numpy()
     n = len(actions)
@@ -87,5 +88,5 @@ def _compiled(
     kernels.gradients(*density, actions, d_log_prob, d_entropy, d_posterior, d_weights, d_scores)
     routing.send_back(d_logits, d_weights)
     d_run = (torch.from_numpy(d_scores), torch.from_numpy(d_values[:, None]))
-    model.experts.weights.grad = stacked.gradient(model.experts, made, *d_run, None)
+    bank.weights.grad = stacked.gradient(bank, made, *d_run, None)
     return terms | {"loss": loss}

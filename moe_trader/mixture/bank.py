@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -26,7 +26,19 @@ class ExpertOutputs(NamedTuple):
 
 
 class ExpertBank(nn.ModuleList, ABC):
-    """K experts; ``bank[k]`` is expert k, an SB3 policy that can be read, loaded into and taken out."""
+    """K experts; ``bank[k]`` is expert k, an SB3 policy that can be read, loaded into and taken out.
+
+    :param experts: SB3 policies for one flat observation space
+    """
+
+    n_inputs: int
+    """Numbers of an observation that an expert sees."""
+
+    def __init__(self, experts: Sequence[ActorCriticPolicy]) -> None:
+        super().__init__(experts)
+        space = experts[0].observation_space
+        assert isinstance(space, spaces.Box)
+        self.n_inputs = int(space.shape[0])
 
     @abstractmethod
     def forward(self, observations: Tensor) -> ExpertOutputs:
@@ -59,13 +71,6 @@ class ExpertBank(nn.ModuleList, ABC):
         if not hasattr(self.policies[0], "log_std"):
             return None
         return torch.stack([expert.log_std.detach() for expert in self.policies])
-
-    @property
-    def n_inputs(self) -> int:
-        """Numbers of an observation that an expert sees."""
-        space = self.policies[0].observation_space
-        assert isinstance(space, spaces.Box)
-        return int(space.shape[0])
 
     def checked(self, observations: Tensor) -> Tensor:
         """Return observations as they are. :raises ValueError: unless their shape is ``(batch, n_inputs)``."""

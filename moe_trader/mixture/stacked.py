@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class StackedBank(ExpertBank):
 
     weights: nn.Parameter
     activation: nn.Module
+    _first: nn.Parameter  # of the first block
     views: list[Tensor]
     """The blocks of :attr:`weights`, which the experts' parameters are views of."""
 
@@ -43,10 +45,12 @@ class StackedBank(ExpertBank):
         self.sizes = [sum(p.numel() for p in group) * len(experts) for group in grouped[0]]  # of every block
         tower = experts[0].mlp_extractor.policy_net
         first, *following = _linears(tower)
-        self.widths = [first.in_features, first.out_features, *(layer.out_features for layer in following)]
+        self.widths = np.array([first.in_features, first.out_features, *(layer.out_features for layer in following)])
+        self.n_units = 2 * len(experts) * int(self.widths[1:].sum())  # of all hidden layers
         vars(self)["activation"] = tower[1]  # not registered: it is the expert's own module
         self.has_log_std = hasattr(experts[0], "log_std")
         # Not registered: the same numbers are the experts' parameters, under their own names.
+        vars(self)["_first"] = first.weight
         vars(self)["weights"] = nn.Parameter(torch.empty(0, device=first.weight.device))
         self.gather()
 
@@ -67,8 +71,7 @@ class StackedBank(ExpertBank):
 
     def current_weights(self) -> nn.Parameter:
         """Return :attr:`weights`, gathered again if an expert's parameters have left them (``load_from_vector``)."""
-        first = next(self.policies[0].mlp_extractor.policy_net.parameters())
-        if first.data_ptr() != self.views[0].data_ptr():
+        if self._first.data_ptr() != self.views[0].data_ptr():
             self.gather()
         return self.weights
 
