@@ -6,7 +6,8 @@ import copy
 
 import pytest
 import torch
-from moe_trader.expert.adam import ClippingAdam
+
+from moe_trader.fast.adam import ClippingAdam
 
 
 @pytest.fixture(autouse=True)

@@ -25,14 +25,14 @@ def scatter(agent, scale=0.5):
     """Give gate and experts something to say, without training."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in agent.policy.parameters():
+        for parameter in agent.model.parameters():
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     return agent
 
 
 def observations_for(agent, n=200):
     rng = np.random.default_rng(1)
-    return rng.normal(size=(n, *agent.policy.observation_space.shape)).astype(np.float32)
+    return rng.normal(size=(n, *agent.model.observation_space.shape)).astype(np.float32)
 
 
 @pytest.fixture(params=["discrete", "box"])
@@ -60,7 +60,7 @@ def test_a_single_observation_gets_a_single_row(agent):
 def test_observations_of_another_shape_are_refused(width, make_agent):
     """Three numbers above all, which stand for an observation while it learns."""
     agent = make_agent()
-    size, odd = agent.policy.observation_space.shape[0], np.zeros((5, width), dtype=np.float32)
+    size, odd = agent.model.observation_space.shape[0], np.zeros((5, width), dtype=np.float32)
     expected = rf"^observations: expected shape \(n, {size}\), got \(5, {width}\)$"
     with pytest.raises(ValueError, match=expected):
         agent.gate_weights(odd)
@@ -72,9 +72,9 @@ def test_observations_of_another_shape_are_refused(width, make_agent):
         agent.predict(odd)
     if width != 3:
         read = (
-            agent.policy,
-            agent.policy.predict_values,
-            lambda seen: agent.policy.evaluate_actions(seen, torch.zeros(5)),
+            agent.model,
+            agent.model.predict_values,
+            lambda seen: agent.algorithm.policy.evaluate_actions(seen, torch.zeros(5)),
         )
         for ask in read:
             with pytest.raises(ValueError, match=rf"^references: expected shape \(n, 3\), got \(5, {width}\)$"):
@@ -141,7 +141,7 @@ def test_stable_baselines3_evaluates_box_actions(make_agent, pendulum):
 def test_one_hot_weights_are_one_expert_alone(agent):
     observations = observations_for(agent)
     alone = agent.expert_actions(observations)
-    assert alone.shape == (200, 3, *agent.policy.action_space.shape)
+    assert alone.shape == (200, 3, *agent.model.action_space.shape)
     for k in range(3):
         weights = np.zeros((200, 3))
         weights[:, k] = 1.0
@@ -153,8 +153,8 @@ def test_one_hot_weights_are_one_expert_alone(agent):
 def test_an_expert_alone_is_its_own_stable_baselines3_policy(agent):
     observations = observations_for(agent)
     alone = agent.expert_actions(observations)
-    low, high = (agent.policy.action_space.low, agent.policy.action_space.high) if alone.ndim == 3 else (0, 2)
-    for k, expert in enumerate(agent.policy.experts):
+    low, high = (agent.model.action_space.low, agent.model.action_space.high) if alone.ndim == 3 else (0, 2)
+    for k, expert in enumerate(agent.model.experts):
         theirs, _ = expert.predict(observations[:, agent.view.experts], deterministic=True)
         np.testing.assert_allclose(np.clip(alone[:, k], low, high), theirs, rtol=1e-5, atol=1e-6)
 
@@ -171,7 +171,7 @@ def test_other_weights_give_other_actions(make_agent):
     observations = observations_for(agent)
     equal = agent.act(observations, np.full((200, 3), 1 / 3))
     with torch.no_grad():
-        output = agent.policy.mix(torch.from_numpy(observations)).mixture
+        output = agent.model.evaluate(torch.from_numpy(observations)).mixture
     by_hand = output.expert_log_probs.exp().mean(dim=1).argmax(dim=-1)
     np.testing.assert_array_equal(equal, by_hand.numpy())
     assert (equal != agent.predict(observations)[0]).any()
@@ -180,7 +180,7 @@ def test_other_weights_give_other_actions(make_agent):
 def test_what_it_would_do_is_something_it_can_do(agent):
     """Actions are fit for ``env.step`` wherever they come from."""
     observations = 5 * observations_for(agent)
-    space = agent.policy.action_space
+    space = agent.model.action_space
     weights = agent.gate_weights(observations)
     for actions in (
         agent.predict(observations)[0],
@@ -195,9 +195,9 @@ def test_what_it_would_do_is_something_it_can_do(agent):
 def test_predict_takes_one_observation_or_a_batch(agent):
     observations = observations_for(agent, 5)
     batch, _ = agent.predict(observations)
-    assert batch.shape == (5, *agent.policy.action_space.shape)
+    assert batch.shape == (5, *agent.model.action_space.shape)
     one, _ = agent.predict(observations[2])
-    assert one.shape == agent.policy.action_space.shape
+    assert one.shape == agent.model.action_space.shape
     np.testing.assert_allclose(one, batch[2], rtol=1e-5)
 
 
@@ -205,7 +205,7 @@ def test_draws_follow_the_mixture_density(make_agent):
     agent = scatter(make_agent())
     observation = observations_for(agent, 1)
     with torch.no_grad():
-        expected = agent.policy.mix(torch.from_numpy(observation)).mixture.log_probs[0].exp().numpy()
+        expected = agent.model.evaluate(torch.from_numpy(observation)).mixture.log_probs[0].exp().numpy()
     torch.manual_seed(0)
     draws, _ = agent.predict(np.repeat(observation, 20_000, axis=0), deterministic=False)
     share = np.bincount(draws, minlength=3) / 20_000
@@ -218,7 +218,7 @@ def test_many_decisions_under_given_weights_are_one_after_the_other(agent):
     observations = observations_for(agent, 60).reshape(3, 20, -1)
     weights = np.random.default_rng(0).dirichlet(np.ones(3), size=(3, 20))
     drawn = np.arange(20) == 4
-    given = agent.under(weights, drawn)
+    given = agent.with_weights(weights, drawn)
     for at in range(3):
         for found, expected in zip(
             given.decide(at, observations[at], seed=at),
@@ -226,7 +226,7 @@ def test_many_decisions_under_given_weights_are_one_after_the_other(agent):
             strict=True,
         ):
             np.testing.assert_array_equal(found, expected)
-    if agent.policy.action_space.shape == ():
+    if agent.model.action_space.shape == ():
         fewer = agent.decide(observations[0, :7], weights[0, :7], drawn[:7], seed=0)[0]
         np.testing.assert_array_equal(fewer, given.decide(0, observations[0], seed=0)[0][:7])
     with pytest.raises(ValueError, match=r"^observations: expected as many rows as weights, 20, got 7$"):
@@ -249,7 +249,7 @@ def test_seeded_draws_repeat_and_disturb_nobody(agent):
 
 def test_the_gate_sees_its_columns_and_never_the_account(make_agent, prepared):
     agent = scatter(make_agent())
-    size = agent.policy.observation_space.shape[0]
+    size = agent.model.observation_space.shape[0]
     assert agent.gate_columns == list(prepared.rules.gate_columns)
     assert not {size - 2, size - 1} & set(agent.gate_columns)
     names = [prepared.feature_names[column] for column in agent.gate_columns]
@@ -279,7 +279,7 @@ def test_metrics_describe_the_last_rollout(make_agent):
     assert agent.learn(128) is agent
     rollout = agent.algorithm.rollout_buffer.observations
     references = torch.from_numpy(rollout.reshape(-1, rollout.shape[-1]))
-    weights = agent.gate_weights(agent.policy.whole_observations(references).numpy())
+    weights = agent.gate_weights(agent.algorithm.policy.whole_observations(references).numpy())
     for k, name in enumerate(agent.expert_names):
         assert agent.metrics[f"importance/{name}"] == pytest.approx(weights[:, k].mean(), abs=1e-5)
         assert agent.metrics[f"load/{name}"] == pytest.approx((weights.argmax(-1) == k).mean(), abs=1e-5)
@@ -290,16 +290,16 @@ def test_metrics_describe_the_last_rollout(make_agent):
 def test_the_matched_single_policy_has_the_mixtures_size(net_arch, market, make_agent, prepared, pendulum):
     env = pendulum(0) if market == "pendulum" else None
     mixture = make_agent(env=env, count=4, net_arch=net_arch)
-    size = mixture.policy.n_parameters()
-    assert size == sum(p.numel() for p in mixture.policy.parameters())
+    size = mixture.model.n_parameters()
+    assert size == sum(p.numel() for p in mixture.model.parameters())
     n_outputs = 1 if market == "pendulum" else 3
-    expert = mixture.expert.matched_single(size, mixture.policy.observation_space.shape[0], n_outputs)
+    expert = mixture.expert.parameter_matched(size, mixture.model.observation_space.shape[0], n_outputs)
     assert expert.names() == ["single_1"]
     single = MoEAgent(pendulum(0) if env else prepared.training_env(4, 0), expert, mixture.gating, seed=0)
-    found = sum(p.numel() for p in single.policy.experts[0].parameters())
+    found = sum(p.numel() for p in single.model.experts[0].parameters())
     assert abs(found - size) <= 0.02 * size
     if net_arch == [64, 64]:  # as a bundle reports it: with the idle gate of one expert, a few hundred more
-        assert abs(single.policy.n_parameters() - size) <= 0.02 * size
+        assert abs(single.model.n_parameters() - size) <= 0.02 * size
     same = {field.name for field in dataclasses.fields(expert)} - {"count", "prefix", "net_arch"}
     assert all(getattr(expert, name) == getattr(mixture.expert, name) for name in same)
 
@@ -391,7 +391,7 @@ def test_weights_that_are_none_are_refused(agent):
 
 
 def test_one_expert_alone_is_that_expert_even_beside_its_twin(agent):
-    agent.policy.experts[0].load_state_dict(agent.policy.experts[1].state_dict())
+    agent.model.experts[0].load_state_dict(agent.model.experts[1].state_dict())
     observations = observations_for(agent)
     alone = np.eye(len(agent.expert_names))
     for k in (0, 1):
@@ -476,6 +476,6 @@ def test_what_is_no_array_of_weights_is_refused(weights, make_agent):
 )
 def test_rows_that_are_drawn_are_marked_one_by_one(drawn, make_agent):
     agent = make_agent(count=2)
-    observations = np.zeros((20, agent.policy.observation_space.shape[0]), np.float32)
+    observations = np.zeros((20, agent.model.observation_space.shape[0]), np.float32)
     with pytest.raises(ValueError, match=r"^drawn: expected an array of True or False for each of 20 rows, got "):
         agent.decide(observations, np.full((20, 2), 0.5), drawn)

@@ -58,7 +58,7 @@ def copied(saved, tmp_path):
 
 def observations_for(agent, n=300):
     rng = np.random.default_rng(2)
-    return (2 * rng.normal(size=(n, *agent.policy.observation_space.shape))).astype(np.float32)
+    return (2 * rng.normal(size=(n, *agent.model.observation_space.shape))).astype(np.float32)
 
 
 def assert_same_agent(one, other):
@@ -66,7 +66,7 @@ def assert_same_agent(one, other):
     np.testing.assert_array_equal(one.predict(observations)[0], other.predict(observations)[0])
     np.testing.assert_array_equal(one.gate_weights(observations), other.gate_weights(observations))
     np.testing.assert_array_equal(one.expert_actions(observations), other.expert_actions(observations))
-    ours, theirs = one.policy.state_dict(), other.policy.state_dict()
+    ours, theirs = one.model.state_dict(), other.model.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -91,8 +91,8 @@ def test_a_loaded_agent_is_the_saved_one_to_the_bit(trained, saved):
     assert loaded.expert_names == trained.expert_names == ["expert_1", "expert_2", "expert_3"]
     assert (loaded.expert, loaded.gating, loaded.seed) == (trained.expert, trained.gating, trained.seed)
     assert loaded.gate_columns == trained.gate_columns
-    assert loaded.policy.action_space == trained.policy.action_space
-    assert loaded.policy.observation_space == trained.policy.observation_space
+    assert loaded.model.action_space == trained.model.action_space
+    assert loaded.model.observation_space == trained.model.observation_space
     weights = loaded.gate_weights(observations_for(loaded))
     assert weights.std(axis=0).min() > 1e-3  # equal for another reason than saying nothing
 
@@ -125,7 +125,7 @@ def test_the_bundle_holds_what_it_says(trained, saved):
     assert manifest["algorithm"] == "PPO"
     assert manifest["experts"] == ["expert_1", "expert_2", "expert_3"]
     assert manifest["task"] == {"market": "synthetic", "features": ["a", "b"]}
-    assert manifest["n_parameters"] == sum(p.numel() for p in trained.policy.parameters())
+    assert manifest["n_parameters"] == sum(p.numel() for p in trained.model.parameters())
     assert (manifest["seed"], manifest["threads"]) == (0, 1)
     assert manifest["versions"]["stable-baselines3"] == stable_baselines3.__version__
     assert manifest["versions"]["numpy"] == np.__version__
@@ -143,10 +143,10 @@ def test_the_task_of_a_real_run_fits_in_a_bundle(trained, prepared, tmp_path):
 
 def test_a_loaded_agent_learns_on(saved, prepared):
     agent = MoEAgent.load(saved, env=prepared.training_env(4, 3))
-    before = {name: tensor.clone() for name, tensor in agent.policy.named_parameters()}
+    before = {name: tensor.clone() for name, tensor in agent.model.named_parameters()}
     agent.learn(256)
     assert agent.algorithm.num_timesteps == 256
-    after = dict(agent.policy.named_parameters())
+    after = dict(agent.model.named_parameters())
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert all(tensor.isfinite().all() for tensor in after.values())
 
@@ -154,8 +154,8 @@ def test_a_loaded_agent_learns_on(saved, prepared):
 def test_learning_on_starts_where_the_saved_agent_was(saved, prepared, trained):
     agent = MoEAgent.load(saved, env=prepared.training_env(4, 3))
     assert_same_agent(trained, agent)
-    (optimised,) = agent.policy.optimizer.param_groups[0]["params"]
-    loaded = [parameter.flatten() for parameter in agent.policy.experts.parameters()]
+    (optimised,) = agent.algorithm.policy.optimizer.param_groups[0]["params"]
+    loaded = [parameter.flatten() for parameter in agent.model.experts.parameters()]
     assert torch.equal(optimised.sort()[0], torch.cat(loaded).sort()[0])
 
 
@@ -242,7 +242,7 @@ def test_an_exported_expert_learns_on_in_plain_stable_baselines3(saved, trained,
         getattr(trained.expert, name) for name in ("gamma", "n_steps", "batch_size")
     )
     critic = model.policy.value_net.weight.clone()
-    assert torch.equal(critic, trained.policy.experts[1].value_net.weight)
+    assert torch.equal(critic, trained.model.experts[1].value_net.weight)
     model.learn(128)
     assert not torch.equal(critic, model.policy.value_net.weight)
 
@@ -729,10 +729,10 @@ def test_a_space_of_many_actions_is_compared_with_the_weights_too(copied, monkey
 def test_every_gate_is_compared_without_being_made(gate, make_agent, make_settings, tmp_path, monkeypatch):
     agent = make_agent(gating=make_settings(f"gating={gate}").gating, **({"count": 2} if gate == "rule" else {}))
     agent.save(tmp_path / "bundle")
-    loaded = MoEAgent.load(tmp_path / "bundle").policy.state_dict()
-    assert all(torch.equal(one, loaded[name]) for name, one in agent.policy.state_dict().items())
-    size = agent.expert.parameters_each(len(agent.view.experts), agent.policy.action_space)
-    assert size == sum(parameter.numel() for parameter in agent.policy.experts[0].parameters())
+    loaded = MoEAgent.load(tmp_path / "bundle").model.state_dict()
+    assert all(torch.equal(one, loaded[name]) for name, one in agent.model.state_dict().items())
+    size = agent.expert.parameters_each(len(agent.view.experts), agent.model.action_space)
+    assert size == sum(parameter.numel() for parameter in agent.model.experts[0].parameters())
     edit_weights(tmp_path / "bundle", lambda tensors: tensors.update(grown(tensors)))
     monkeypatch.setattr(MoEAgent, "_assemble", pytest.fail)
     assert "a gate of {'gate." in refusal(tmp_path / "bundle")
@@ -749,8 +749,8 @@ def grown(tensors):
 
 def test_the_parameters_of_an_expert_on_a_box_are_counted_too(make_agent, pendulum):
     agent = make_agent(env=pendulum(0))
-    size = agent.expert.parameters_each(3, agent.policy.action_space)
-    assert size == sum(parameter.numel() for parameter in agent.policy.experts[0].parameters())
+    size = agent.expert.parameters_each(3, agent.model.action_space)
+    assert size == sum(parameter.numel() for parameter in agent.model.experts[0].parameters())
 
 
 @pytest.mark.parametrize("kind", ["NaN", "infinity", "float64", "float16", "int64", "missing", "extra"])
@@ -807,7 +807,7 @@ def test_a_malformed_file_of_weights_is_refused(kind, copied):
 def test_weights_that_are_not_finite_are_not_saved(make_agent, tmp_path):
     agent = make_agent()
     with torch.no_grad():
-        agent.policy.experts[0].action_net.bias[0] = float("nan")
+        agent.model.experts[0].action_net.bias[0] = float("nan")
     with pytest.raises(BundleError, match=r"not saved: experts\.0\.action_net\.bias holds NaN or infinity$"):
         agent.save(tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

@@ -303,7 +303,7 @@ def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_weights(tmp_path):
     for seed in (0, 1):
         assert len(re.findall(f"ERROR seed {seed}: {line}.*/run/seed_{seed}/bundle$", done.stdout, re.MULTILINE)) == 1
         agent = MoEAgent.load(tmp_path / "run" / f"seed_{seed}" / "bundle")
-        agent.predict(agent.policy.observation_space.sample())
+        agent.predict(agent.model.observation_space.sample())
 
 
 def test_hydra_s_own_way_to_a_saved_config_works(first, tmp_path):

@@ -118,7 +118,7 @@ def test_one_expert_for_all_is_told_instead_of_three_dead_ones():
     assert told(watch(), *[metrics([0.985, 0.005, 0.005, 0.005])] * 12) == [
         "the gate has collapsed: a had nearly all the weight for 5 updates, and the others learn nothing; try a higher "
         "gating.losses.minimum_importance.weight (now 0.3), a higher gating.floor (now 0.02), 'gating/losses=balanced' "
-        "or a slower gate (expert.gate_rate_factor=0.3)"
+        "or a slower gate (expert.gate_lr_scale=0.3)"
     ]
 
 
@@ -185,7 +185,7 @@ def test_a_soft_gate_over_different_experts_is_no_collapse():
 
 def collapse(agent):
     with torch.no_grad():
-        agent.policy.gate.net[-1].bias[0] += 8.0
+        agent.model.gate.net[-1].bias[0] += 8.0
     return agent
 
 
@@ -200,10 +200,10 @@ def test_a_collapsed_gate_is_told_in_training(make_agent, tmp_path, caplog):
 def test_the_default_losses_pull_a_collapsed_gate_back(make_agent, settings):
     agent = collapse(make_agent())
     observations = torch.randn(256, agent.sizes[0])
-    output = agent.policy.mix(observations)
-    batch = GateBatch(output.gate_logits, output.mixture, torch.zeros(256), torch.zeros(256).long(), torch.zeros(256))
+    output = agent.model.evaluate(observations)
+    batch = GateBatch(output.gate_logits, output.mixture, torch.zeros(256), torch.zeros(256))
     loss = sum(loss.weight_at(1.0) * loss(batch) for loss in settings.gating.losses.values())
-    (downhill,) = torch.autograd.grad(-loss, agent.policy.gate.net[-1].bias)
+    (downhill,) = torch.autograd.grad(-loss, agent.model.gate.net[-1].bias)
     assert downhill[0] < 0 < downhill[1:].min()
 
 

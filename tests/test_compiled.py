@@ -1,7 +1,10 @@
 """Kernels where nothing can be cached, as in a read-only image: they compile in each process, with one line."""
 
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numba.core.caching
@@ -29,7 +32,7 @@ def test_kernels_compile_without_a_cache_and_one_line_says_so(read_only):
     def double(x):
         return 2 * x
 
-    @compiled.njit("float64(float64)", cache=True, error_model="numpy")
+    @compiled.njit(cache=True, error_model="numpy")
     def half(x):
         return x / 2
 
@@ -53,3 +56,31 @@ def test_every_kernel_goes_through_this_door():
     for file in package.rglob("*.py"):
         if file.name != "compiled.py":
             assert not re.search(r"from numba import .*\bjit|from numba import .*\bnjit|numba\.n?jit", file.read_text())
+
+
+def test_a_kernel_is_compiled_again_when_one_that_it_calls_has_changed(tmp_path):
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    inner = "from moe_trader.compiled import njit\n@njit(cache=True)\ndef inner(x):\n    return x + {}\n"
+    outer = "from kernels.inner import inner\nfrom moe_trader.compiled import njit\n"
+    outer += "@njit(cache=True)\ndef outer(x):\n    return 10 * inner(x)\n"
+    (folder / "__init__.py").touch()
+    (folder / "outer.py").write_text(outer)
+    code = "from kernels.outer import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+
+    def outcome():
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    (folder / "inner.py").write_text(inner.format(1))
+    assert [outcome(), outcome()] == [["20", "0"], ["20", "1"]]
+    (folder / "inner.py").write_text(inner.format(2))
+    assert [outcome(), outcome()] == [["30", "0"], ["30", "1"]]
+
+
+def test_importing_compiles_nothing(tmp_path):
+    code = "import moe_trader.fast.update, moe_trader.env.lanes, moe_trader.env.synthetic"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not list(tmp_path.rglob("*.nb?"))

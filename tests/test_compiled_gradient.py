@@ -7,12 +7,14 @@ import dataclasses
 import pytest
 import torch
 from composed import settings_of
-from moe_trader.expert.compiled_gradient import can_compile
 
 from moe_trader.agent import MoEAgent
+from moe_trader.fast.gates import route
+from moe_trader.fast.update import can_compile
 from moe_trader.gating import GatingNetwork
 from moe_trader.gating.losses.router_z import RouterZ
 from moe_trader.gating.softmax import SoftmaxNetwork
+from moe_trader.mixture.backend import Backend
 from tests.test_ppo import collect, gradients, scatter
 
 GATES = {
@@ -33,19 +35,16 @@ def steady(gating, weight=0.7):
 
 
 def both_ways(agent, batch):
-    """Return gradients and terms by compiled code, then by autograd."""
-    algorithm, policy = agent.algorithm, agent.policy
-    assert can_compile(policy, policy._gate_settings.losses)
-    terms = algorithm.differentiate(batch, 0.2)
-    compiled = {name: gradient.clone() for name, gradient in gradients(policy).items() if gradient is not None}
-    policy.optimizer.zero_grad()
-    loss, others = algorithm.loss(batch, 0.2)
-    loss.backward()
-    plain = {name: gradient for name, gradient in gradients(policy).items() if gradient is not None}
-    return (compiled, {name: float(value) for name, value in terms.items()}), (
-        plain,
-        {name: float(value) for name, value in others.items()},
-    )
+    """Return gradients and terms by compiled code, then in plain PyTorch."""
+    model, fast = agent.model, agent.model.backend
+    assert can_compile(model, model.gate_settings.losses.values())
+    found = []
+    for model.backend in (fast, Backend()):
+        terms = agent.algorithm.differentiate(batch, 0.2)
+        made = {name: gradient.clone() for name, gradient in gradients(model).items() if gradient is not None}
+        found.append((made, {name: float(value) for name, value in terms.items()}))
+    model.backend = fast
+    return found
 
 
 def assert_same(one, other):
@@ -63,9 +62,9 @@ def assert_same(one, other):
 def test_it_is_autograds_for_every_gate(gate, losses, make_agent):
     gating = steady(settings_of(*GATES[gate], f"gating/losses={losses}").gating)
     agent = make_agent(gating=gating, count=3)
-    scatter(agent.policy)
+    scatter(agent.model)
     batch = collect(agent)
-    scatter(agent.policy, seed=1, scale=0.05)  # some ratios are clipped
+    scatter(agent.model, seed=1, scale=0.05)  # some ratios are clipped
     one, other = both_ways(agent, batch)
     assert one[1]["clip_fraction"] > 0.01
     assert losses == "none" or gate == "uniform" or all(one[1][f"gate_loss/{name}"] for name in gating.losses)
@@ -85,9 +84,9 @@ def test_it_is_autograds_for_every_gate(gate, losses, make_agent):
 )
 def test_it_is_autograds_whatever_the_experts(changes, make_agent, settings):
     agent = make_agent(gating=steady(settings.gating), **changes)
-    scatter(agent.policy)
+    scatter(agent.model)
     batch = collect(agent)
-    scatter(agent.policy, seed=1, scale=0.05)
+    scatter(agent.model, seed=1, scale=0.05)
     assert_same(*both_ways(agent, batch))
     for n in (1, 2, 17):  # a ragged minibatch; SB3 does not normalise the advantage of a single state
         part = type(batch)(*(one if one is None else one[:n] for one in batch))
@@ -99,36 +98,36 @@ def test_it_is_autograds_on_whole_observations_of_any_environment(settings, smal
 
     env = make_vec_env("CartPole-v1", n_envs=4, seed=0)
     agent = MoEAgent(env, small_experts(), steady(settings.gating), seed=0)
-    scatter(agent.policy)
+    scatter(agent.model)
     assert_same(*both_ways(agent, collect(agent)))
 
 
 def test_experts_and_gates_that_are_all_but_certain_have_a_finite_gradient(make_agent, settings):
     agent = make_agent(gating=steady(dataclasses.replace(settings.gating, floor=0.0)))
     batch = collect(agent)
-    scatter(agent.policy, scale=30.0)
+    scatter(agent.model, scale=30.0)
     algorithm = agent.algorithm
     terms = algorithm.differentiate(batch, 0.2)
     assert all(torch.isfinite(torch.as_tensor(value)) for name, value in terms.items() if name != "approx_kl")
-    assert all(gradient.isfinite().all() for gradient in gradients(agent.policy).values())
+    assert all(gradient.isfinite().all() for gradient in gradients(agent.model).values())
 
 
 def test_what_is_no_number_is_not_hidden(make_agent):
     agent = make_agent()
     batch = collect(agent)
     with torch.no_grad():
-        agent.policy.experts[1].action_net.bias[0] = torch.nan
+        agent.model.experts[1].action_net.bias[0] = torch.nan
     assert all(torch.isnan(torch.as_tensor(agent.algorithm.differentiate(batch, 0.2)[name])) for name in ("loss",))
-    assert agent.policy.stack.weights.grad.isnan().any()
+    assert agent.model.experts.weights.grad.isnan().any()
 
 
 def test_what_only_autograd_can_do_is_left_to_it(make_agent, make_settings, pendulum, small_experts, settings):
     diverse = make_settings("gating/losses=[standard,diversity]").gating
     box = MoEAgent(pendulum(0), small_experts(n_steps=64), settings.gating, seed=0)
-    assert not can_compile(make_agent(gating=diverse).policy, diverse.losses)
-    assert not can_compile(box.policy, settings.gating.losses)
-    assert not can_compile(make_agent().policy.double(), settings.gating.losses)
-    assert can_compile(make_agent().policy, settings.gating.losses)
+    assert not can_compile(make_agent(gating=diverse).model, diverse.losses.values())
+    assert not can_compile(box.model, settings.gating.losses.values())
+    assert not can_compile(make_agent().model.double(), settings.gating.losses.values())
+    assert can_compile(make_agent().model, settings.gating.losses.values())
 
 
 # --- what others derive from ours -------------------------------------------------------------------------------------
@@ -182,10 +181,10 @@ DERIVED = {
 def test_a_gate_of_ones_own_is_trained_on_what_it_says(made, make_agent, settings, monkeypatch):
     monkeypatch.setattr(type(settings.gating), "network", lambda self, *sizes: made(*sizes))
     agent = make_agent(gating=steady(settings.gating))
-    scatter(agent.policy)
+    scatter(agent.model)
     batch = collect(agent)
-    seen = agent.policy.seen_by_gate(batch.observations)
-    torch.testing.assert_close(torch.from_numpy(agent.policy.gate.route(seen).weights).T, agent.policy.gate(seen))
+    seen = agent.model.seen_by_gate(batch.observations)
+    torch.testing.assert_close(torch.from_numpy(route(agent.model.gate, seen).weights).T, agent.model.gate(seen))
     assert_same(*both_ways(agent, batch))
 
 
@@ -193,12 +192,12 @@ def test_a_loss_that_changes_ours_is_left_to_autograd(make_agent, settings):
     steadily = {"weight": 1.0, "ramp_start": 0.0, "ramp_end": 0.0, "final_weight": None}
     losses = {"z": HalfZ(**steadily)}
     agent = make_agent(gating=dataclasses.replace(settings.gating, losses=losses))
-    scatter(agent.policy)
+    scatter(agent.model)
     batch = collect(agent)
-    assert not can_compile(agent.policy, losses)
+    assert not can_compile(agent.model, losses.values())
     whole = dataclasses.replace(settings.gating, losses={"z": RouterZ(**steadily)})
     other = make_agent(gating=whole)
-    scatter(other.policy)
+    scatter(other.model)
     terms = [float(one.algorithm.differentiate(batch, 0.2)["gate_loss/z"]) for one in (agent, other)]
     assert terms[0] == pytest.approx(0.5 * terms[1], rel=1e-5)
 
@@ -206,8 +205,8 @@ def test_a_loss_that_changes_ours_is_left_to_autograd(make_agent, settings):
 @pytest.mark.parametrize("gate", ["softmax", "sticky"])
 def test_a_gate_that_is_held_stays_as_it_is(gate, make_agent):
     agent = make_agent(gating=settings_of(f"gating={gate}").gating)
-    scatter(agent.policy)
-    agent.policy.gate.requires_grad_(False)
-    before = {name: value.clone() for name, value in agent.policy.gate.state_dict().items()}
+    scatter(agent.model)
+    agent.model.gate.requires_grad_(False)
+    before = {name: value.clone() for name, value in agent.model.gate.state_dict().items()}
     assert not agent.learn(256).gate_learns
-    assert all(torch.equal(value, before[name]) for name, value in agent.policy.gate.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in agent.model.gate.state_dict().items())

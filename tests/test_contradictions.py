@@ -13,7 +13,7 @@ from moe_trader.gating.contradictions import contradictions
 def found(*overrides):
     settings = settings_of(*overrides)
     gate, expert = settings.gating, settings.expert
-    learns = expert.gate_rate_factor > 0 and any(True for _ in gate.network(5, expert.count).parameters())
+    learns = expert.gate_lr_scale > 0 and any(True for _ in gate.network(5, expert.count).parameters())
     return contradictions(
         gate, n_experts=expert.count, gate_learns=learns, ent_coef=expert.ent_coef, batch_size=expert.batch_size
     )
@@ -104,12 +104,12 @@ def test_more_disagreement_than_there_can_be():
 
 def test_losses_of_a_gate_that_learns_nothing():
     tail = (
-        " can do nothing: the gate (gating, {}) learns nothing, having no parameters or expert.gate_rate_factor=0; "
+        " can do nothing: the gate (gating, {}) learns nothing, having no parameters or expert.gate_lr_scale=0; "
         "set gating/losses=none, or choose a gate that learns"
     )
     names = "gating.losses.router_z and gating.losses.minimum_importance"
     assert found("gating=uniform", "gating/losses=standard") == [names + tail.format("Uniform")]
-    assert found("expert.gate_rate_factor=0") == [names + tail.format("Softmax")]
+    assert found("expert.gate_lr_scale=0") == [names + tail.format("Softmax")]
     assert found("gating=uniform", "gating/losses=[information,diversity]") == []  # these train the experts
     assert found("gating=random", "gating/losses=router_z") == ["gating.losses.router_z" + tail.format("Random")]
     assert found("gating=random", "gating/losses=router_z", "gating.losses.router_z.weight=0") == []

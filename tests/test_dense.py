@@ -8,17 +8,17 @@ import sys
 
 import numpy as np
 import pytest
-from moe_trader.dense.activation import RELU, TANH, activate, activate_back
-from moe_trader.dense.elementary import exp32, log32
-from moe_trader.dense.product import multiply, transpose
-from moe_trader.dense.tiles import LANES, ROWS, VECTORS
 from numba import njit
 
-from moe_trader import dense
+from moe_trader.fast.activation import RELU, TANH, activate, activate_back
+from moe_trader.fast.elementary import exp32, log32
+from moe_trader.fast.product import DEPTH, PACKED_ROWS, multiply, transpose
+from moe_trader.fast.tiles import LANES, ROWS, VECTORS
 
 WIDTH = VECTORS * LANES
 # one row and column, less and more than a tile in either direction, and exactly one
 SHAPES = [(1, 1, 1), (ROWS - 1, 5, LANES - 1), (ROWS, 3, WIDTH), (2 * ROWS + 1, 17, WIDTH + LANES + 3), (3, 0, 4)]
+SHAPES.append((PACKED_ROWS + 1, DEPTH + 9, 2 * WIDTH + 3))  # copied panels, two of them deep
 
 
 def draw(*shape):
@@ -131,17 +131,3 @@ def test_exp_stops_where_a_float_does_and_keeps_what_is_no_number():
     assert 2e38 < most < np.inf
     assert np.isnan(none)
     assert np.isnan(_each(njit(lambda x: log32(x)), x[-1:])[0])
-
-
-def test_what_was_compiled_before_a_change_is_forgotten(tmp_path, monkeypatch):
-    room, elsewhere = tmp_path / "dense", tmp_path / "expert" / "__pycache__"
-    room.mkdir()
-    elsewhere.mkdir(parents=True)
-    source, old, new = room / "tiles.py", elsewhere / "old.nbi", elsewhere / "new.nbi"
-    for file, time in ((source, 2_000), (old, 1_000), (new, 3_000)):
-        file.touch()
-        os.utime(file, (time, time))
-    monkeypatch.setattr(dense, "_HERE", room)
-    dense._forget_outdated()
-    assert not old.exists()
-    assert new.exists()

@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 from composed import settings_of
-from moe_trader.expert.output import MixtureOutput
-from moe_trader.expert.stack import Stack
+
+from moe_trader.mixture.output import MixtureOutput
+from moe_trader.mixture.stacked import StackedBank
 
 ALL_LOSSES = "gating/losses=[standard,diversity,switching,sinkhorn,importance,load_balance]"
 GATES = ["softmax", "annealed", "entmax", "sparsemax", "top_k", "sticky", "gru", "rule", "uniform", "random"]
@@ -22,7 +23,8 @@ def on_meta(agent):
     assert algorithm.collect_rollouts(algorithm.env, callback, algorithm.rollout_buffer, algorithm.n_steps)
     batch = next(algorithm.rollout_buffer.get(32))
     algorithm.policy.to("meta")
-    algorithm.policy.stack = Stack(algorithm.policy.actor_critics)  # there a parameter cannot be moved in place
+    model = algorithm.model
+    model.experts = StackedBank(model.experts.policies)  # there a parameter cannot be moved in place
     algorithm.device = torch.device("meta")
     return algorithm, type(batch)(*(part.to("meta") for part in batch))
 
@@ -41,7 +43,7 @@ def moved(make_agent, monkeypatch):
 
 
 def gradients(algorithm):
-    return [p.grad for p in (algorithm.policy.stack.weights, *algorithm.policy.gate.parameters())]
+    return [p.grad for p in (algorithm.model.experts.weights, *algorithm.model.gate.parameters())]
 
 
 @pytest.mark.parametrize("gate", GATES)

@@ -75,7 +75,7 @@ def test_the_ratio_is_one_before_the_first_update_of_every_rollout(name, make_ag
     agent = make_agent(count=4, gating=gate(name))
     for _ in range(3):
         batch = whole_batch(agent)
-        _, log_prob, _ = agent.policy.evaluate_actions(batch.observations, batch.actions)
+        _, log_prob, _ = agent.algorithm.policy.evaluate_actions(batch.observations, batch.actions)
         assert (log_prob - batch.old_log_prob).abs().max() <= 1e-6
         agent.algorithm.train()
         agent.algorithm._current_progress_remaining -= 0.3
@@ -84,9 +84,9 @@ def test_the_ratio_is_one_before_the_first_update_of_every_rollout(name, make_ag
 @pytest.mark.parametrize("name", GATES)
 def test_gate_and_experts_are_all_trained(name, make_agent):
     agent = make_agent(count=4, gating=gate(name))
-    before = {name: value.clone() for name, value in agent.policy.state_dict().items()}
+    before = {name: value.clone() for name, value in agent.model.state_dict().items()}
     agent.learn(512)
-    after = agent.policy.state_dict()
+    after = agent.model.state_dict()
     unmoved = {key for key in before if before[key].is_floating_point() and torch.equal(before[key], after[key])}
     assert unmoved == ({"gate.projection"} if name in FIXED else set())
     assert len([key for key in before if key.startswith("gate.")]) > 0
@@ -97,7 +97,7 @@ def test_gate_and_experts_are_all_trained(name, make_agent):
 @pytest.mark.parametrize("name", GATES)
 def test_a_saved_gate_is_the_same_gate(name, make_agent, tmp_path):
     agent = make_agent(count=3, gating=gate(name)).learn(256)
-    size = agent.policy.observation_space.shape[0]
+    size = agent.model.observation_space.shape[0]
     observations = np.random.default_rng(0).normal(size=(50, size)).astype(np.float32)
     agent.save(tmp_path / "agent")
     loaded = MoEAgent.load(tmp_path / "agent")
@@ -153,7 +153,7 @@ def test_the_temperature_falls_geometrically_between_rollouts_alone(make_agent):
     assert made.weights(logits)[0, 0].item() == pytest.approx(expected, rel=1e-5)
     agent = make_agent(gating=gate("annealed", initial_temperature=4.0, final_temperature=0.25))
     agent.learn(4 * 128)
-    assert agent.policy.gate.temperature.item() == pytest.approx(4 ** (1 - 2 * 0.75))  # before the last rollout
+    assert agent.model.gate.temperature.item() == pytest.approx(4 ** (1 - 2 * 0.75))  # before the last rollout
 
 
 # --- entmax -----------------------------------------------------------------------------------------------------------
@@ -227,9 +227,9 @@ def test_the_bias_raises_who_is_chosen_too_rarely():
 def test_a_lopsided_choice_is_balanced_by_training(make_agent):
     agent = make_agent(count=4, gating=gate("top_k", balance_rate=0.3, losses={}), learning_rate=1e-5)
     with torch.no_grad():
-        agent.policy.gate.net[-1].bias += torch.tensor([3.0, 2.0, 0.0, 0.0])  # 1 and 2 are chosen everywhere
+        agent.model.gate.net[-1].bias += torch.tensor([3.0, 2.0, 0.0, 0.0])  # 1 and 2 are chosen everywhere
     agent.learn(20 * 128)
-    bias = agent.policy.gate.bias
+    bias = agent.model.gate.bias
     assert bias[2:].min() > bias[:2].max() + 1.0
     assert bias.abs().max() < 6.0  # it stops once all are chosen: 20 steps of 0.3 would reach it
 

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from moe_trader.expert.mixture import CategoricalMixture
 
 from moe_trader.gating import entropy
 from moe_trader.gating.softmax import Softmax
+from moe_trader.mixture.densities import CategoricalMixture
 
 
 def softmax_gate(n_features=5, n_experts=4, *, hidden_sizes=(8,), temperature=1.0, floor=0.02, trained=True):

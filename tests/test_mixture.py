@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from moe_trader.expert.metrics import mixture_metrics
-from moe_trader.expert.mixture import CategoricalMixture, GaussianMixture
 from stable_baselines3.common.distributions import DiagGaussianDistribution
+
+from moe_trader.mixture.densities import CategoricalMixture, GaussianMixture
+from moe_trader.mixture.metrics import mixture_metrics
 
 BATCH, K, N_ACTIONS, DIM = 6, 4, 5, 3
 

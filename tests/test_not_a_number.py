@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from moe_trader.expert.output import OutputError
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -18,6 +17,7 @@ from moe_trader.config import compose, run_settings
 from moe_trader.env.lanes import Lanes
 from moe_trader.finite import TrainingError, checked_observations
 from moe_trader.gating.losses.router_z import RouterZ
+from moe_trader.mixture.output import OutputError
 from moe_trader.trainer import Trainer
 
 trainer = functools.partial(Trainer, parallel_seeds=1)
@@ -29,7 +29,7 @@ def agent(request, make_agent, pendulum):
 
 
 def observations_for(agent, n=5):
-    size = agent.policy.observation_space.shape
+    size = agent.model.observation_space.shape
     return np.random.default_rng(1).normal(size=(n, *size)).astype(np.float32)
 
 
@@ -42,7 +42,7 @@ DOORS = {
     "expert_actions": lambda agent, seen: agent.expert_actions(seen),
     "act": lambda agent, seen: agent.act(seen, EVEN),
     "decide": lambda agent, seen: agent.decide(seen, EVEN),
-    "under": lambda agent, seen: agent.under(EVEN[None]).decide(0, seen),
+    "under": lambda agent, seen: agent.with_weights(EVEN[None]).decide(0, seen),
 }
 
 
@@ -52,7 +52,7 @@ DOORS = {
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
 def test_no_door_acts_on_a_number_that_is_missing(door, missing, agent):
-    size = agent.policy.observation_space.shape[0]
+    size = agent.model.observation_space.shape[0]
     for column in {0, 1, size - 1}:
         broken = observations_for(agent)
         broken[2:, column] = missing
@@ -142,14 +142,14 @@ def test_outputs_that_overflow_are_no_action(agent):
     """Finite observations and finite weights can still make numbers that are not."""
     observations = observations_for(agent)
     with torch.no_grad():
-        for parameter in agent.policy.experts[1].parameters():
+        for parameter in agent.model.experts[1].parameters():
             parameter.fill_(3e38)
     for name, ask in DOORS.items():
         if name not in ("gate_weights", "under"):  # which evaluation asks at every bar
             with pytest.raises(OutputError, match=r"^outputs of expert 2 are not finite$"):
                 ask(agent, observations)
     with torch.no_grad():
-        for parameter in agent.policy.gate.parameters():
+        for parameter in agent.model.gate.parameters():
             parameter.fill_(3e38)
     with pytest.raises(OutputError, match=r"^outputs of the gate are not finite$"):
         agent.gate_weights(observations)
@@ -199,7 +199,7 @@ class Remember(BaseCallback):
         return True
 
     def _on_rollout_end(self):
-        self.weights.append(weights_of(self.model.policy))
+        self.weights.append(weights_of(self.model.model))
 
 
 def weights_of(policy):
@@ -265,7 +265,7 @@ def diverged(agent, steps=1024, back=1):
     remember = Remember()
     with pytest.raises(TrainingError, match=r"^training diverged at step \d[\d,]*: ") as refused:
         agent.learn(steps, callback=remember)
-    assert_same_weights(agent.policy, remember.weights[-back])
+    assert_same_weights(agent.model, remember.weights[-back])
     agent.predict(observations_for(agent))
     return str(refused.value)
 
@@ -302,7 +302,7 @@ def test_a_mixture_that_diverges_only_where_it_trades_is_undone(make_agent, monk
     def overflow():
         train()
         with torch.no_grad():
-            agent.policy.experts[2].action_net.weight.fill_(3e38)
+            agent.model.experts[2].action_net.weight.fill_(3e38)
 
     monkeypatch.setattr(agent.algorithm, "train", overflow)
     assert "at step 128: outputs of expert 3 are not finite; lower expert.learning_rate (now" in diverged(agent)
@@ -355,7 +355,7 @@ def test_the_last_finite_weights_are_saved(make_agent, tmp_path):
     with pytest.raises(TrainingError, match=message):
         trainer(total_timesteps=512, n_envs=4).fit(agent, tmp_path, title="single", task={"market": "synthetic"})
     loaded = MoEAgent.load(tmp_path / "bundle")
-    assert_same_weights(loaded.policy, weights_of(make_agent(learning_rate=1e30).policy))
+    assert_same_weights(loaded.model, weights_of(make_agent(learning_rate=1e30).model))
 
 
 def test_of_a_faulty_environment_everything_learned_is_saved(make_agent, tmp_path):
@@ -363,4 +363,4 @@ def test_of_a_faulty_environment_everything_learned_is_saved(make_agent, tmp_pat
     with pytest.raises(TrainingError, match=r"^mixture: environment 1, step 70: the reward is nan, .*/bundle$"):
         trainer(total_timesteps=512, n_envs=2).fit(agent, tmp_path)
     assert agent.algorithm.num_timesteps == 138
-    assert_same_weights(MoEAgent.load(tmp_path / "bundle").policy, weights_of(agent.policy))
+    assert_same_weights(MoEAgent.load(tmp_path / "bundle").model, weights_of(agent.model))

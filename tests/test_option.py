@@ -421,14 +421,12 @@ def test_an_option_of_another_kind_is_refused_where_a_kind_is_expected():
 
 def test_a_removed_setting_may_keep_its_only_value(make_settings):
     """Configs saved by 0.1.0 say trainer.compile=false."""
-    from moe_trader.trainer import Trainer
 
     node = describe(make_settings().trainer)
     assert build({**node, "compile": False}, "trainer") == build(node, "trainer")
     assert "compile" not in describe(build({**node, "compile": False}, "trainer"))
     with pytest.raises(ConfigError, match=r"^trainer\.compile: removed setting; expected False or nothing, got True$"):
         build({**node, "compile": True}, "trainer")
-    assert Trainer.retired == {"compile": False}
 
 
 @pytest.mark.parametrize("plugins", [1.5, None, {"a": 1}, {"a"}, b"x"])

@@ -43,13 +43,13 @@ def collect(agent):
     _, callback = algorithm._setup_learn(10**6, None)
     assert algorithm.collect_rollouts(algorithm.env, callback, algorithm.rollout_buffer, algorithm.n_steps)
     batch = next(algorithm.rollout_buffer.get(None))
-    return batch._replace(observations=agent.policy.whole_observations(batch.observations))
+    return batch._replace(observations=agent.algorithm.policy.whole_observations(batch.observations))
 
 
 def gradients(policy):
     """Return the gradient of every parameter of gate and experts, by its name in the policy."""
     found = {f"gate.{name}": parameter.grad for name, parameter in policy.gate.named_parameters()}
-    return found | {f"experts.{name}": gradient for name, gradient in policy.stack.gradients()}
+    return found | {f"experts.{name}": gradient for name, gradient in policy.experts.gradients()}
 
 
 # --- one expert is plain Stable-Baselines3 ----------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_one_expert_trains_as_plain_ppo(market, changes, prepared, settings, sma
     make_env = (lambda: pendulum(5)) if market == "pendulum" else (lambda: prepared.training_env(4, 5))
     expert = small_experts(count=1, **({} if market == "trading" else PENDULUM), **changes)
     ours = MoEAgent(make_env(), expert, settings.gating, seed=5)
-    our_beginning = states(ours.policy.experts[0])
+    our_beginning = states(ours.model.experts[0])
     ours.learn(3 * 128)
     theirs = plain_ppo(make_env(), expert, seed=5)
     beginning = states(theirs.policy)
@@ -107,7 +107,7 @@ def test_one_expert_trains_as_plain_ppo(market, changes, prepared, settings, sma
     assert ours.algorithm.num_timesteps == theirs.num_timesteps == 3 * 128
     assert ours.algorithm._n_updates == theirs._n_updates
     assert largest_difference(beginning, states(theirs.policy)) > 1e-3
-    assert largest_difference(states(ours.policy.experts[0]), states(theirs.policy)) <= 1e-6
+    assert largest_difference(states(ours.model.experts[0]), states(theirs.policy)) <= 1e-6
     observations = theirs.env.reset()
     np.testing.assert_allclose(
         ours.predict(observations)[0], theirs.predict(observations, deterministic=True)[0], atol=1e-5
@@ -131,11 +131,11 @@ def four(request, make_agent, pendulum):
 
 def test_the_ratio_is_one_before_the_first_update(four):
     agent = four()
-    scatter(agent.policy)
+    scatter(agent.model)
     collect(agent)
     batch = next(agent.algorithm.rollout_buffer.get(None))
-    values, log_prob, entropy = agent.policy.evaluate_actions(batch.observations, batch.actions)
-    weights = agent.gate_weights(agent.policy.whole_observations(batch.observations).numpy())
+    values, log_prob, entropy = agent.algorithm.policy.evaluate_actions(batch.observations, batch.actions)
+    weights = agent.gate_weights(agent.algorithm.policy.whole_observations(batch.observations).numpy())
     assert weights.std(axis=0).min() > 0.01  # a gate with something to say
     assert (log_prob - batch.old_log_prob).abs().max() <= 1e-6
     torch.testing.assert_close(values.flatten(), batch.old_values, rtol=0, atol=1e-6)
@@ -155,90 +155,91 @@ def test_every_parameter_of_gate_and_experts_is_trained(four):
     agent.learn(128)  # the gate's last layer starts at zero, which hides its first layers from the first gradient
     batch = collect(agent)
     agent.algorithm.differentiate(batch, 0.2)
-    found = gradients(agent.policy)
-    assert found.keys() == {name for name, _ in agent.policy.named_parameters()}
+    found = gradients(agent.model)
+    assert found.keys() == {name for name, _ in agent.model.named_parameters()}
     assert [name for name, grad in found.items() if not grad.isfinite().all() or not grad.any()] == []
 
 
 def test_every_parameter_is_in_the_optimiser_once(four):
-    policy = four().policy
-    experts, gate = (group["params"] for group in policy.optimizer.param_groups)
-    assert [id(parameter) for parameter in experts] == [id(policy.stack.weights)]
-    assert policy.stack.weights.numel() == sum(parameter.numel() for parameter in policy.experts.parameters())
+    agent = four()
+    policy = agent.model
+    experts, gate = (group["params"] for group in agent.algorithm.policy.optimizer.param_groups)
+    assert [id(parameter) for parameter in experts] == [id(policy.experts.weights)]
+    assert policy.experts.weights.numel() == sum(parameter.numel() for parameter in policy.experts.parameters())
     assert [id(parameter) for parameter in gate] == [id(parameter) for parameter in policy.gate.parameters()]
 
 
 def test_training_moves_gate_and_every_expert_apart(four):
     agent = four()
-    before = states(agent.policy)
+    before = states(agent.model)
     agent.learn(256)
-    after = states(agent.policy)
+    after = states(agent.model)
     unmoved = [name for name in before if before[name].is_floating_point() and torch.equal(before[name], after[name])]
     assert unmoved == []
-    first, second = (states(agent.policy.experts[k]) for k in (0, 1))
+    first, second = (states(agent.model.experts[k]) for k in (0, 1))
     assert largest_difference(first, second) > 1e-3
 
 
 def test_experts_begin_different(make_agent):
-    policy = make_agent(count=2).policy
+    policy = make_agent(count=2).model
     assert largest_difference(states(policy.experts[0]), states(policy.experts[1])) > 1e-2
 
 
 def test_a_gate_with_no_rate_stays_while_experts_learn(four):
-    agent = four(gate_rate_factor=0.0)
-    scatter(agent.policy.gate)
-    gate, experts = states(agent.policy.gate), states(agent.policy.experts)
+    agent = four(gate_lr_scale=0.0)
+    scatter(agent.model.gate)
+    gate, experts = states(agent.model.gate), states(agent.model.experts)
     agent.learn(256)
-    assert largest_difference(gate, states(agent.policy.gate)) == 0.0
-    assert largest_difference(experts, states(agent.policy.experts)) > 1e-4
+    assert largest_difference(gate, states(agent.model.gate)) == 0.0
+    assert largest_difference(experts, states(agent.model.experts)) > 1e-4
 
 
 @pytest.mark.parametrize("last", [2e-4, 1e-3])
 def test_the_gate_keeps_its_own_learning_rate(last, make_agent):
-    agent = make_agent(gate_rate_factor=5.0, learning_rate=1e-3, final_learning_rate=last, gating=None)
+    agent = make_agent(gate_lr_scale=5.0, learning_rate=1e-3, final_learning_rate=last, gating=None)
     agent.learn(4 * 128)
-    experts, gate = agent.policy.optimizer.param_groups
-    assert [id(p) for p in gate["params"]] == [id(p) for p in agent.policy.gate.parameters()]
+    experts, gate = agent.algorithm.policy.optimizer.param_groups
+    assert [id(p) for p in gate["params"]] == [id(p) for p in agent.model.gate.parameters()]
     # SB3 lowers the rate before the update: the last one has the final rate
     assert experts["lr"] == pytest.approx(last)
     assert gate["lr"] == pytest.approx(5 * experts["lr"])
     agent.algorithm._current_progress_remaining = 0.25
-    agent.algorithm._update_learning_rate(agent.policy.optimizer)
+    agent.algorithm._update_learning_rate(agent.algorithm.policy.optimizer)
     assert experts["lr"] == pytest.approx(last + 0.25 * (1e-3 - last))
     assert gate["lr"] == pytest.approx(5 * experts["lr"])
 
 
 def test_the_gate_moves_by_its_factor(make_agent):
     def moved(factor):
-        agent = make_agent(gate_rate_factor=factor, learning_rate=3e-4, n_epochs=1, batch_size=128)
+        agent = make_agent(gate_lr_scale=factor, learning_rate=3e-4, n_epochs=1, batch_size=128)
         agent.learn(128)  # one minibatch: Adam's first step is the rate times the gradient's sign
-        return agent.policy.gate.net[-1].bias.detach()
+        return agent.model.gate.net[-1].bias.detach()
 
     torch.testing.assert_close(moved(4.0), 4 * moved(1.0), rtol=1e-4, atol=1e-9)
 
 
 def test_the_value_does_not_train_the_gate(four):
     agent = four()
-    scatter(agent.policy)
+    scatter(agent.model)
     batch = collect(agent)
-    agent.policy.optimizer.zero_grad()
-    agent.policy.mix(batch.observations).values.sum().backward()
-    assert all(p.grad is None or not p.grad.any() for p in agent.policy.gate.parameters())
-    critics = [gradient for name, gradient in agent.policy.stack.gradients() if "value_net" in name]
+    agent.algorithm.policy.optimizer.zero_grad()
+    agent.model.evaluate(batch.observations).values.sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in agent.model.gate.parameters())
+    critics = [gradient for name, gradient in agent.model.experts.gradients() if "value_net" in name]
     assert all(gradient.any() for gradient in critics)
 
 
 def test_the_value_loss_does_not_train_the_gate(four):
     agent = four()
-    scatter(agent.policy)
+    scatter(agent.model)
     batch = collect(agent)
 
     def found(vf_coef):
         agent.algorithm.vf_coef = vf_coef
         torch.manual_seed(0)  # the entropy of a Gaussian mixture is estimated by drawing
         agent.algorithm.differentiate(batch, 0.2)
-        gate = torch.cat([p.grad.flatten() for p in agent.policy.gate.parameters()])
-        named = gradients(agent.policy).items()
+        gate = torch.cat([p.grad.flatten() for p in agent.model.gate.parameters()])
+        named = gradients(agent.model).items()
         return gate, torch.cat([gradient.flatten() for name, gradient in named if ".value_net" in name])
 
     (gate, critics), (other_gate, other_critics) = found(0.5), found(50.0)
@@ -249,10 +250,10 @@ def test_the_value_loss_does_not_train_the_gate(four):
 
 def test_each_critic_is_fitted_by_itself_with_its_responsibility(four):
     agent = four(expert_value_share=1.0)
-    scatter(agent.policy)
+    scatter(agent.model)
     batch = collect(agent)
     with torch.no_grad():
-        output = agent.policy.mix(batch.observations)
+        output = agent.model.evaluate(batch.observations)
         r = output.mixture.responsibilities(batch.actions)
         by_hand = (r * (output.expert_values - batch.returns.unsqueeze(-1)) ** 2).sum(-1).mean().item()
     assert float(agent.algorithm.differentiate(batch, 0.2)["value_loss"]) == pytest.approx(by_hand, rel=1e-5)
@@ -264,7 +265,7 @@ def test_gate_losses_are_part_of_the_loss(make_agent, settings):
     found = []
     for given in (losses, {}):
         agent = make_agent(gating=dataclasses.replace(settings.gating, losses=given))
-        scatter(agent.policy)
+        scatter(agent.model)
         batch = collect(agent)
         found.append({name: float(value) for name, value in agent.algorithm.differentiate(batch, 0.2).items()})
     extra = 2 * found[0]["gate_loss/z"] + 3 * found[0]["gate_loss/least"]
@@ -275,7 +276,7 @@ def test_gate_losses_are_part_of_the_loss(make_agent, settings):
 def test_the_information_term_is_ramped_in_over_training(make_agent, settings):
     information = dataclasses.replace(settings.gating.losses["information"], weight=10.0, ramp_start=0.5, ramp_end=1.0)
     agent = make_agent(gating=dataclasses.replace(settings.gating, losses={"information": information}))
-    scatter(agent.policy)
+    scatter(agent.model)
     batch = collect(agent)
     found = {}
     for progress in (0.0, 0.5, 0.75, 1.0):
@@ -294,10 +295,10 @@ def test_target_kl_stops_an_update_early(make_agent):
     updates, moved = [], []
     for target_kl in (None, 0.005):
         agent = make_agent(target_kl=target_kl, **fast)
-        before = states(agent.policy)
+        before = states(agent.model)
         agent.learn(128)
         updates.append(agent.algorithm._n_updates)
-        moved.append(largest_difference(before, states(agent.policy)))
+        moved.append(largest_difference(before, states(agent.model)))
     assert updates[0] == 10
     assert updates[1] < 10
     assert 0 < moved[1] < moved[0]
@@ -314,14 +315,14 @@ def test_a_batch_larger_than_a_rollout_is_refused(make_agent):
 
 
 def test_one_seed_gives_the_same_weights_to_the_bit(four):
-    trained = [states(four().learn(3 * 128).policy) for _ in range(2)]
-    assert largest_difference(states(four().policy), trained[0]) > 1e-4
+    trained = [states(four().learn(3 * 128).model) for _ in range(2)]
+    assert largest_difference(states(four().model), trained[0]) > 1e-4
     assert largest_difference(*trained) == 0.0
 
 
 def test_another_seed_gives_other_weights(make_agent):
-    assert largest_difference(*(states(make_agent(seed=seed).policy) for seed in (0, 1))) > 1e-2
-    assert largest_difference(*(states(make_agent(seed=seed).learn(256).policy) for seed in (0, 1))) > 1e-2
+    assert largest_difference(*(states(make_agent(seed=seed).model) for seed in (0, 1))) > 1e-2
+    assert largest_difference(*(states(make_agent(seed=seed).learn(256).model) for seed in (0, 1))) > 1e-2
 
 
 def test_asking_an_agent_does_not_disturb_its_training(four):
@@ -334,7 +335,7 @@ def test_asking_an_agent_does_not_disturb_its_training(four):
             agent.predict(observations)
             agent.expert_actions(observations)
             agent.act(observations, weights)
-        trained.append(states(agent.learn(2 * 128).policy))
+        trained.append(states(agent.learn(2 * 128).model))
     assert largest_difference(*trained) == 0.0
 
 
@@ -381,7 +382,7 @@ def test_it_learns_to_hold_the_position_that_earns(sign):
 def test_the_rate_never_falls_below_its_end(make_agent):
     """The last rollout goes beyond the end of training: 128 steps where 10 were asked for."""
     agent = make_agent(learning_rate=1e-3, final_learning_rate=1e-4).learn(10)
-    assert agent.policy.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+    assert agent.algorithm.policy.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
 
 
 def test_a_gate_that_breaks_its_contract_is_refused(make_agent, settings):

@@ -47,13 +47,13 @@ def gating(name, *overrides):
 def scatter(agent, seed=0):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in agent.policy.parameters():
+        for parameter in agent.model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return agent
 
 
 def parameters(agent):
-    return {name: value.detach().clone() for name, value in agent.policy.state_dict().items()}
+    return {name: value.detach().clone() for name, value in agent.model.state_dict().items()}
 
 
 def walked(task, n=60, split="test"):
@@ -165,7 +165,7 @@ def gates():
 @pytest.mark.parametrize("name", gates())
 def test_what_stands_for_an_observation_is_read_back_to_the_bit(name, prepared_for, make_agent):
     gate = gates()[name]
-    policy = make_agent(count=4, gating=gate).policy
+    policy = make_agent(count=4, gating=gate).algorithm.policy
     whole, named = prepared_for(gate).training_env(4, 7), prepared_for(gate).training_env(4, 7).referring()
     seen, read = whole.reset(), named.reset()
     ends = 0
@@ -175,7 +175,8 @@ def test_what_stands_for_an_observation_is_read_back_to_the_bit(name, prepared_f
         (seen, *_, infos), (read, _, done, same_infos) = whole.step(chosen), named.step(chosen)
         for lane in np.flatnonzero(done):
             ends += 1
-            np.testing.assert_array_equal(infos[lane]["terminal_observation"], same_infos[lane]["terminal_observation"])
+            last, _ = policy.obs_to_tensor(same_infos[lane]["terminal_observation"])  # as SB3 asks for it
+            np.testing.assert_array_equal(policy.whole_observations(last)[0], infos[lane]["terminal_observation"])
     assert ends >= 4
 
 
@@ -453,7 +454,7 @@ def test_switching_is_the_mean_total_variation():
     before = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.2, 0.3, 0.5]], requires_grad=True)
     now = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.3, 0.4, 0.3]], requires_grad=True)
     loss = Switching(weight=0.5, ramp_start=0.0, ramp_end=0.0, final_weight=None)
-    batch = GateBatch(now, SimpleNamespace(weights=now), torch.zeros(3), torch.zeros(3), torch.zeros(3), before)
+    batch = GateBatch(now, SimpleNamespace(weights=now), torch.zeros(3), None, before)
     value = loss(batch)
     assert value.item() == pytest.approx((0 + 1 + 0.2) / 3)
     value.backward()
@@ -470,10 +471,10 @@ def test_the_weights_before_are_those_of_the_bar_before(name, make_agent, prepar
     agent = scatter(make_agent(count=4, gating=gate))
     _, seen = walked(prepared_for(gate), 80)
     with torch.no_grad():
-        output = agent.policy.mix(torch.from_numpy(seen), compare=True)
+        output = agent.model.evaluate(torch.from_numpy(seen), compare=True)
     torch.testing.assert_close(output.previous_weights[1:], output.mixture.weights[:-1], rtol=1e-5, atol=1e-6)
     assert (output.previous_weights - output.mixture.weights).abs().max() > 1e-3
-    assert agent.policy.mix(torch.from_numpy(seen)).previous_weights is None
+    assert agent.model.evaluate(torch.from_numpy(seen)).previous_weights is None
 
 
 def test_it_is_off_by_default_and_calms_a_gate_when_on(make_agent, prepared_for):
