@@ -111,7 +111,7 @@ def compared(found: Mapping[str, np.ndarray], ours: str, prefix: str = "") -> Fi
 def update(rounds: int) -> Figures:
     """Time rollout and update together, at three sizes of minibatch."""
     probe = mixture(64)
-    wide = SETTINGS.expert.parameter_matched(probe.model.n_parameters(), *probe.sizes).net_arch[0]
+    wide = SETTINGS.expert.parameter_matched(probe.model).net_arch[0]
     figures = {}
     for batch in (64, 256, 1024):
         steps = LANES * STEPS * max(1, batch // 256)
@@ -213,7 +213,7 @@ def evaluation(rounds: int) -> Figures:
         changes = ["env=synthetic", f"env.market.bars={bars + 400}", f"env.market.series.test={series}"]
         task = run_settings(compose([*changes, "env.market.series.train=2"])).env.prepare()
         agent = MoEAgent(task.training_env(LANES, 0), SETTINGS.expert, SETTINGS.gating, seed=0)
-        family = SETTINGS.expert.parameter_matched(agent.model.n_parameters(), *agent.sizes)
+        family = SETTINGS.expert.parameter_matched(agent.model)
         single = MoEAgent(task.training_env(LANES, 0), family, SETTINGS.gating, seed=0)
         n = sum(len(one) for one in task.evaluated("test"))
         routing = best_experts(task, agent)
@@ -279,7 +279,7 @@ def quality(rounds: int) -> Figures:
         envs = [task.training_env(settings.trainer.n_envs, seed) for _ in range(3)]
         agent = MoEAgent(envs[0], expert, settings.gating, seed=seed)
         race("mixture of four", agent.algorithm)
-        wide = expert.parameter_matched(agent.model.n_parameters(), *agent.sizes)
+        wide = expert.parameter_matched(agent.model)
         given = wide.hyperparameters() | {"policy_kwargs": wide.architecture(), "seed": seed, "device": "cpu"}
         given["learning_rate"] = wide.learning_rate_at
         race("SB3, one policy of its size", PPO("MlpPolicy", envs[1], **given))

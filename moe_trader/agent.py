@@ -26,7 +26,7 @@ from moe_trader.expert.spaces import check_actions, check_env
 from moe_trader.gating import Gate
 from moe_trader.learner import Learner
 from moe_trader.manifest import space_to_json
-from moe_trader.mixture.layout import layout_of, shown
+from moe_trader.mixture.layout import check_layout, layout_of, shown
 from moe_trader.mixture.model import MixtureModel
 from moe_trader.mixture.with_weights import WithWeights, as_weights
 from moe_trader.option import ConfigError, describe
@@ -105,16 +105,6 @@ class MoEAgent:
     def expert_names(self) -> list[str]:
         """Names of the experts, in the order of every weight vector."""
         return self.expert.names()
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Numbers that one policy alone would see of an observation, and numbers that it would put out for it.
-
-        The account, which every expert sees, comes last of what is not for a gate with a part of its own.
-        """
-        action = self.model.action_space
-        n_out = int(action.n) if isinstance(action, spaces.Discrete) else int(np.prod(action.shape or ()))
-        return self.view.experts[-1] + 1, n_out
 
     @property
     def gate_learns(self) -> bool:
@@ -290,13 +280,7 @@ class MoEAgent:
         view = content.view
         if env is not None:
             check_for_correct_spaces(env, content.observation_space, content.action_space)
-            shown = layout_of(env, content.gating, len(content.expert.names()))
-            if shown != view:
-                raise ValueError(
-                    f"env: expected one that shows {view}, as in training, got one that shows {shown}; make it as "
-                    "moe_trader's own, with the env.features, env.gate_features, env.gate_only and env.window of the "
-                    "training"
-                )
+            check_layout(env, content.gating, len(content.expert.names()), view)
         agent = cls.__new__(cls)
         spaces_ = (content.observation_space, content.action_space)
         try:

@@ -59,6 +59,11 @@ class View:
         """Columns of one of the gate's bars."""
         return len(self.gate) // self.rows
 
+    @property
+    def single_width(self) -> int:
+        """Columns that a single policy sees: all but a part for the gate only. The account comes last of them."""
+        return self.experts[-1] + 1
+
     def __str__(self) -> str:
         """Say which: "the gate columns 4 to 17 as 1 bar, the experts columns 0 to 13"."""
         bars = f"{self.rows} bar{'s' if self.rows > 1 else ''}"

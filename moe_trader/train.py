@@ -83,7 +83,7 @@ def run_seed(
 
     single = None
     if settings.single_policy and len(agent.expert_names) > 1:
-        family = settings.expert.parameter_matched(agent.model.n_parameters(), *agent.sizes)
+        family = settings.expert.parameter_matched(agent.model)
         env = task.training_env(trainer.n_envs, seed)
         single = MoEAgent(env, family, Uniform(losses={}), **how)  # one has all the weight
         trainer.fit(single, directory / "single_policy", title="single policy", task=remembered)

@@ -71,13 +71,9 @@ def test_observations_of_another_shape_are_refused(width, make_agent):
     with pytest.raises(ValueError, match=rf"\(5, {width}\)"):
         agent.predict(odd)
     if width != 3:
-        read = (
-            agent.model,
-            agent.model.predict_values,
-            lambda seen: agent.algorithm.policy.evaluate_actions(seen, torch.zeros(5)),
-        )
-        for ask in read:
-            with pytest.raises(ValueError, match=rf"^references: expected shape \(n, 3\), got \(5, {width}\)$"):
+        policy = agent.algorithm.policy
+        for ask in (policy, policy.predict_values, lambda seen: policy.evaluate_actions(seen, torch.zeros(5))):
+            with pytest.raises(ValueError, match=rf"^bar indices: expected shape \(n, 3\), got \(5, {width}\)$"):
                 ask(torch.from_numpy(odd))
 
 
@@ -292,8 +288,7 @@ def test_the_matched_single_policy_has_the_mixtures_size(net_arch, market, make_
     mixture = make_agent(env=env, count=4, net_arch=net_arch)
     size = mixture.model.n_parameters()
     assert size == sum(p.numel() for p in mixture.model.parameters())
-    n_outputs = 1 if market == "pendulum" else 3
-    expert = mixture.expert.parameter_matched(size, mixture.model.observation_space.shape[0], n_outputs)
+    expert = mixture.expert.parameter_matched(mixture.model)
     assert expert.names() == ["single_1"]
     single = MoEAgent(pendulum(0) if env else prepared.training_env(4, 0), expert, mixture.gating, seed=0)
     found = sum(p.numel() for p in single.model.experts[0].parameters())

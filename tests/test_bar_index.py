@@ -59,7 +59,7 @@ def test_training_does_not_notice_that_bars_are_named(prepared, settings, small_
         agent.learn(384)
         trained.append(parameters(agent.model))
         width = agent.algorithm.rollout_buffer.observations.shape[-1]
-        assert width == (agent.sizes[0] if isinstance(env, Whole) else 3)
+        assert width == (agent.view.single_width if isinstance(env, Whole) else 3)
     assert largest_difference(*trained) == 0.0
 
 
@@ -83,7 +83,7 @@ rewards_only = functools.partial(VecNormalize, norm_obs=False)
 def test_a_wrapper_is_never_bypassed(wrapper, prepared, settings, small_experts):
     agent = MoEAgent(wrapper(prepared.vec_env("train", 4, 0)), small_experts(), settings.gating, seed=0)
     agent.learn(128)
-    assert agent.algorithm.rollout_buffer.observations.shape[-1] == agent.sizes[0]
+    assert agent.algorithm.rollout_buffer.observations.shape[-1] == agent.view.single_width
 
 
 def test_a_rollout_takes_less_than_a_hundred_bytes_a_step(make_agent):

@@ -10,7 +10,6 @@ import torch
 from composed import settings_of
 
 from moe_trader.mixture.output import MixtureOutput
-from moe_trader.mixture.stacked import StackedBank
 
 ALL_LOSSES = "gating/losses=[standard,diversity,switching,sinkhorn,importance,load_balance]"
 GATES = ["softmax", "annealed", "entmax", "sparsemax", "top_k", "sticky", "gru", "rule", "uniform", "random"]
@@ -23,8 +22,6 @@ def on_meta(agent):
     assert algorithm.collect_rollouts(algorithm.env, callback, algorithm.rollout_buffer, algorithm.n_steps)
     batch = next(algorithm.rollout_buffer.get(32))
     algorithm.policy.to("meta")
-    model = algorithm.model
-    model.experts = StackedBank(model.experts.policies)  # there a parameter cannot be moved in place
     algorithm.device = torch.device("meta")
     return algorithm, type(batch)(*(part.to("meta") for part in batch))
 

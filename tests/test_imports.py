@@ -10,7 +10,7 @@ import pytest
 import moe_trader
 
 PACKAGE = Path(moe_trader.__file__).parent
-ROOMS = {"env", "expert", "gating", "trainer", "evaluation", "dense"}
+ROOMS = {"env", "expert", "gating", "trainer", "evaluation", "mixture", "fast", "learner"}
 COMMANDS = {"train", "evaluate", "data", "compare", "__main__"}
 LEAVES = {
     "option",
@@ -18,6 +18,7 @@ LEAVES = {
     "compiled",
     "device",
     "finite",
+    "legacy",
     "overrides",
     "plain_yaml",
     "terminal",
@@ -26,12 +27,15 @@ LEAVES = {
 }  # anyone may import them; they import nothing of ours
 MAY_IMPORT = {  # what else a room or module may import of ours; one that is not named here: nothing
     "env": {"env", "argument", "memory"},
-    "dense": {"dense"},
-    "gating": {"gating", "dense"},
+    "option": {"legacy"},
     "evaluation": {"evaluation"},
-    "expert": {"expert", "gating", "dense", "memory"},
+    "gating": {"gating"},
+    "mixture": {"mixture", "gating"},
+    "fast": {"fast", "mixture", "gating"},
+    "learner": {"learner", "fast", "mixture", "gating"},
+    "expert": {"expert", "learner", "fast", "mixture", "gating", "memory"},
     "trainer": {"trainer", "argument"},
-    "agent": {"argument", "bundle", "expert", "gating", "manifest"},
+    "agent": {"argument", "bundle", "expert", "gating", "learner", "manifest", "mixture"},
     "bundle": {"expert", "gating", "manifest"},
     "command": {"config", "env", "run_directory", "saved_config"},
     "config": {"settings"},
@@ -40,8 +44,8 @@ MAY_IMPORT = {  # what else a room or module may import of ours; one that is not
     "rerun": {"config", "saved_config"},
     "settings": {"env", "expert", "gating", "trainer"},
 }
-KNOW_HYDRA = COMMANDS | {"command", "config", "bundle", "plain_yaml", "run_directory", "saved_config"}
-ARRAYS_ONLY = {"evaluation": {"torch", "stable_baselines3"}, "env": {"torch"}, "dense": {"torch"}}
+KNOW_HYDRA = COMMANDS | {"command", "config", "bundle", "plain_yaml", "rerun", "run_directory", "saved_config"}
+ARRAYS_ONLY = {"evaluation": {"torch", "stable_baselines3"}, "env": {"torch"}}
 
 
 def modules():
@@ -140,6 +144,31 @@ def test_imports_run_one_way():
         if ours not in COMMANDS and (more := {top(name) for name in names} - allowed):
             wrong[module] = f"imports {sorted(more)}; it may import {sorted(allowed - {None})}"
     assert not wrong
+
+
+def modules_named(name):
+    """Return the module that an imported name is, or is in; none for a name that is not ours."""
+    while name.startswith("moe_trader") and name not in IMPORTS:
+        name = name.rpartition(".")[0]
+    return {name} if name in IMPORTS else set()
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {module: set().union(*map(modules_named, names)) - {module} for module, names in IMPORTS.items()}
+    while leaves := [module for module, names in graph.items() if not names]:
+        for leaf in leaves:
+            del graph[leaf]
+        for names in graph.values():
+            names.difference_update(leaves)
+    assert graph == {}
+
+
+def test_only_the_rooms_of_kernels_know_numba():
+    knowing = {top(module) for module in IMPORTS if roots(module) & {"numba", "llvmlite"}}
+    knowing |= {
+        top(module) for module, names in IMPORTS.items() if any("moe_trader.compiled" in name for name in names)
+    }
+    assert knowing == {"fast", "env", "compiled"}
 
 
 def test_every_room_has_its_rule():

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
 from moe_trader.env.lanes import Lanes
+from moe_trader.fast.losses import GRADIENTS
 from moe_trader.finite import TrainingError, checked_observations
 from moe_trader.gating.losses.router_z import RouterZ
 from moe_trader.mixture.output import OutputError
@@ -295,7 +296,7 @@ def test_finite_weights_of_no_use_are_undone_too(rate, fault, make_agent):
 
 def test_a_mixture_that_diverges_only_where_it_trades_is_undone(make_agent, monkeypatch):
     """The states that an update is measured on do not show it: the next rollout does."""
-    monkeypatch.setattr("moe_trader.expert.mixture_ppo.STATES_MEASURED", 1)
+    monkeypatch.setattr("moe_trader.learner.on_policy.STATES_MEASURED", 1)
     agent = make_agent(env=faulty(n=4), batch_size=128, n_epochs=1)
     train = agent.algorithm.train
 
@@ -336,7 +337,7 @@ def test_a_weight_of_the_loss_that_is_too_large_is_named(make_agent):
 
 
 def test_a_loss_of_the_gate_that_is_no_number_is_named(make_agent, monkeypatch):
-    monkeypatch.setattr(RouterZ, "add_gradient", lambda loss, arrays, weight: np.nan)
+    monkeypatch.setitem(GRADIENTS, RouterZ, lambda loss, arrays, weight: np.nan)
     message = diverged(make_agent())
     assert "gate_loss/router_z is nan in minibatch 1 of the update; lower gating.losses.router_z.weight" in message
 

@@ -206,7 +206,7 @@ def test_a_single_observation_gets_a_single_row(name, prepared_for, make_agent):
 def test_experts_never_see_the_gates_part(name, make_agent, prepared, prepared_for, tmp_path):
     agent = scatter(make_agent(count=4, gating=gates()[name]))
     observations = walked(prepared_for(gates()[name]), 400)[1][::10]
-    n_own, seen = agent.sizes[0], list(agent.view.experts)
+    n_own, seen = agent.view.single_width, list(agent.view.experts)
     assert n_own == prepared.env("train").observation_space.shape[0] < observations.shape[1]
     assert set(agent.gate_columns) == set(range(n_own, observations.shape[1]))
     changed = observations.copy()
@@ -258,7 +258,7 @@ def test_a_gate_without_need_of_it_reads_the_newest_bar_as_ever(prepared, prepar
     env = prepared_for(gates()["sticky"]).training_env(4, 0)
     agent = MoEAgent(env, small_experts(count=1), gating("uniform"), seed=0)
     assert agent.view == View(env.gate_columns, 1, tuple(range(env.observation_space.shape[0] - env.gate_tail)))
-    assert max(agent.gate_columns) < agent.sizes[0] == prepared.env("train").observation_space.shape[0]
+    assert max(agent.gate_columns) < agent.view.single_width == prepared.env("train").observation_space.shape[0]
 
 
 def test_mixture_and_single_policy_are_evaluated_on_the_same_observations(prepared_for, small_experts):
@@ -271,7 +271,7 @@ def test_mixture_and_single_policy_are_evaluated_on_the_same_observations(prepar
     _, seen = walked(task, 50)
     np.testing.assert_allclose(trace.gate[:50, 0], agent.gate_weights(seen), rtol=1e-4, atol=1e-6)
     flat_account = seen[:1].copy()
-    flat_account[:, agent.sizes[0] - 2 : agent.sizes[0]] = 0
+    flat_account[:, agent.view.single_width - 2 : agent.view.single_width] = 0
     positions = task.task.positions
     for who, name in ((agent, "mixture"), (single, "single_policy")):
         first = positions.targets(who.predict(flat_account)[0], np.zeros(1))[0]
@@ -323,7 +323,7 @@ def test_regime_probabilities_are_for_the_gate_and_a_single_policy_sees_everythi
     assert list(agent.view.experts) == shown
     assert set(hidden) & set(agent.gate_columns) == set(hidden[4:])  # of the newest bar
     assert list(single.view.experts) == sorted(hidden + shown)
-    assert agent.sizes == single.sizes == (len(hidden + shown), 3)
+    assert agent.view.single_width == single.view.single_width == len(hidden + shown)
 
 
 def test_experts_do_not_hear_of_what_the_gate_alone_sees(two_bars, make_agent, tmp_path):

@@ -59,7 +59,7 @@ class StubAgent:
     def __init__(self, env, update_every=5, metrics=None, fails=False):
         self.env, self.update_every, self.fails = env, update_every, fails
         self.history = iter(metrics or [])
-        self.calls, self.metrics, self.logger = [], {}, None
+        self.calls, self.metrics, self.logger, self.update_listeners = [], {}, None, []
         self.num_timesteps, self.ep_info_buffer = 0, []
 
     def set_logger(self, logger):
@@ -87,6 +87,8 @@ class StubAgent:
             if self.fails:
                 raise FloatingPointError("the loss is not a number")
             self.metrics = next(self.history, metrics_of(0.7, 0.3))
+            for listener in self.update_listeners:
+                listener()
             self.logger.record("train/loss", 0.25)
             self.logger.record("time/total_timesteps", self.num_timesteps)
             self.logger.dump(self.num_timesteps)

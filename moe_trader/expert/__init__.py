@@ -72,8 +72,11 @@ class ExpertFamily(ABC):
         """Return one expert as the plain SB3 algorithm of its kind."""
 
     @abstractmethod
-    def parameter_matched(self, n_parameters: int, observation_size: int, n_actions: int) -> ExpertFamily:
-        """Return the same family with one expert, widened to about ``n_parameters`` parameters."""
+    def parameter_matched(self, model: MixtureModel) -> ExpertFamily:
+        """Return the same family with one expert, widened to about as many parameters as the mixture has.
+
+        One expert sees what gate and experts see together.
+        """
 
     @abstractmethod
     def warnings(self, gate: Gate, gate_learns: bool, n_envs: int) -> list[str]:

@@ -168,14 +168,17 @@ class ActorCriticExperts(ExpertFamily):
         made.policy.load_state_dict(policy.state_dict())
         return made
 
-    def parameter_matched(self, n_parameters: int, observation_size: int, n_actions: int) -> Self:
-        """Return one expert whose layers are widened by one factor until its size is nearest ``n_parameters``."""
+    def parameter_matched(self, model: MixtureModel) -> Self:
+        """Return one expert whose layers are widened by one factor until its size is nearest the mixture's."""
+        n_parameters, n_columns = model.n_parameters(), model.layout.single_width
+        space = model.action_space
+        n_outputs = int(space.n) if isinstance(space, spaces.Discrete) else math.prod(space.shape or ())
 
         def widened(first: int) -> list[int]:
             return [min(max(1, round(first * width / self.net_arch[0])), WIDEST) for width in self.net_arch]
 
         def distance(first: int) -> int:
-            return abs(_size(observation_size, widened(first), n_actions) - n_parameters)
+            return abs(_size(n_columns, widened(first), n_outputs) - n_parameters)
 
         best = min(range(1, min(64 * self.net_arch[0], WIDEST)), key=distance)
         changes: dict[str, Any] = {"count": 1, "prefix": "single", "net_arch": widened(best)}

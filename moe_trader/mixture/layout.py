@@ -50,6 +50,16 @@ def layout_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
     return View(tuple(range(n_columns - tail, n_columns)), sight.rows, experts)
 
 
+def check_layout(env: VecEnv, gating: Gate, n_experts: int, trained: View) -> None:
+    """Refuse an environment that shows other columns than those of the training. :raises ValueError: naming both."""
+    found = layout_of(env, gating, n_experts)
+    if found != trained:
+        raise ValueError(
+            f"env: expected one that shows {trained}, as in training, got one that shows {found}; make it as "
+            "moe_trader's own, with the env.features, env.gate_features, env.gate_only and env.window of the training"
+        )
+
+
 def _refuse_wrappers(env: VecEnv) -> None:
     inner = env
     while isinstance(inner, VecEnvWrapper):

@@ -63,7 +63,11 @@ class StackedBank(ExpertBank):
         """Copy the experts' parameters into :attr:`weights` and make them views of it, as after moving to a device."""
         with torch.no_grad():
             blocks = [[p for group in groups for p in group] for groups in zip(*self._grouped(), strict=True)]
-            self.weights.data = torch.cat([torch.stack(block).flatten() for block in blocks])
+            gathered = torch.cat([torch.stack(block).flatten() for block in blocks])
+            if torch._has_compatible_shallow_copy_type(self.weights, gathered):  # PyTorch's own rule for moving
+                self.weights.data = gathered
+            else:
+                vars(self)["weights"] = nn.Parameter(gathered)
             self.views = self.blocks(self.weights.data)
             for parameters, views in zip(blocks, self.views, strict=True):
                 for parameter, view in zip(parameters, views, strict=True):
