@@ -70,6 +70,8 @@ def state_of(learner: OnPolicyLearner) -> LearnerState:
     tensors["numpy_random"] = torch.from_numpy(np.asarray(keys).astype(np.int64))
     values["numpy_random"] = [name, *rest]
     tensors["torch_random"] = torch.get_rng_state()
+    if learner.device.type == "cuda":
+        tensors["cuda_random"] = torch.cuda.get_rng_state(learner.device)
     values["python_random"] = list(random.getstate())
     values["action_space_random"] = learner.action_space.np_random.bit_generator.state
     return LearnerState({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
@@ -111,6 +113,8 @@ def load_state(learner: OnPolicyLearner, state: LearnerState) -> None:
     name, *rest = values["numpy_random"]
     np.random.set_state((name, tensors["numpy_random"].numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(tensors["torch_random"])
+    if learner.device.type == "cuda" and "cuda_random" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda_random"], learner.device)
     version, numbers, following = values["python_random"]
     random.setstate((version, tuple(numbers), following))
     learner.action_space.np_random.bit_generator.state = values["action_space_random"]
