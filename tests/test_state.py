@@ -1,0 +1,170 @@
+"""A learner's state: training goes on from it as if it had not been interrupted, to the bit. And copies of agents."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from moe_trader.agent import MoEAgent
+from moe_trader.learner.state import LearnerState
+
+STEPS, AN_UPDATE = 5 * 128, 128
+
+
+def assert_same(one, other, but=()):
+    """Compare two states tensor by tensor, to the bit."""
+    assert one.tensors.keys() == other.tensors.keys()
+    assert [
+        name for name in one.tensors if name not in but and not torch.equal(one.tensors[name], other.tensors[name])
+    ] == []
+    values, others = (json.loads(json.dumps(state.values)) for state in (one, other))
+    assert values.keys() == others.keys()
+    assert [name for name in values if name not in but and values[name] != others[name]] == []
+
+
+def written(state):
+    """Return what a file would give back: values through JSON, tensors copied."""
+    values = json.loads(json.dumps(state.values, allow_nan=False))
+    return LearnerState({name: tensor.clone() for name, tensor in state.tensors.items()}, values)
+
+
+RUNS = {
+    "discrete": ["gating=softmax"],
+    "continuous": ["gating=softmax", "env/positions=continuous"],
+    "sticky": ["gating=sticky", "gating.rows=5"],
+    "top_k": ["gating=top_k", "gating.balance_rate=0.3"],
+    "annealed": ["gating=annealed"],
+}
+
+
+@pytest.fixture
+def maker(make_settings, prepared_for, small_experts):
+    """``maker("sticky", family="ppo")``: a function that makes the same fresh agent each time."""
+
+    def choose(name, family="ppo", kernels="auto"):
+        made = make_settings(*RUNS[name], f"expert={family}")
+        sight = made.gating.sight()
+        task = made.env.prepare(sight=sight) if name == "continuous" else prepared_for(made.gating)
+        expert = small_experts(count=3, final_learning_rate=1e-5)
+        if family == "a2c":
+            expert = dataclasses.replace(made.expert, count=3, net_arch=[16], n_steps=32)
+        return lambda seed=0: MoEAgent(task.training_env(4, seed), expert, made.gating, seed=seed, kernels=kernels)
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [*((name, {}) for name in RUNS), ("discrete", {"family": "a2c"}), ("discrete", {"kernels": "off"})],
+    ids=[*RUNS, "a2c", "plain PyTorch"],
+)
+@pytest.mark.parametrize("after", [1, 3])
+def test_training_goes_on_from_a_state_to_the_bit(name, how, after, maker):
+    make, states = maker(name, **how), []
+    whole = make()
+    whole.algorithm.update_listeners.append(lambda: states.append(whole.algorithm.state()))
+    whole.learn(STEPS)
+    assert len(states) == 5
+    end, draws = whole.algorithm.state(), whole.algorithm.rollout_buffer.actions.copy()
+
+    resumed = make(seed=7)
+    resumed.algorithm.load_state(written(states[after - 1]))
+    assert_same(resumed.algorithm.state(), states[after - 1])
+    resumed.learn(STEPS - after * AN_UPDATE, reset_num_timesteps=False)
+    assert resumed.algorithm.num_timesteps == STEPS
+    np.testing.assert_array_equal(resumed.algorithm.rollout_buffer.actions, draws)
+    assert_same(resumed.algorithm.state(), end, but={"_num_timesteps_at_start"})
+    assert not torch.equal(end.tensors["torch_random"], states[after - 1].tensors["torch_random"])
+
+
+def test_a_state_does_not_change_while_training_goes_on(maker):
+    agent = maker("discrete")().learn(128)
+    state = agent.algorithm.state()
+    kept = written(state)
+    agent.learn(128, reset_num_timesteps=False)
+    assert_same(state, kept)
+    assert not torch.equal(agent.algorithm.state().tensors["optimizer.0.exp_avg"], state.tensors["optimizer.0.exp_avg"])
+
+
+def test_taking_a_state_does_not_disturb_training(maker):
+    ends = []
+    for asked in (False, True):
+        agent = maker("discrete")()
+        if asked:
+            agent.algorithm.update_listeners.append(agent.algorithm.state)
+        ends.append(agent.learn(256).algorithm.state())
+    assert_same(*ends)
+
+
+# --- what does not fit ------------------------------------------------------------------------------------------------
+
+
+def test_a_state_of_other_shapes_is_refused(make_agent):
+    state = make_agent(count=3).learn(128).algorithm.state()
+    wider, more = make_agent(count=3, net_arch=[16, 20]), make_agent(count=4)
+    with pytest.raises(
+        ValueError,
+        match=r"^state: expected one of the same experts and gate; model\.experts\.0\.action_net\.weight has shape "
+        r"\(3, 16\) there and \(3, 20\) here$",
+    ):
+        wider.algorithm.load_state(state)
+    with pytest.raises(ValueError, match=r"^state: expected one of the same experts and gate; model\.experts\.3\."):
+        more.algorithm.load_state(state)
+    assert wider.algorithm.num_timesteps == more.algorithm.num_timesteps == 0
+
+
+def test_a_state_of_another_number_of_envs_is_refused(make_agent, prepared):
+    state = make_agent().learn(128).algorithm.state()
+    with pytest.raises(ValueError, match=r"^state: expected one of 8 (lanes|envs), got 4$"):
+        make_agent(env=prepared.training_env(8, 0)).algorithm.load_state(state)
+
+
+def test_an_environment_that_cannot_say_its_state_is_named(make_agent, pendulum):
+    agent = make_agent(env=pendulum(0)).learn(128)
+    with pytest.raises(
+        ValueError,
+        match=r"^env: DummyVecEnv has no state\(\): where training stands in it cannot be saved; use moe_trader's own ",
+    ):
+        agent.algorithm.state()
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda agent: pickle.loads(pickle.dumps(agent))}
+
+
+@pytest.mark.parametrize("name", ["discrete", "continuous", "sticky"])
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_copy_acts_and_learns_as_the_original_and_leaves_it_alone(copied, name, maker):
+    agent = maker(name)().learn(128)
+    before = agent.algorithm.state()
+    other = copied(agent)
+    observations = np.random.default_rng(0).normal(size=(40, agent.model.n_columns)).astype(np.float32)
+    np.testing.assert_array_equal(other.predict(observations)[0], agent.predict(observations)[0])
+    np.testing.assert_array_equal(other.gate_weights(observations), agent.gate_weights(observations))
+
+    other.learn(128, reset_num_timesteps=False)
+    end = other.algorithm.state()
+    global_draws = {"numpy_random", "torch_random", "python_random"}
+    assert_same(agent.algorithm.state(), before, but=global_draws)
+    assert not torch.equal(
+        end.tensors["model.experts.0.action_net.weight"], before.tensors["model.experts.0.action_net.weight"]
+    )
+    agent.algorithm.load_state(before)  # the global generators, too
+    assert_same(agent.learn(128, reset_num_timesteps=False).algorithm.state(), end)
+
+
+def test_a_copy_saves_itself(maker, tmp_path):
+    """SB3's callbacks save an agent by its learner: a copy's learner must not save the original."""
+    agent = maker("discrete")()
+    other = copy.deepcopy(agent).learn(128)
+    other.algorithm.save(tmp_path / "copy.zip")
+    saved = MoEAgent.load(tmp_path / "copy").model.state_dict()
+    assert all(torch.equal(one, saved[name]) for name, one in other.model.state_dict().items())
+    assert not all(torch.equal(one, saved[name]) for name, one in agent.model.state_dict().items())
