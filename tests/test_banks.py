@@ -44,7 +44,7 @@ def test_a_stack_is_its_experts_one_by_one(actions, net_arch, activation):
     for bank in banks:
         outputs = [one for one in bank(observations) if one is not None]
         draws = draws or [torch.randn_like(one) for one in outputs]
-        torch.autograd.backward(outputs, draws)
+        torch.autograd.backward(outputs, [one.clone() for one in draws])  # a gradient may be a view of them
         gradients = {name: gradient.clone() for name, gradient in bank.gradients()}
         norms = clip_gradients([{**group} for group in bank.parameter_groups()], max_norm=0.1)
         found.append((outputs, gradients, norms, {name: gradient.clone() for name, gradient in bank.gradients()}))
