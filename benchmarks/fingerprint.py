@@ -51,7 +51,7 @@ def fingerprint(overrides: list[str]) -> dict[str, str]:
         directory = Path(name)
         settings = run_settings(compose(overrides))
         torch.set_num_threads(settings.threads)
-        run_seed(settings, settings.env.prepare(sight=settings.gating.sight()), directory)
+        run_seed(settings, settings.env.prepare(gate_input=settings.gating.gate_input()), directory)
         found = {"weights": weights_of(directory / "bundle" / "policy.safetensors")}
         found["single policy"] = weights_of(directory / "single_policy" / "bundle" / "policy.safetensors")
         return found | {

@@ -288,7 +288,7 @@ def market(rng: Rng, world: World, place: Path) -> Kind:
 
 def task(rng: Rng, world: World, place: Path) -> Kind:
     """Prepare a task with something else."""
-    name, given = pick(rng, ["scaler", "market", "sight"]), pick(rng, ANYTHING)
+    name, given = pick(rng, ["scaler", "market", "gate_input"]), pick(rng, ANYTHING)
     return name, given, lambda: world.task.task.prepare(**({"market": world.market} | {name: given}))
 
 

@@ -47,7 +47,7 @@ def prepare(root: Path) -> Callable[[Rng, Path], tuple[str, Try]]:
     good = root / "good"
     write_config(good / ".hydra" / "config.yaml")
     settings = run_settings(to_plain(load_config(good / ".hydra" / "config.yaml")))
-    task = settings.env.prepare(sight=settings.gating.sight())
+    task = settings.env.prepare(gate_input=settings.gating.gate_input())
     agent = MoEAgent(task.training_env(4, seed=0), settings.expert, settings.gating, seed=0)
     agent.save(good / "bundle", task=task.summary())
     observations = np.random.default_rng(0).normal(size=(20, *agent.policy.observation_space.shape)).astype(np.float32)

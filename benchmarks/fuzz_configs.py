@@ -177,7 +177,7 @@ def train(settings: RunSettings, place: Path, whole: bool) -> None:
     from moe_trader.evaluation.evaluate import evaluate, write_tables
 
     trainer = dataclasses.replace(settings.trainer, total_timesteps=min(settings.trainer.total_timesteps, STEPS))
-    task = settings.env.prepare(sight=settings.gating.sight())
+    task = settings.env.prepare(gate_input=settings.gating.gate_input())
     env = task.training_env(trainer.n_envs, settings.seed)
     agent = MoEAgent(env, settings.expert, settings.gating, seed=settings.seed, device=settings.device)
     loaded = MoEAgent.load(trainer.fit(agent, place, task=task.summary()), plugins=settings.plugins)

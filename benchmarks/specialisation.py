@@ -68,7 +68,7 @@ def costs(market: str, gates: Sequence[str], overrides: Sequence[str]) -> dict[s
     agents = {}
     for gate in gates:
         settings = run_settings(compose([f"env={market}", f"gating={gate}", *overrides]))
-        env = settings.env.prepare(sight=settings.gating.sight()).training_env(settings.trainer.n_envs, 0)
+        env = settings.env.prepare(gate_input=settings.gating.gate_input()).training_env(settings.trainer.n_envs, 0)
         agents[gate] = MoEAgent(env, dataclasses.replace(settings.expert, target_kl=None), settings.gating, seed=0)
     spent: dict[str, list[float]] = {gate: [] for gate in gates}
     for _ in range(6):  # the first one warms up

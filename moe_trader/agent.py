@@ -23,6 +23,7 @@ from moe_trader.bounds import MOST_SEEDS
 from moe_trader.device import Kernels, check_device, check_kernels
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.spaces import check_actions, check_env
+from moe_trader.gate_input import ObservationLayout, column_names
 from moe_trader.gating import Gate
 from moe_trader.learner import Learner
 from moe_trader.manifest import space_to_json
@@ -30,7 +31,6 @@ from moe_trader.mixture.layout import check_layout, layout_of, shown
 from moe_trader.mixture.model import MixtureModel
 from moe_trader.mixture.with_weights import WithWeights, as_weights
 from moe_trader.option import ConfigError, describe
-from moe_trader.sight import View, column_names
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ class MoEAgent:
     ) -> None:
         observed = check_env(env)
         check_types(expert=(expert, ExpertFamily), gating=(gating, Gate))
-        view = layout_of(env, gating, len(expert.names()))
-        self._assemble(env, observed, env.action_space, expert, gating, view, seed, device, kernels)
+        layout = layout_of(env, gating, len(expert.names()))
+        self._assemble(env, observed, env.action_space, expert, gating, layout, seed, device, kernels)
         self.model.column_names = [] if shown(env, "gate_columns") is None else shown(env, "column_names")
 
     def _assemble(
@@ -75,7 +75,7 @@ class MoEAgent:
         action_space: spaces.Space,
         expert: ExpertFamily,
         gating: Gate,
-        view: View,
+        layout: ObservationLayout,
         seed: int,
         device: str,
         kernels: Kernels,
@@ -84,9 +84,11 @@ class MoEAgent:
         check_kernels(kernels)
         seed = whole_number(seed, "seed", least=0, most=MOST_SEEDS - 1)
         check_actions(action_space, expert.action_spaces)
-        self.expert, self.gating, self.seed, self.view = expert, gating, seed, view
+        self.expert, self.gating, self.seed, self.layout = expert, gating, seed, layout
         spaces_ = (observation_space, action_space)
-        self.algorithm: Learner = expert.learner(env, gating, view, *spaces_, seed=seed, device=device, kernels=kernels)
+        self.algorithm: Learner = expert.learner(
+            env, gating, layout, *spaces_, seed=seed, device=device, kernels=kernels
+        )
         self.algorithm.save_agent = self.save
         self._learns_on = False
         self.set_logger(Logger(None, []))  # SB3's own would make a directory in the temporary one, and leave it empty
@@ -99,7 +101,7 @@ class MoEAgent:
     @property
     def gate_columns(self) -> list[int]:
         """Columns of an observation that the gate sees."""
-        return list(self.view.gate)
+        return list(self.layout.gate)
 
     @property
     def expert_names(self) -> list[str]:
@@ -250,8 +252,8 @@ class MoEAgent:
                 "observation_space": space_to_json(model.observation_space),
                 "action_space": space_to_json(model.action_space),
                 "gate_columns": self.gate_columns,
-                "gate_rows": self.view.rows,
-                "expert_columns": list(self.view.experts),
+                "gate_rows": self.layout.rows,
+                "expert_columns": list(self.layout.experts),
                 "seed": self.seed,
                 "n_parameters": model.n_parameters(),
                 "task": dict(task or {}),
@@ -277,15 +279,15 @@ class MoEAgent:
         path = to_path(path, "path")
         check_types(env=(env, VecEnv | None))
         content = bundle.read(path, plugins)
-        view = content.view
+        layout = content.layout
         if env is not None:
             check_for_correct_spaces(env, content.observation_space, content.action_space)
-            check_layout(env, content.gating, len(content.expert.names()), view)
+            check_layout(env, content.gating, len(content.expert.names()), layout)
         agent = cls.__new__(cls)
         spaces_ = (content.observation_space, content.action_space)
         try:
             seed = content.manifest["seed"]
-            agent._assemble(env, *spaces_, content.expert, content.gating, view, seed, device, kernels)
+            agent._assemble(env, *spaces_, content.expert, content.gating, layout, seed, device, kernels)
         except ConfigError as error:
             if env is not None:  # which may be what does not fit
                 raise

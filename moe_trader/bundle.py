@@ -32,6 +32,7 @@ from safetensors.torch import load_file, save
 
 import moe_trader
 from moe_trader.expert import ExpertFamily
+from moe_trader.gate_input import ObservationLayout
 from moe_trader.gating import Gate
 from moe_trader.manifest import (
     CONFIG,
@@ -46,7 +47,6 @@ from moe_trader.manifest import (
 )
 from moe_trader.option import ConfigError, build_option
 from moe_trader.plain_yaml import load_yaml
-from moe_trader.sight import View
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -60,7 +60,7 @@ _RECORDED = ("torch", "stable-baselines3", "gymnasium", "numpy", "pandas", "numb
 class Bundle:
     """What a bundle holds, verified.
 
-    :param view: which columns of an observation gate and experts see
+    :param layout: which columns of an observation gate and experts see
     :param tensors: every weight, by its name in the model's ``state_dict``
     """
 
@@ -69,7 +69,7 @@ class Bundle:
     gating: Gate
     observation_space: spaces.Box
     action_space: spaces.Space
-    view: View
+    layout: ObservationLayout
     tensors: dict[str, torch.Tensor]
 
 
@@ -156,9 +156,11 @@ def read(path: Path, plugins: Sequence[str] = ()) -> Bundle:
         raise BundleError(f"{path / CONFIG}: {error}") from None
     observation_space = space_from_json(manifest["observation_space"])
     assert isinstance(observation_space, spaces.Box)  # as was checked
-    view = View(tuple(manifest["gate_columns"]), manifest["gate_rows"], tuple(manifest["expert_columns"]))
+    layout = ObservationLayout(
+        tuple(manifest["gate_columns"]), manifest["gate_rows"], tuple(manifest["expert_columns"])
+    )
     action_space = space_from_json(manifest["action_space"])
-    found = Bundle(manifest, family, gate, observation_space, action_space, view, tensors)
+    found = Bundle(manifest, family, gate, observation_space, action_space, layout, tensors)
     _check_config(path, found)
     _check_sizes(path, found)
     return found
@@ -184,7 +186,7 @@ def _verify(path: Path, listed: Mapping[str, str]) -> None:
 
 def _check_config(path: Path, found: Bundle) -> None:
     """Hold the manifest to the config. :raises BundleError: naming the key."""
-    names, rows, gate = found.expert.names(), found.view.rows, found.gating
+    names, rows, gate = found.expert.names(), found.layout.rows, found.gating
     if found.manifest["experts"] != names:
         raise BundleError(
             f"{path / MANIFEST}: experts: expected those of {CONFIG}, {', '.join(names)}, got "
@@ -193,12 +195,12 @@ def _check_config(path: Path, found: Bundle) -> None:
     for place, name in enumerate(names):
         if (file := expert_file(place, name)) not in found.manifest["files"]:
             raise BundleError(f"{path / MANIFEST}: has no {file}; the bundle is incomplete, copy it again")
-    sight = gate.sight()
-    is_foreign = rows == 1 and sight.of == "features" and not gate.compares_bars()  # an environment of one bar
-    if rows != sight.rows and not is_foreign:
+    gate_input = gate.gate_input()
+    is_foreign = rows == 1 and gate_input.of == "features" and not gate.compares_bars()  # an environment of one bar
+    if rows != gate_input.rows and not is_foreign:
         raise BundleError(
-            f"{path / MANIFEST}: gate_rows: expected the {sight.rows} that the gating of {CONFIG} reads, got {rows}; "
-            "copy the bundle again"
+            f"{path / MANIFEST}: gate_rows: expected the {gate_input.rows} that gating in {CONFIG} reads, got {rows}"
+            "; copy the bundle again"
         )
 
 
@@ -207,14 +209,14 @@ def _check_sizes(path: Path, found: Bundle) -> None:
 
     :raises BundleError: naming both files
     """
-    names, view = found.expert.names(), found.view
-    described = len(names) * found.expert.parameters_each(len(view.experts), found.action_space)
+    names, layout = found.expert.names(), found.layout
+    described = len(names) * found.expert.parameters_each(len(layout.experts), found.action_space)
     held = sum(tensor.numel() for name, tensor in found.tensors.items() if name.startswith("experts."))
     if described != held:
         raise _misfit(path, f"{described:,} parameters of experts, and {held:,} are there")
     try:
         with torch.device("meta"):  # shapes without numbers
-            gate = found.gating.network(view.n_gate_features, len(names))
+            gate = found.gating.network(layout.n_gate_features, len(names))
     except ConfigError as error:
         raise BundleError(f"{path / CONFIG}: {error}") from None
     except Exception:  # a plugin's gate that needs numbers to be made: compared once it is made

@@ -102,7 +102,7 @@ def evaluate_run(run: Path, split: str, output: Path | None, plugins: Sequence[s
     torch.set_num_threads(manifest["threads"])
     features = saved_features(run / "bundle", settings.env.features, plugins)
     task = dataclasses.replace(settings.env, features=features).prepare(
-        saved_scaler(run / "bundle"), sight=settings.gating.sight()
+        saved_scaler(run / "bundle"), gate_input=settings.gating.gate_input()
     )
     agent = MoEAgent.load(run / "bundle", device=settings.device, plugins=plugins)
     if not keeps_config:
@@ -208,7 +208,7 @@ def check_task(now: dict[str, Any], saved: dict[str, Any], run: Path) -> None:
 
     shown = ("features", "window", "positions", "gate_features", "gate_only", "gate_labels")
     places = {what: f"env.{what}" for what in shown}
-    for what, where in (places | {"gate_sight": "gating.rows and what else makes the gate's sight"}).items():
+    for what, where in (places | {"gate_sight": "gating.rows and what else makes the gate's input"}).items():
         if now[what] != saved.get(what):
             raise ConfigError(
                 f"{where}: {run / '.hydra' / 'config.yaml'} says {now[what]}, and the agent was trained with "

@@ -43,7 +43,7 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
         raise ConfigError(f"{directory} holds a run already; choose another directory")
     torch.set_num_threads(settings.threads)
     log.info("Run directory: %s", directory)
-    task = settings.env.prepare(sight=settings.gating.sight())
+    task = settings.env.prepare(gate_input=settings.gating.gate_input())
     for line in task.split_lines():
         log.info("%s", line)
     if alone := _seen_by_gate_alone(settings):
@@ -172,7 +172,7 @@ def _show_seeds(
 
 def _seen_by_gate_alone(settings: RunSettings) -> str:
     """Return the features that no expert sees, as text; of one expert, or a gate that reads regimes, there are none."""
-    hidden = len(settings.expert.names()) > 1 and settings.gating.sight().of == "features"
+    hidden = len(settings.expert.names()) > 1 and settings.gating.gate_input().of == "features"
     return ", ".join(settings.env.seen_by_gate_alone) if hidden else ""
 
 

@@ -59,10 +59,10 @@ def prepared_for(settings, prepared):
     """``prepared_for(gating)``: the small synthetic task as this gate needs to see it."""
 
     @functools.cache
-    def seen(sight):
-        return settings.env.prepare(sight=sight) if sight.beyond_the_window else prepared
+    def seen(gate_input):
+        return settings.env.prepare(gate_input=gate_input) if gate_input.beyond_the_window else prepared
 
-    return lambda gating: seen(gating.sight())
+    return lambda gating: seen(gating.gate_input())
 
 
 @pytest.fixture(scope="session")

@@ -151,7 +151,7 @@ def test_an_expert_alone_is_its_own_stable_baselines3_policy(agent):
     alone = agent.expert_actions(observations)
     low, high = (agent.model.action_space.low, agent.model.action_space.high) if alone.ndim == 3 else (0, 2)
     for k, expert in enumerate(agent.model.experts):
-        theirs, _ = expert.predict(observations[:, agent.view.experts], deterministic=True)
+        theirs, _ = expert.predict(observations[:, agent.layout.experts], deterministic=True)
         np.testing.assert_allclose(np.clip(alone[:, k], low, high), theirs, rtol=1e-5, atol=1e-6)
 
 

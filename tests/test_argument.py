@@ -46,7 +46,7 @@ WRONG = {
     "gating": lambda agent, task, place, _: MoEAgent(task.training_env(2, 0), agent.expert, "softmax", seed=0),
     "market": lambda agent, task, place, _: task.task.prepare(market=1.5),
     "scaler": lambda agent, task, place, _: task.task.prepare(scaler=(0, 1), market=task.market),
-    "sight": lambda agent, task, place, _: task.task.prepare(sight=1, market=task.market),
+    "gate_input": lambda agent, task, place, _: task.task.prepare(gate_input=1, market=task.market),
     "agent": lambda agent, task, place, trainer: trainer.fit("x", place / "run"),
     "run_directory": lambda agent, task, place, trainer: trainer.fit(agent, 3),
     "title": lambda agent, task, place, trainer: trainer.fit(agent, place / "run", title=[1]),

@@ -33,7 +33,7 @@ def largest_difference(one, other):
 
 
 def test_what_stands_for_an_observation_is_read_back_to_the_bit(prepared, make_agent):
-    whole, named = prepared.training_env(4, 7), prepared.training_env(4, 7).referring()
+    whole, named = prepared.training_env(4, 7), prepared.training_env(4, 7).with_bar_indices()
     policy = make_agent(env=prepared.training_env(4, 7)).algorithm.policy
     actions = np.random.default_rng(0).integers(3, size=(600, 4))
     seen, read = whole.reset(), named.reset()
@@ -59,7 +59,7 @@ def test_training_does_not_notice_that_bars_are_named(prepared, settings, small_
         agent.learn(384)
         trained.append(parameters(agent.model))
         width = agent.algorithm.rollout_buffer.observations.shape[-1]
-        assert width == (agent.view.single_width if isinstance(env, Whole) else 3)
+        assert width == (agent.layout.single_width if isinstance(env, Whole) else 3)
     assert largest_difference(*trained) == 0.0
 
 
@@ -83,7 +83,7 @@ rewards_only = functools.partial(VecNormalize, norm_obs=False)
 def test_a_wrapper_is_never_bypassed(wrapper, prepared, settings, small_experts):
     agent = MoEAgent(wrapper(prepared.vec_env("train", 4, 0)), small_experts(), settings.gating, seed=0)
     agent.learn(128)
-    assert agent.algorithm.rollout_buffer.observations.shape[-1] == agent.view.single_width
+    assert agent.algorithm.rollout_buffer.observations.shape[-1] == agent.layout.single_width
 
 
 def test_a_rollout_takes_less_than_a_hundred_bytes_a_step(make_agent):
@@ -95,5 +95,5 @@ def test_a_rollout_takes_less_than_a_hundred_bytes_a_step(make_agent):
 
 def test_a_market_too_long_to_number_is_observed_whole(prepared, monkeypatch):
     monkeypatch.setattr("moe_trader.env.trading_vec_env.MOST_BARS", 100)
-    assert prepared.vec_env("train", 2, seed=0).referring() is None
-    assert prepared.training_env(2, seed=0).referring() is None
+    assert prepared.vec_env("train", 2, seed=0).with_bar_indices() is None
+    assert prepared.training_env(2, seed=0).with_bar_indices() is None

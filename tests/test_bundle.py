@@ -223,7 +223,7 @@ def test_experts_open_in_plain_stable_baselines3_without_us(trained, make_agent,
     bundles = {tmp_path / "discrete": trained, tmp_path / "box": on_box}
     for path, agent in bundles.items():
         agent.save(path)
-        np.save(path.with_suffix(".observations.npy"), observations_for(agent)[:, agent.view.experts])
+        np.save(path.with_suffix(".observations.npy"), observations_for(agent)[:, agent.layout.experts])
     command = [sys.executable, "-c", WITHOUT_US, *map(str, bundles)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -731,7 +731,7 @@ def test_every_gate_is_compared_without_being_made(gate, make_agent, make_settin
     agent.save(tmp_path / "bundle")
     loaded = MoEAgent.load(tmp_path / "bundle").model.state_dict()
     assert all(torch.equal(one, loaded[name]) for name, one in agent.model.state_dict().items())
-    size = agent.expert.parameters_each(len(agent.view.experts), agent.model.action_space)
+    size = agent.expert.parameters_each(len(agent.layout.experts), agent.model.action_space)
     assert size == sum(parameter.numel() for parameter in agent.model.experts[0].parameters())
     edit_weights(tmp_path / "bundle", lambda tensors: tensors.update(grown(tensors)))
     monkeypatch.setattr(MoEAgent, "_assemble", pytest.fail)

@@ -430,7 +430,7 @@ def test_a_gate_that_would_see_something_else_is_refused(first):
     config = re.escape(str(run / ".hydra" / "config.yaml"))
     for key, other, where in (
         ("gate_features", ["trend"], r"env\.gate_features"),
-        ("gate_sight", {"rows": 32, "of": "features"}, r"gating\.rows and what else makes the gate's sight"),
+        ("gate_sight", {"rows": 32, "of": "features"}, r"gating\.rows and what else makes the gate's input"),
         ("gate_labels", {"_target_": "other"}, r"env\.gate_labels"),
     ):
         said = rf"^{where}: {config} says {re.escape(str(other))}, and the agent was trained with "
@@ -441,9 +441,9 @@ def test_a_gate_that_would_see_something_else_is_refused(first):
 def test_a_run_whose_gate_reads_fewer_bars_than_it_did_is_refused(make_settings, tmp_path):
     def shown(rows):
         made = make_settings("gating=sticky", f"gating.rows={rows}")
-        return made.env.prepare(sight=made.gating.sight()).summary()
+        return made.env.prepare(gate_input=made.gating.gate_input()).summary()
 
-    with pytest.raises(ConfigError, match=r"^gating\.rows and what else makes the gate's sight: ") as refused:
+    with pytest.raises(ConfigError, match=r"^gating\.rows and what else makes the gate's input: ") as refused:
         check_task(shown(32), shown(64), tmp_path)
     assert "says {'rows': 32, 'of': 'features'}, and the agent was trained with {'rows': 64, 'of'" in str(refused.value)
 

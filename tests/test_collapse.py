@@ -199,7 +199,7 @@ def test_a_collapsed_gate_is_told_in_training(make_agent, tmp_path, caplog):
 
 def test_the_default_losses_pull_a_collapsed_gate_back(make_agent, settings):
     agent = collapse(make_agent())
-    observations = torch.randn(256, agent.view.single_width)
+    observations = torch.randn(256, agent.layout.single_width)
     output = agent.model.evaluate(observations)
     batch = GateBatch(output.gate_logits, output.mixture, torch.zeros(256), torch.zeros(256))
     loss = sum(loss.weight_at(1.0) * loss(batch) for loss in settings.gating.losses.values())

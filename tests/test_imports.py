@@ -22,7 +22,7 @@ LEAVES = {
     "overrides",
     "plain_yaml",
     "terminal",
-    "sight",
+    "gate_input",
     "__version__",
 }  # anyone may import them; they import nothing of ours
 MAY_IMPORT = {  # what else a room or module may import of ours; one that is not named here: nothing

@@ -27,7 +27,7 @@ def settings_of(run):
 def prepared(run, settings):
     features = saved_features(run / "bundle", settings.env.features)
     env = dataclasses.replace(settings.env, features=features)
-    return env.prepare(saved_scaler(run / "bundle"), sight=settings.gating.sight())
+    return env.prepare(saved_scaler(run / "bundle"), gate_input=settings.gating.gate_input())
 
 
 def test_there_is_one_of_every_gate():

@@ -48,8 +48,8 @@ def maker(make_settings, prepared_for, small_experts):
 
     def choose(name, family="ppo", kernels="auto"):
         made = make_settings(*RUNS[name], f"expert={family}")
-        sight = made.gating.sight()
-        task = made.env.prepare(sight=sight) if name == "continuous" else prepared_for(made.gating)
+        gate_input = made.gating.gate_input()
+        task = made.env.prepare(gate_input=gate_input) if name == "continuous" else prepared_for(made.gating)
         expert = small_experts(count=3, final_learning_rate=1e-5)
         if family == "a2c":
             expert = dataclasses.replace(made.expert, count=3, net_arch=[16], n_steps=32)

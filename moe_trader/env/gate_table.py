@@ -10,43 +10,43 @@ from numpy.typing import NDArray
 
 from moe_trader.env import Labels, Market, MarketError, RegimeLabeller, Segment
 from moe_trader.env.regimes import TrueRegimes
-from moe_trader.sight import Sight
+from moe_trader.gate_input import GateInput
 
 
 @dataclass(frozen=True)
 class GateTable:
-    """Rows of which an observation at bar t ends with the newest: t - sight.rows + 1 to t.
+    """Rows of which an observation at bar t ends with the newest: t - gate_input.rows + 1 to t.
 
     :param rows: shape ``(n_bars, n_columns)``: standardised features, or a regime's one-hot label
     """
 
-    sight: Sight
+    gate_input: GateInput
     rows: NDArray[np.float32]
 
     @property
     def width(self) -> int:
         """Columns that the gate's part of an observation has."""
-        return self.sight.rows * self.rows.shape[1]
+        return self.gate_input.rows * self.rows.shape[1]
 
     def bounds(self, clip: float) -> tuple[float, float]:
         """Return the least and the greatest number there is."""
-        return (-clip, clip) if self.sight.of == "features" else (0.0, 1.0)
+        return (-clip, clip) if self.gate_input.of == "features" else (0.0, 1.0)
 
     def at(self, bars: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the gate's part of the observations at some bars, shape ``(n, width)``."""
-        newest = np.arange(1 - self.sight.rows, 1)
+        newest = np.arange(1 - self.gate_input.rows, 1)
         return self.rows[bars[:, None] + newest].reshape(len(bars), self.width)
 
 
-def gate_labeller(sight: Sight, labeller: RegimeLabeller, market: Market) -> RegimeLabeller | None:
+def gate_labeller(gate_input: GateInput, labeller: RegimeLabeller, market: Market) -> RegimeLabeller | None:
     """Return who names the regimes that the gate reads; ``None``: it reads features.
 
     :param labeller: the causal one
     :raises MarketError: for the true regimes of a market that does not know them
     """
-    if sight.of == "features":
+    if gate_input.of == "features":
         return None
-    if sight.of == "causal_regime":
+    if gate_input.of == "causal_regime":
         return labeller
     if any(one.regime is None for one in market.instruments):
         raise MarketError(

@@ -37,10 +37,10 @@ from moe_trader.env.ledger import (
     open_ledger,
     pack_prices,
     pack_terms,
-    refer_lanes,
     step_lanes,
+    write_bar_indices,
 )
-from moe_trader.sight import PLAIN_SIGHT, Sight, column_names
+from moe_trader.gate_input import NEWEST_BAR, GateInput, column_names
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,9 @@ class Lanes:
         self.action_space = rules.positions.action_space()
 
     @property
-    def sight(self) -> Sight:
+    def gate_input(self) -> GateInput:
         """What the gate is shown."""
-        return PLAIN_SIGHT if self.tape.gate is None else self.tape.gate.sight
+        return NEWEST_BAR if self.tape.gate is None else self.tape.gate.gate_input
 
     @property
     def gate_tail(self) -> int:
@@ -211,11 +211,11 @@ class Lanes:
             observations[:, self._seen_by_experts :] = self.tape.gate.at(bars)
         return observations
 
-    def refer(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
+    def bar_indices(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
         """Return what stands for the observations of some lanes: bar number and account, shape ``(n_lanes, 3)``."""
         bars = self.bars[lanes]
         references = np.empty((len(bars), 3), dtype=np.float32)
-        refer_lanes(self.ledger[lanes], bars, self.rules.clip, references)
+        write_bar_indices(self.ledger[lanes], bars, self.rules.clip, references)
         return references
 
     def state(self) -> dict[str, NDArray[Any]]:

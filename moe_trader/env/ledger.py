@@ -284,7 +284,7 @@ def observe_lanes(
 
 
 @njit(cache=True, nogil=True)
-def refer_lanes(ledger: Floats, bars: np.ndarray, clip: float, references: np.ndarray) -> None:
+def write_bar_indices(ledger: Floats, bars: np.ndarray, clip: float, references: np.ndarray) -> None:
     """Write what stands for each lane's observation: the number of its bar, then the account."""
     for lane in range(len(bars)):
         references[lane, 0] = bars[lane]

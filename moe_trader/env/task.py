@@ -37,9 +37,9 @@ from moe_trader.env.market import no_true_opens
 from moe_trader.env.prices import check_volume, market_prices
 from moe_trader.env.splits import check_split, playable
 from moe_trader.env.trading_env import TradingEnv
+from moe_trader.gate_input import NEWEST_BAR, GateInput
 from moe_trader.memory import check_memory
 from moe_trader.option import describe, option
-from moe_trader.sight import PLAIN_SIGHT, Sight
 
 if TYPE_CHECKING:
     from moe_trader.env.trading_vec_env import TradingVecEnv, UnitRewards
@@ -111,20 +111,20 @@ class TradingTask:
         return seen_by_gate_alone(self.features, self.seen_by_gate, self.gate_only)
 
     def prepare(
-        self, scaler: Scaler | None = None, market: Market | None = None, sight: Sight = PLAIN_SIGHT
+        self, scaler: Scaler | None = None, market: Market | None = None, gate_input: GateInput = NEWEST_BAR
     ) -> PreparedTask:
         """Load the market and compute everything that does not change while trading.
 
         :param scaler: of a saved agent, whose fitted features the task has; ``None``: fit both on the training split
         :param market: what :attr:`market` loaded before; ``None``: load it
-        :param sight: what the gate reads, ``settings.gating.sight()``
+        :param gate_input: what the gate reads, ``settings.gating.gate_input()``
         :raises MarketError: when the data cannot be used
         """
         market = self.market.load() if market is None else market
-        check_types(market=(market, Market), scaler=(scaler, Scaler | None), sight=(sight, Sight))
+        check_types(market=(market, Market), scaler=(scaler, Scaler | None), gate_input=(gate_input, GateInput))
         if self.fill == "next_open" and not market.opens_are_real:
             raise no_true_opens(market, hasattr(self.market, "opens_are_real"))
-        return PreparedTask(self, market, scaler, sight)
+        return PreparedTask(self, market, scaler, gate_input)
 
     def segments(self, market: Market, uses: int) -> tuple[dict[str, list[Segment]], list[Segment]]:
         """Return the bars that each split observes, and those that features, scaler and labels are fitted on.
@@ -145,17 +145,19 @@ class TradingTask:
 class PreparedTask:
     """A :class:`TradingTask` with its bars loaded: makes the environments and says what evaluation walks through."""
 
-    def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None, sight: Sight = PLAIN_SIGHT) -> None:
-        self.task, self.market, self.sight = task, market, sight
+    def __init__(
+        self, task: TradingTask, market: Market, scaler: Scaler | None, gate_input: GateInput = NEWEST_BAR
+    ) -> None:
+        self.task, self.market, self.gate_input = task, market, gate_input
         if any(one.symbol == "all" for one in market.instruments):
             raise MarketError(f"{market.name}: tables call their means 'all'; rename that instrument's file or symbol")
         lengths = [len(one) for one in market.instruments]
         self._offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int)
         prices, costs = market_prices(market), total(task.costs.values())
-        uses = lookback(task.features, max(task.window, sight.rows))
-        labeller = gate_labeller(sight, task.gate_labels, market)
+        uses = lookback(task.features, max(task.window, gate_input.rows))
+        labeller = gate_labeller(gate_input, task.gate_labels, market)
         if labeller is not None:
-            uses = max(uses, labeller.warmup() + sight.rows)
+            uses = max(uses, labeller.warmup() + gate_input.rows)
         self._observed, train = task.segments(market, uses)
         warn_of_unequal_bars(market)
         warn_of_short_instruments(market, self._observed, SPLITS[1:])
@@ -172,10 +174,10 @@ class PreparedTask:
         self.scaler = scaler
         self._times = np.concatenate([one.time for one in market.instruments])
         features, gate = scaler.apply(raw, task.clip).astype(np.float32), None
-        if sight.beyond_the_window:
+        if gate_input.beyond_the_window:
             seen = places(task.features, task.seen_by_gate)
             by_gate = features[:, seen] if labeller is None else label_rows(labeller, market, train)
-            gate = GateTable(sight, np.ascontiguousarray(by_gate))
+            gate = GateTable(gate_input, np.ascontiguousarray(by_gate))
         self.tape = Tape(prices, features, gate, tuple(self.feature_names))
         self.rules = Rules(
             positions=task.positions,
@@ -278,8 +280,8 @@ class PreparedTask:
             "positions": describe(self.task.positions),
             "gate_features": self.task.seen_by_gate,
             "gate_only": self.task.seen_by_gate_alone,
-            "gate_sight": dataclasses.asdict(self.sight),
-            "gate_labels": describe(self.task.gate_labels) if self.sight.of == "causal_regime" else None,
+            "gate_sight": dataclasses.asdict(self.gate_input),
+            "gate_labels": describe(self.task.gate_labels) if self.gate_input.of == "causal_regime" else None,
             "fitted": describe(learned(self.task.features)),
             "scaler": dataclasses.asdict(self.scaler),
         }

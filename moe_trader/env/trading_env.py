@@ -37,7 +37,7 @@ class TradingEnv(gym.Env[np.ndarray, Any]):
         self.observation_space = lanes.observation_space
         self.action_space = lanes.action_space
         self.gate_columns, self.gate_only = lanes.rules.gate_columns, lanes.rules.gate_only
-        self.sight, self.gate_tail = lanes.sight, lanes.gate_tail
+        self.gate_input, self.gate_tail = lanes.gate_input, lanes.gate_tail
         self.column_names = lanes.column_names
         self._started = False
 

@@ -36,7 +36,7 @@ class TradingVecEnv(VecEnv):
         super().__init__(lanes.n, lanes.observation_space, lanes.action_space)
         self.lanes = lanes
         self.gate_columns, self.gate_only = lanes.rules.gate_columns, lanes.rules.gate_only
-        self.sight, self.gate_tail = lanes.sight, lanes.gate_tail
+        self.gate_input, self.gate_tail = lanes.gate_input, lanes.gate_tail
         self.column_names = lanes.column_names
         self._generators = lane_generators(lanes.n, seed)
         self._started = False
@@ -87,9 +87,9 @@ class TradingVecEnv(VecEnv):
             observations[ended] = self._observe(ended)
         return observations, lanes.rewards.astype(np.float32), dones, infos
 
-    def referring(self) -> ReferringVecEnv | None:
+    def with_bar_indices(self) -> BarIndexVecEnv | None:
         """Return an environment of these very lanes that names bars; ``None`` where float32 cannot count them."""
-        return ReferringVecEnv(self.lanes, self._generators) if len(self.lanes.tape.features) <= MOST_BARS else None
+        return BarIndexVecEnv(self.lanes, self._generators) if len(self.lanes.tape.features) <= MOST_BARS else None
 
     def state(self) -> dict[str, Any]:
         """Return where every lane stands: ``arrays``, and the random generators' states as ``values``."""
@@ -130,7 +130,7 @@ class TradingVecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
-class ReferringVecEnv(TradingVecEnv):
+class BarIndexVecEnv(TradingVecEnv):
     """The same lanes, but an observation is the number of its bar and the account: three numbers for a kilobyte.
 
     Prices do not react to the agent, so the market part of an observation is made of rows of :attr:`tables`. A learner
@@ -151,11 +151,11 @@ class ReferringVecEnv(TradingVecEnv):
         Then the same of what the gate alone sees, where there is such a thing.
         """
         tape, window = self.lanes.tape, self.lanes.rules.window
-        own = [] if tape.gate is None else [(tape.gate.rows, tape.gate.sight.rows)]
+        own = [] if tape.gate is None else [(tape.gate.rows, tape.gate.gate_input.rows)]
         return [(tape.features, window), *own]
 
     def _observe(self, lanes: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
-        return self.lanes.refer(lanes)
+        return self.lanes.bar_indices(lanes)
 
 
 class UnitRewards(VecEnvWrapper):
@@ -177,9 +177,9 @@ class UnitRewards(VecEnvWrapper):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, class_attributes=dict(inspect.getmembers(type(self))))
 
-    def referring(self) -> UnitRewards | None:
+    def with_bar_indices(self) -> UnitRewards | None:
         """Return the same around an environment that names bars."""
-        inner = self.venv.referring() if isinstance(self.venv, TradingVecEnv) else None
+        inner = self.venv.with_bar_indices() if isinstance(self.venv, TradingVecEnv) else None
         return None if inner is None else UnitRewards(inner, float(self.scale))
 
     def state(self) -> dict[str, Any]:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
     from moe_trader.device import Kernels
+    from moe_trader.gate_input import ObservationLayout
     from moe_trader.gating import Gate
     from moe_trader.learner import Learner
     from moe_trader.mixture.model import MixtureModel
-    from moe_trader.sight import View
 
 
 class ExpertFamily(ABC):
@@ -41,7 +41,7 @@ class ExpertFamily(ABC):
 
     @abstractmethod
     def model(
-        self, gate: Gate, layout: View, observation_space: spaces.Box, action_space: spaces.Space
+        self, gate: Gate, layout: ObservationLayout, observation_space: spaces.Box, action_space: spaces.Space
     ) -> MixtureModel:
         """Return a fresh mixture: the initial weights follow PyTorch's seed.
 
@@ -54,7 +54,7 @@ class ExpertFamily(ABC):
         self,
         env: VecEnv | None,
         gate: Gate,
-        layout: View,
+        layout: ObservationLayout,
         observation_space: spaces.Box,
         action_space: spaces.Space,
         *,

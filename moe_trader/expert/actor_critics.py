@@ -20,6 +20,7 @@ from moe_trader.bounds import WIDEST
 from moe_trader.device import Kernels
 from moe_trader.expert import ExpertFamily
 from moe_trader.fast.backend import FastBackend
+from moe_trader.gate_input import ObservationLayout
 from moe_trader.gating import Gate
 from moe_trader.gating.contradictions import contradictions
 from moe_trader.learner.bar_index import N_NUMBERS
@@ -31,7 +32,6 @@ from moe_trader.mixture.backend import Backend
 from moe_trader.mixture.bank import ExpertBank
 from moe_trader.mixture.model import MixtureModel
 from moe_trader.mixture.stacked import bank_of
-from moe_trader.sight import View
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -92,7 +92,7 @@ class ActorCriticExperts(ExpertFamily):
         return _size(n_columns, self.net_arch, n_numbers) + n_numbers  # a log deviation for each
 
     def model(
-        self, gate: Gate, layout: View, observation_space: spaces.Box, action_space: spaces.Space
+        self, gate: Gate, layout: ObservationLayout, observation_space: spaces.Box, action_space: spaces.Space
     ) -> MixtureModel:
         """Return a fresh mixture of SB3's own ``ActorCriticPolicy``."""
 
@@ -106,7 +106,7 @@ class ActorCriticExperts(ExpertFamily):
         self,
         env: VecEnv | None,
         gate: Gate,
-        layout: View,
+        layout: ObservationLayout,
         observation_space: spaces.Box,
         action_space: spaces.Space,
         *,
@@ -117,7 +117,7 @@ class ActorCriticExperts(ExpertFamily):
         """Return a fresh learner of :attr:`learner_class`."""
         # Bars by index where the environment can: rollouts of a few bytes a step. Asked of the class, because SB3's
         # wrappers pass on what they wrap.
-        refer = getattr(type(env), "referring", None)
+        refer = getattr(type(env), "with_bar_indices", None)
         is_wide = observation_space.shape[0] > N_NUMBERS
         indexed = refer(env) if refer and is_wide else None
         env = indexed or env
@@ -204,7 +204,9 @@ class ActorCriticExperts(ExpertFamily):
         """Return the arguments of one SB3 policy that say its shape."""
         return {"net_arch": list(self.net_arch), "activation_fn": _ACTIVATIONS[self.activation]}
 
-    def _check_memory(self, action_space: spaces.Space, layout: View, n_envs: int, shown: spaces.Space) -> None:
+    def _check_memory(
+        self, action_space: spaces.Space, layout: ObservationLayout, n_envs: int, shown: spaces.Space
+    ) -> None:
         """Refuse networks and rollouts that do not fit. :raises ConfigError: naming the settings."""
         each = self.parameters_each(len(layout.experts), action_space)
         check_memory(

@@ -12,8 +12,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from moe_trader.gate_input import NEWEST_BAR, GateInput
 from moe_trader.option import ConfigError
-from moe_trader.sight import PLAIN_SIGHT, Sight
 
 
 class GatingNetwork(nn.Module, ABC):
@@ -123,9 +123,9 @@ class Gate(ABC):
         :param n_features: columns of one bar; an environment that is not ours shows one bar to every gate
         """
 
-    def reads(self) -> Sight:
+    def reads(self) -> GateInput:
         """Return what the network reads of an observation: the newest bar of the gate's features, unless overridden."""
-        return PLAIN_SIGHT
+        return NEWEST_BAR
 
     def caveat(self) -> str | None:
         """Return what one must know before believing the gate's results; ``None``: nothing."""
@@ -135,7 +135,7 @@ class Gate(ABC):
         """Whether one of the losses compares the weights of neighbouring bars."""
         return any(loss.compares_bars for loss in self.losses.values())
 
-    def sight(self) -> Sight:
+    def gate_input(self) -> GateInput:
         """Return what an environment must show the gate: what it reads, and one bar more where bars are compared."""
         reads = self.reads()
         return dataclasses.replace(reads, rows=reads.rows + self.compares_bars())

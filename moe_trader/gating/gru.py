@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from moe_trader.bounds import Bars, BelowOne, Width
+from moe_trader.gate_input import GateInput
 from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.gating.scored import ScoredNetwork
 from moe_trader.option import option
-from moe_trader.sight import Sight
 
 
 @option
@@ -31,9 +31,9 @@ class Gru(Gate):
     floor: BelowOne
     losses: dict[str, GateLoss]
 
-    def reads(self) -> Sight:
+    def reads(self) -> GateInput:
         """Return the bars that the GRU goes over."""
-        return Sight(rows=self.rows)
+        return GateInput(rows=self.rows)
 
     def network(self, n_features: int, n_experts: int) -> GatingNetwork:
         """Return a fresh network whose weights are all 1 / K: its last layer starts at zero."""

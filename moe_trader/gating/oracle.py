@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from moe_trader.gate_input import GateInput
 from moe_trader.gating.rule import Rule
 from moe_trader.option import option
-from moe_trader.sight import Sight
 
 
 @option
@@ -15,9 +15,9 @@ class Oracle(Rule):
     legal, as :class:`~moe_trader.gating.rule.Rule`, whose settings it has.
     """
 
-    def reads(self) -> Sight:
+    def reads(self) -> GateInput:
         """Return the true regime of the newest bar."""
-        return Sight(of="true_regime")
+        return GateInput(of="true_regime")
 
     def caveat(self) -> str:
         """Return that nobody can trade by it."""

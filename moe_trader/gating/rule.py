@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from moe_trader.bounds import BelowOne, Count
+from moe_trader.gate_input import GateInput
 from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.option import ConfigError, option
-from moe_trader.sight import Sight
 
 
 @option
@@ -34,9 +34,9 @@ class Rule(Gate):
     floor: BelowOne
     losses: dict[str, GateLoss]
 
-    def reads(self) -> Sight:
+    def reads(self) -> GateInput:
         """Return the causal regime of the newest bar."""
-        return Sight(of="causal_regime")
+        return GateInput(of="causal_regime")
 
     def network(self, n_features: int, n_experts: int) -> GatingNetwork:
         """Return a network without parameters. :raises ConfigError: when regimes and experts do not fit."""

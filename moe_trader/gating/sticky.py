@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from moe_trader.bounds import Bars, BelowOne, Real, Widths
+from moe_trader.gate_input import GateInput
 from moe_trader.gating import Gate, GateLoss, GatingNetwork
 from moe_trader.gating.scored import ScoredNetwork
 from moe_trader.option import option
-from moe_trader.sight import Sight
 
 LEAST = 1e-6  # chance of staying and of leaving: keeps logarithms finite
 
@@ -41,9 +41,9 @@ class Sticky(Gate):
     floor: BelowOne
     losses: dict[str, GateLoss]
 
-    def reads(self) -> Sight:
+    def reads(self) -> GateInput:
         """Return the bars that the filter runs over."""
-        return Sight(rows=self.rows)
+        return GateInput(rows=self.rows)
 
     def network(self, n_features: int, n_experts: int) -> GatingNetwork:
         """Return a fresh network whose weights are all 1 / K: its last layer starts at zero."""

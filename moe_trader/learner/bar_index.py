@@ -15,7 +15,7 @@ class BarIndex(nn.Module):
     """Turns bar indices into whole observations: columns of the market, the account, and columns for the gate only.
 
     :param tables: feature rows ``(n_bars, n_features)``, and how many of them end in the named bar
-        (:attr:`~moe_trader.env.trading_vec_env.ReferringVecEnv.tables`); the second one, if any, is for the gate only
+        (:attr:`~moe_trader.env.trading_vec_env.BarIndexVecEnv.tables`); the second one, if any, is for the gate only
     """
 
     def __init__(self, tables: Sequence[tuple[np.ndarray, int]]) -> None:

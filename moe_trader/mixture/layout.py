@@ -7,12 +7,12 @@ from typing import Any, NoReturn
 from gymnasium.wrappers import NormalizeObservation
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
+from moe_trader.gate_input import ObservationLayout
 from moe_trader.gating import Gate
 from moe_trader.option import ConfigError
-from moe_trader.sight import View
 
 
-def layout_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
+def layout_of(env: VecEnv, gating: Gate, n_experts: int) -> ObservationLayout:
     """Return which columns of the observations of ``env`` the gate and each of so many experts see.
 
     One expert has no gate that could see anything for it, and sees what gate and experts would see together; so do the
@@ -22,13 +22,13 @@ def layout_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
     :raises ValueError: for a wrapper after which these columns are not known, or whose statistics no bundle would hold
     """
     _refuse_wrappers(env)
-    sight, name = gating.sight(), type(gating).__name__
+    gate_input, name = gating.gate_input(), type(gating).__name__
     n_columns = (env.observation_space.shape or ())[0]
-    told = {name: shown(env, name) for name in ("gate_columns", "gate_only", "gate_tail", "sight")}
-    if told["gate_columns"] is None:  # not ours: everything is the gate's to see, but it is of one bar
-        if gating.compares_bars() or sight.of != "features":
-            wants, way_out = f"reads {sight}", "choose another gate, such as gating=softmax,"
-            if sight.of == "features":
+    shows = {name: shown(env, name) for name in ("gate_columns", "gate_only", "gate_tail", "gate_input")}
+    if shows["gate_columns"] is None:  # not ours: everything is the gate's to see, but it is of one bar
+        if gating.compares_bars() or gate_input.of != "features":
+            wants, way_out = f"reads {gate_input}", "choose another gate, such as gating=softmax,"
+            if gate_input.of == "features":
                 comparing = ",".join(f"~gating.losses.{key}" for key, one in gating.losses.items() if one.compares_bars)
                 wants = "compares neighbouring bars (gating.losses)"
                 way_out = f"take the loss away, '{comparing}',"
@@ -36,21 +36,21 @@ def layout_of(env: VecEnv, gating: Gate, n_experts: int) -> View:
                 f"gating: {name} {wants}, and this environment shows it one bar of features; {way_out} or use "
                 "moe_trader's own environment"
             )
-        return View(tuple(range(n_columns)), 1, tuple(range(n_columns)))
-    tail = told["gate_tail"] or 0
-    hidden = set(told["gate_only"] or ()) if n_experts > 1 and sight.of == "features" else set()
+        return ObservationLayout(tuple(range(n_columns)), 1, tuple(range(n_columns)))
+    tail = shows["gate_tail"] or 0
+    hidden = set(shows["gate_only"] or ()) if n_experts > 1 and gate_input.of == "features" else set()
     experts = tuple(column for column in range(n_columns - tail) if column not in hidden)
-    if not sight.beyond_the_window:
-        return View(tuple(told["gate_columns"]), 1, experts)
-    if told["sight"] != sight:
+    if not gate_input.beyond_the_window:
+        return ObservationLayout(tuple(shows["gate_columns"]), 1, experts)
+    if shows["gate_input"] != gate_input:
         raise ConfigError(
-            f"gating: {name} reads {sight}, and this environment shows it {told['sight']}; prepare the task for the "
-            "gate: settings.env.prepare(sight=settings.gating.sight())"
+            f"gating: {name} reads {gate_input}, and this environment shows it {shows['gate_input']}; prepare the task "
+            "for the gate: settings.env.prepare(gate_input=settings.gating.gate_input())"
         )
-    return View(tuple(range(n_columns - tail, n_columns)), sight.rows, experts)
+    return ObservationLayout(tuple(range(n_columns - tail, n_columns)), gate_input.rows, experts)
 
 
-def check_layout(env: VecEnv, gating: Gate, n_experts: int, trained: View) -> None:
+def check_layout(env: VecEnv, gating: Gate, n_experts: int, trained: ObservationLayout) -> None:
     """Refuse an environment that shows other columns than those of the training. :raises ValueError: naming both."""
     found = layout_of(env, gating, n_experts)
     if found != trained:

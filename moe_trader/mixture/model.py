@@ -12,13 +12,13 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from moe_trader.finite import checked_observations
+from moe_trader.gate_input import ObservationLayout
 from moe_trader.gating import Gate, GatingNetwork
 from moe_trader.mixture.backend import Backend
 from moe_trader.mixture.bank import ExpertBank, ExpertOutputs
 from moe_trader.mixture.densities import CategoricalChoice, Choice, GaussianMixture, Mixture
 from moe_trader.mixture.output import MixtureOutput, OutputError
 from moe_trader.option import ConfigError
-from moe_trader.sight import View
 
 
 class MixtureModel(nn.Module):
@@ -43,7 +43,7 @@ class MixtureModel(nn.Module):
         self,
         gate: Gate,
         experts: Callable[[spaces.Box], ExpertBank],
-        layout: View,
+        layout: ObservationLayout,
         observation_space: spaces.Box,
         action_space: spaces.Space,
     ) -> None:

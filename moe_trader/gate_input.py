@@ -16,7 +16,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Sight:
+class GateInput:
     """The newest ``rows`` bars, oldest first, of one of three things.
 
     :param rows: bars
@@ -31,18 +31,18 @@ class Sight:
     @property
     def beyond_the_window(self) -> bool:
         """Whether it is more than the columns that the newest row of every observation has: a part of its own."""
-        return self != PLAIN_SIGHT
+        return self != NEWEST_BAR
 
     def __str__(self) -> str:
         return f"{self.rows} bar{'s' if self.rows > 1 else ''} of {_WORDS[self.of]}"
 
 
-PLAIN_SIGHT = Sight()
+NEWEST_BAR = GateInput()
 """What every observation has anyway."""
 
 
 @dataclass(frozen=True)
-class View:
+class ObservationLayout:
     """Which columns of an observation gate and experts see.
 
     :param gate: ``rows`` bars of equally many columns, oldest first

@@ -18,12 +18,12 @@ from moe_trader.agent import MoEAgent
 from moe_trader.env import MarketError
 from moe_trader.env.task import PreparedTask
 from moe_trader.evaluation.walk import walk
+from moe_trader.gate_input import NEWEST_BAR, GateInput, ObservationLayout
 from moe_trader.gating import GateBatch
 from moe_trader.gating.losses.switching import Switching
 from moe_trader.option import ConfigError
-from moe_trader.sight import PLAIN_SIGHT, Sight, View
 
-SIGHTS = [Sight(rows=7), Sight(rows=2, of="causal_regime"), Sight(rows=1, of="true_regime")]
+INPUTS = [GateInput(rows=7), GateInput(rows=2, of="causal_regime"), GateInput(rows=1, of="true_regime")]
 
 
 class Whole(VecEnvWrapper):
@@ -36,7 +36,7 @@ class Whole(VecEnvWrapper):
         return self.venv.step_wait()
 
 
-PLAIN = SimpleNamespace(sight=lambda: PLAIN_SIGHT)
+PLAIN = SimpleNamespace(gate_input=lambda: NEWEST_BAR)
 
 
 @functools.cache
@@ -72,7 +72,7 @@ def walked(task, n=60, split="test"):
 
 
 def test_the_rows_are_the_true_rows_before(settings, prepared):
-    task = settings.env.prepare(sight=Sight(rows=7))
+    task = settings.env.prepare(gate_input=GateInput(rows=7))
     bars, seen = walked(task)
     table = task.tape.features[:, list(prepared.rules.gate_columns)]
     n_own = prepared.env("test").observation_space.shape[0]
@@ -85,7 +85,7 @@ def test_the_rows_are_the_true_rows_before(settings, prepared):
 def test_every_row_of_the_first_bar_is_of_its_own_series_and_past_its_warm_ups(make_settings, make_market):
     settings = make_settings("env=csv", "env.path=none.csv", small=False)
     market = make_market(100 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, 900))))
-    plain, far = (PreparedTask(settings.env, market, None, Sight(rows=rows)) for rows in (1, 100))
+    plain, far = (PreparedTask(settings.env, market, None, GateInput(rows=rows)) for rows in (1, 100))
     assert far.env("train").reset(seed=0)[0].shape[0] == plain.env("train").observation_space.shape[0] + 100 * 10
     first = {name: one.walk("train", 1)._stretches[0].first for name, one in (("plain", plain), ("far", far))}
     warmup = max(feature.warmup() for feature in settings.env.features.values())
@@ -94,7 +94,7 @@ def test_every_row_of_the_first_bar_is_of_its_own_series_and_past_its_warm_ups(m
 
 @pytest.mark.parametrize("of", ["causal_regime", "true_regime"])
 def test_a_regime_is_one_column_of_all(of, settings):
-    task = settings.env.prepare(sight=Sight(rows=2, of=of))
+    task = settings.env.prepare(gate_input=GateInput(rows=2, of=of))
     bars, seen = walked(task, 400)
     labeller = settings.env.gate_labels if of == "causal_regime" else settings.env.regimes
     segments = task.task.split.segments(task.market)["train"]
@@ -120,31 +120,31 @@ def test_a_bar_without_a_regime_yet_has_no_column(settings, prepared):
 
 def test_observations_wait_for_the_labeller(make_settings):
     made = make_settings("env.gate_labels.trend_bars=300").env
-    late, early = made.prepare(sight=Sight(of="causal_regime")), made.prepare()
+    late, early = made.prepare(gate_input=GateInput(of="causal_regime")), made.prepare()
     assert walked(late, 1)[0] - walked(early, 1)[0] == 300 - max(f.warmup() for f in made.features.values())
     _, seen = walked(late, 300)
     assert (seen[:, -9:].sum(1) == 1).all()
 
 
 def test_a_gate_of_one_bar_changes_nothing(settings, prepared):
-    assert gating("softmax").sight() == PLAIN_SIGHT
-    task = settings.env.prepare(sight=gating("softmax").sight())
+    assert gating("softmax").gate_input() == NEWEST_BAR
+    task = settings.env.prepare(gate_input=gating("softmax").gate_input())
     assert task.tape.gate is None
     env, other = task.training_env(4, 0), prepared.training_env(4, 0)
     assert env.observation_space == other.observation_space
     np.testing.assert_array_equal(env.reset(), other.reset())
 
 
-@pytest.mark.parametrize("sight", SIGHTS, ids=str)
-def test_both_environments_show_the_same(sight, settings, prepared):
-    task = settings.env.prepare(sight=sight)
+@pytest.mark.parametrize("gate_input", INPUTS, ids=str)
+def test_both_environments_show_the_same(gate_input, settings, prepared):
+    task = settings.env.prepare(gate_input=gate_input)
     many, one = task.vec_env("train", 2, seed=5), task.env("train")
     (seen, _), together = one.reset(seed=5), many.reset()
     for _ in range(20):
         np.testing.assert_array_equal(seen, together[0])
         assert one.observation_space.contains(seen)
         (seen, *_), (together, *_) = one.step(1), many.step(np.array([1, 2]))
-    assert one.sight == many.sight == sight
+    assert one.gate_input == many.gate_input == gate_input
     n_own = prepared.env("train").observation_space.shape[0]
     assert one.gate_tail == many.gate_tail == many.observation_space.shape[0] - n_own
 
@@ -166,7 +166,7 @@ def gates():
 def test_what_stands_for_an_observation_is_read_back_to_the_bit(name, prepared_for, make_agent):
     gate = gates()[name]
     policy = make_agent(count=4, gating=gate).algorithm.policy
-    whole, named = prepared_for(gate).training_env(4, 7), prepared_for(gate).training_env(4, 7).referring()
+    whole, named = prepared_for(gate).training_env(4, 7), prepared_for(gate).training_env(4, 7).with_bar_indices()
     seen, read = whole.reset(), named.reset()
     ends = 0
     for chosen in np.random.default_rng(0).integers(3, size=(300, 4)):
@@ -206,7 +206,7 @@ def test_a_single_observation_gets_a_single_row(name, prepared_for, make_agent):
 def test_experts_never_see_the_gates_part(name, make_agent, prepared, prepared_for, tmp_path):
     agent = scatter(make_agent(count=4, gating=gates()[name]))
     observations = walked(prepared_for(gates()[name]), 400)[1][::10]
-    n_own, seen = agent.view.single_width, list(agent.view.experts)
+    n_own, seen = agent.layout.single_width, list(agent.layout.experts)
     assert n_own == prepared.env("train").observation_space.shape[0] < observations.shape[1]
     assert set(agent.gate_columns) == set(range(n_own, observations.shape[1]))
     changed = observations.copy()
@@ -230,7 +230,7 @@ def test_a_saved_agent_reads_as_before(name, prepared_for, make_agent, tmp_path)
     agent = scatter(make_agent(count=4, gating=gates()[name]))
     agent.save(tmp_path / "agent")
     loaded = MoEAgent.load(tmp_path / "agent", env=prepared_for(gates()[name]).training_env(4, 0))
-    assert loaded.view == agent.view
+    assert loaded.view == agent.layout
     observations = prepared_for(gates()[name]).training_env(4, 3).reset()
     np.testing.assert_array_equal(loaded.gate_weights(observations), agent.gate_weights(observations))
     np.testing.assert_array_equal(loaded.predict(observations)[0], agent.predict(observations)[0])
@@ -257,8 +257,10 @@ def test_a_gate_without_need_of_it_reads_the_newest_bar_as_ever(prepared, prepar
     """So does the single policy, beside a mixture whose gate needs more."""
     env = prepared_for(gates()["sticky"]).training_env(4, 0)
     agent = MoEAgent(env, small_experts(count=1), gating("uniform"), seed=0)
-    assert agent.view == View(env.gate_columns, 1, tuple(range(env.observation_space.shape[0] - env.gate_tail)))
-    assert max(agent.gate_columns) < agent.view.single_width == prepared.env("train").observation_space.shape[0]
+    assert agent.layout == ObservationLayout(
+        env.gate_columns, 1, tuple(range(env.observation_space.shape[0] - env.gate_tail))
+    )
+    assert max(agent.gate_columns) < agent.layout.single_width == prepared.env("train").observation_space.shape[0]
 
 
 def test_mixture_and_single_policy_are_evaluated_on_the_same_observations(prepared_for, small_experts):
@@ -271,7 +273,7 @@ def test_mixture_and_single_policy_are_evaluated_on_the_same_observations(prepar
     _, seen = walked(task, 50)
     np.testing.assert_allclose(trace.gate[:50, 0], agent.gate_weights(seen), rtol=1e-4, atol=1e-6)
     flat_account = seen[:1].copy()
-    flat_account[:, agent.view.single_width - 2 : agent.view.single_width] = 0
+    flat_account[:, agent.layout.single_width - 2 : agent.layout.single_width] = 0
     positions = task.task.positions
     for who, name in ((agent, "mixture"), (single, "single_policy")):
         first = positions.targets(who.predict(flat_account)[0], np.zeros(1))[0]
@@ -288,7 +290,7 @@ def test_the_rule_does_not_hear_of_later_bars(settings, prepared_for):
         one, **{name: getattr(one, name) * jumps for name in ("open", "high", "low", "close")}
     )
     instruments = tuple(altered if k == place else other for k, other in enumerate(task.market.instruments))
-    other = PreparedTask(task.task, dataclasses.replace(task.market, instruments=instruments), None, gate.sight())
+    other = PreparedTask(task.task, dataclasses.replace(task.market, instruments=instruments), None, gate.gate_input())
     network = gate.network(9, 4)
     found = []
     for each in (task, other):
@@ -320,10 +322,10 @@ def test_regime_probabilities_are_for_the_gate_and_a_single_policy_sees_everythi
     env = two_bars.training_env(4, 0)
     agent, single = make_agent(env=env), make_agent(env=env, count=1)
     assert len(hidden) == 8
-    assert list(agent.view.experts) == shown
+    assert list(agent.layout.experts) == shown
     assert set(hidden) & set(agent.gate_columns) == set(hidden[4:])  # of the newest bar
-    assert list(single.view.experts) == sorted(hidden + shown)
-    assert agent.view.single_width == single.view.single_width == len(hidden + shown)
+    assert list(single.layout.experts) == sorted(hidden + shown)
+    assert agent.layout.single_width == single.layout.single_width == len(hidden + shown)
 
 
 def test_experts_do_not_hear_of_what_the_gate_alone_sees(two_bars, make_agent, tmp_path):
@@ -338,7 +340,7 @@ def test_experts_do_not_hear_of_what_the_gate_alone_sees(two_bars, make_agent, t
     assert not np.allclose(agent.gate_weights(seen), agent.gate_weights(other))
     agent.learn(256).save(tmp_path / "agent")
     loaded = MoEAgent.load(tmp_path / "agent", env=env)
-    assert loaded.view == agent.view
+    assert loaded.view == agent.layout
     np.testing.assert_array_equal(loaded.predict(other)[0], agent.predict(other)[0])
     exported = PPO.load(next((tmp_path / "agent" / "experts").glob("*.zip")))
     assert exported.observation_space.shape == (seen.shape[1] - len(hidden),)
@@ -358,7 +360,7 @@ def test_more_can_be_the_gates_alone(make_settings):
 @pytest.mark.parametrize("name", ["rule", "oracle"])
 def test_where_the_gate_reads_no_features_experts_see_all_of_them(name, prepared, prepared_for, make_agent):
     agent = make_agent(gating=gating(name))
-    assert agent.view.experts == tuple(range(prepared.env("train").observation_space.shape[0]))
+    assert agent.layout.experts == tuple(range(prepared.env("train").observation_space.shape[0]))
 
 
 def test_sb3s_own_vectorised_environments_keep_who_sees_what(two_bars, make_agent):
@@ -402,7 +404,8 @@ def test_a_task_that_was_not_prepared_for_the_gate_is_refused(prepared, prepared
     with pytest.raises(
         ConfigError,
         match=r"^gating: Sticky reads 64 bars of the gate's features, and this environment shows it 1 bar of the "
-        r"gate's features; prepare the task for the gate: settings\.env\.prepare\(sight=settings\.gating\.sight\(\)\)$",
+        r"gate's features; prepare the task for the gate: "
+        r"settings\.env\.prepare\(gate_input=settings\.gating\.gate_input\(\)\)$",
     ):
         MoEAgent(prepared.training_env(4, 0), small_experts(), gating("sticky"), seed=0)
     with pytest.raises(ConfigError, match=r"Oracle reads 1 bar of the true regime, and .* that trailing bars"):
@@ -412,7 +415,7 @@ def test_a_task_that_was_not_prepared_for_the_gate_is_refused(prepared, prepared
 def test_a_foreign_environment_shows_a_memory_one_bar_and_knows_no_regimes(make_agent, pendulum):
     for name in ("sticky", "gru"):
         agent = make_agent(env=pendulum(0), gating=gating(name))
-        assert agent.view == View((0, 1, 2), 1, (0, 1, 2))
+        assert agent.layout == ObservationLayout((0, 1, 2), 1, (0, 1, 2))
         assert agent.learn(64).gate_weights(np.zeros((2, 3))).shape == (2, 3)
     for name, wants in (
         ("rule", "Rule reads 1 bar of the regime that trailing bars tell"),
@@ -437,7 +440,7 @@ def test_an_oracle_needs_a_market_that_knows(make_settings, make_market):
         MarketError,
         match=r"^by_hand does not know its true regimes, which the gate reads: .*env=synthetic, .*gating=rule$",
     ):
-        task.prepare(market=market, sight=gating("oracle").sight())
+        task.prepare(market=market, gate_input=gating("oracle").gate_input())
 
 
 def test_labels_that_nobody_could_know_are_refused(make_settings):
