@@ -8,17 +8,22 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from composed import settings_of
+from conftest import SMALL_MARKET
 
 from moe_trader.agent import MoEAgent
 from moe_trader.fast import stacked, towers
 from moe_trader.fast.densities import FastCategorical
 from moe_trader.fast.gates import route
 from moe_trader.fast.objective import FastObjective
+from moe_trader.mixture.densities import CategoricalMixture
 from moe_trader.mixture.ppo_loss import Coefficients
+from tests.test_compiled_gradient import steady
+from tests.test_ppo import scatter
 
 
 def parameters(policy):
@@ -59,6 +64,65 @@ def test_it_takes_the_steps_of_the_plain_loop(activation, make_env, settings, sm
     if discrete:  # a pendulum pushed otherwise in the seventh digit soon swings otherwise
         plain.learn(128)
         assert largest_difference(second, parameters(plain.model)) <= 5e-6
+
+
+CONF = Path(__file__).parents[1] / "conf" / "gating"
+GATES = sorted(path.stem for path in CONF.glob("*.yaml"))
+LOSSES = sorted(path.stem for path in (CONF / "losses").glob("*.yaml") if "_target_" in path.read_text())
+SPACES = ["discrete", "continuous"]
+
+
+@pytest.fixture(scope="module")
+def envs_of():
+    """``envs_of("continuous", gating)``: fresh environments of the small synthetic task, for this gate."""
+
+    @functools.cache
+    def prepared(positions, sight):
+        return settings_of(*SMALL_MARKET, f"env/positions={positions}").env.prepare(sight=sight)
+
+    return lambda positions, gating: prepared(positions, gating.sight()).training_env(4, 0)
+
+
+def assert_one_update_is_the_same(gating, positions, envs_of, small_experts):
+    """Take six steps on a ragged rollout both ways, from parameters that differ from expert to expert."""
+    expert = small_experts(count=4, batch_size=48, n_epochs=2, target_kl=None, learning_rate=1e-3)
+    learned, logged = [], []
+    for kernels in ("auto", "off"):
+        agent = MoEAgent(envs_of(positions, gating), expert, gating, seed=0, kernels=kernels)
+        scatter(agent.model)
+        before = parameters(agent.model)
+        learned.append(parameters(agent.learn(128).model))
+        logged.append(agent.algorithm.logger.name_to_value)
+    fast, plain = learned
+    for owner in ("gate.", *(f"experts.{k}." for k in range(4))):
+        own = [name for name in plain if name.startswith(owner)]
+        assert all(not torch.equal(plain[name], before[name]) for name in own)
+        if own:
+            largest = max(float(plain[name].abs().max()) for name in own)
+            difference = max(float((fast[name] - plain[name]).abs().max()) for name in own)
+            assert difference <= 1e-6 * largest, owner
+            assert max(float((plain[name] - before[name]).abs().max()) for name in own) > 1e-3 * largest
+    for name in gating.losses:
+        assert logged[0][f"gate_loss/{name}"] == pytest.approx(logged[1][f"gate_loss/{name}"], rel=1e-4, abs=1e-6)
+    return logged[0]
+
+
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+@pytest.mark.parametrize("positions", SPACES)
+@pytest.mark.parametrize("gate", GATES)
+def test_one_update_is_the_plain_one_for_every_gate(gate, positions, envs_of, small_experts):
+    gating = steady(settings_of(f"gating={gate}").gating)
+    assert_one_update_is_the_same(gating, positions, envs_of, small_experts)
+
+
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+@pytest.mark.parametrize("positions", SPACES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_one_update_is_the_plain_one_for_every_loss(loss, positions, envs_of, small_experts):
+    changes = ["gating.losses.diversity.delta=1.2"] if loss == "diversity" else []  # more than there is
+    gating = steady(settings_of(f"gating/losses={loss}", *changes).gating)
+    logged = assert_one_update_is_the_same(gating, positions, envs_of, small_experts)
+    assert abs(logged[f"gate_loss/{loss}"]) > 1e-3  # it took part
 
 
 def test_scores_and_values_are_the_experts_own(make_env, small_experts, settings):
@@ -110,6 +174,48 @@ def test_the_densitys_gradient_by_hand_is_right():
 
     # the gradient along directions that keep the weights' sum: a gate moves along no other
     assert torch.autograd.gradcheck(lambda free, logits: statistics(torch.softmax(free, -1), logits), (weights, logits))
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_density_in_fewer_steps_is_the_plain_one(count):
+    """With its gradient, and as rollouts ask for it: in float32, without one."""
+    torch.manual_seed(0)
+    scores = torch.randn(9, count, dtype=torch.float64, requires_grad=True)
+    logits = (2 * torch.randn(9, count, 4, dtype=torch.float64)).requires_grad_()
+    actions = torch.arange(9) % 4
+
+    def answers(kind, scores, logits):
+        mixture = kind(torch.softmax(scores, -1), logits)
+        return {
+            "log_prob": mixture.log_prob(actions),
+            "log_probs": mixture.log_probs,
+            "expert_log_prob": mixture.expert_log_prob(actions),
+            "entropy": mixture.entropy(),
+            "posterior_entropy": mixture.posterior_entropy(actions),
+            "disagreement": mixture.disagreement(),
+            "responsibilities": mixture.responsibilities(actions),
+            "mode": mixture.mode(),
+            "expert_modes": mixture.expert_modes(),
+        }
+
+    fast, plain = (answers(kind, scores, logits) for kind in (FastCategorical, CategoricalMixture))
+    torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
+    constants = {"responsibilities", "mode", "expert_modes"}
+    assert constants == {name for name, one in plain.items() if not one.requires_grad}
+    for name in plain.keys() - constants:
+        d = torch.randn_like(plain[name])
+        found, right = (
+            torch.autograd.grad(
+                one[name], [scores, logits], d, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            for one in (fast, plain)
+        )
+        torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-12, msg=name)
+    with torch.no_grad():
+        rollout = answers(FastCategorical, scores.float(), logits.float())
+    torch.testing.assert_close(rollout["log_probs"].double(), plain["log_probs"], rtol=0, atol=2e-6)
+    torch.testing.assert_close(rollout["log_prob"].double(), plain["log_prob"], rtol=0, atol=2e-6)
+    assert torch.equal(rollout["mode"], plain["mode"])
 
 
 def test_a_weight_of_zero_has_a_finite_gradient():
