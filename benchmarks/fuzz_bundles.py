@@ -50,7 +50,7 @@ def prepare(root: Path) -> Callable[[Rng, Path], tuple[str, Try]]:
     task = settings.env.prepare(gate_input=settings.gating.gate_input())
     agent = MoEAgent(task.training_env(4, seed=0), settings.expert, settings.gating, seed=0)
     agent.save(good / "bundle", task=task.summary())
-    observations = np.random.default_rng(0).normal(size=(20, *agent.policy.observation_space.shape)).astype(np.float32)
+    observations = np.random.default_rng(0).normal(size=(20, *agent.model.observation_space.shape)).astype(np.float32)
     usual = agent.predict(observations)[0]
     manifest = json.loads((good / "bundle" / "manifest.json").read_text())
 
@@ -98,7 +98,7 @@ def load(place: Path, observations: np.ndarray, usual: np.ndarray, manifest: dic
 
     bundle, good = place / "bundle", place.parent / "good"
     agent = MoEAgent.load(bundle)
-    state, held = agent.policy.state_dict(), load_file(bundle / "policy.safetensors")
+    state, held = agent.model.state_dict(), load_file(bundle / "policy.safetensors")
     if state.keys() != held.keys() or not all(torch.equal(state[name], held[name]) for name in held):
         raise Wrong("the weights are not those of the file")
     same = ("config.yaml", "policy.safetensors")

@@ -137,7 +137,7 @@ def recovered(seed: int, overrides: Sequence[str]) -> float:
     settings = run_settings(compose(["env=synthetic", f"seed={seed}", *overrides]))
     env = settings.env.prepare().training_env(settings.trainer.n_envs, seed)
     agent = MoEAgent(env, settings.expert, settings.gating, seed=seed)
-    scores = [module for module in agent.policy.gate.modules() if isinstance(module, nn.Linear)][-1]
+    scores = [module for module in agent.model.gate.modules() if isinstance(module, nn.Linear)][-1]
     nn.init.constant_(scores.bias[:1], BIAS)
     return agent.learn(settings.trainer.total_timesteps).metrics["mixture/effective_experts"]
 
