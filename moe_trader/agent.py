@@ -23,7 +23,7 @@ from moe_trader.bounds import MOST_SEEDS
 from moe_trader.device import Kernels, check_device, check_kernels
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.spaces import check_actions, check_env
-from moe_trader.gate_input import ObservationLayout, column_names
+from moe_trader.gate_input import column_names
 from moe_trader.gating import Gate
 from moe_trader.learner import Learner
 from moe_trader.manifest import space_to_json
@@ -64,31 +64,21 @@ class MoEAgent:
     ) -> None:
         observed = check_env(env)
         check_types(expert=(expert, ExpertFamily), gating=(gating, Gate))
-        layout = layout_of(env, gating, len(expert.names()))
-        self._assemble(env, observed, env.action_space, expert, gating, layout, seed, device, kernels)
+        self.expert, self.gating = expert, gating
+        self.layout = layout_of(env, gating, len(expert.names()))
+        self._assemble(env, (observed, env.action_space), seed, device, kernels)
         self.model.column_names = [] if shown(env, "gate_columns") is None else shown(env, "column_names")
 
     def _assemble(
-        self,
-        env: VecEnv | None,
-        observation_space: spaces.Box,
-        action_space: spaces.Space,
-        expert: ExpertFamily,
-        gating: Gate,
-        layout: ObservationLayout,
-        seed: int,
-        device: str,
-        kernels: Kernels,
+        self, env: VecEnv | None, shapes: tuple[spaces.Box, spaces.Space], seed: int, device: str, kernels: Kernels
     ) -> None:
+        """Make the learner. :param shapes: spaces of whole observations and of actions."""
         check_device(device)
         check_kernels(kernels)
-        seed = whole_number(seed, "seed", least=0, most=MOST_SEEDS - 1)
-        check_actions(action_space, expert.action_spaces)
-        self.expert, self.gating, self.seed, self.layout = expert, gating, seed, layout
-        spaces_ = (observation_space, action_space)
-        self.algorithm: Learner = expert.learner(
-            env, gating, layout, *spaces_, seed=seed, device=device, kernels=kernels
-        )
+        self.seed = whole_number(seed, "seed", least=0, most=MOST_SEEDS - 1)
+        check_actions(shapes[1], self.expert.action_spaces)
+        how: dict[str, Any] = {"seed": self.seed, "device": device, "kernels": kernels}
+        self.algorithm: Learner = self.expert.learner(env, self.gating, self.layout, *shapes, **how)
         self.algorithm.save_agent = self.save
         self._learns_on = False
         self.set_logger(Logger(None, []))  # SB3's own would make a directory in the temporary one, and leave it empty
@@ -279,15 +269,14 @@ class MoEAgent:
         path = to_path(path, "path")
         check_types(env=(env, VecEnv | None))
         content = bundle.read(path, plugins)
-        layout = content.layout
+        shapes = (content.observation_space, content.action_space)
         if env is not None:
-            check_for_correct_spaces(env, content.observation_space, content.action_space)
-            check_layout(env, content.gating, len(content.expert.names()), layout)
+            check_for_correct_spaces(env, *shapes)
+            check_layout(env, content.gating, len(content.expert.names()), content.layout)
         agent = cls.__new__(cls)
-        spaces_ = (content.observation_space, content.action_space)
+        agent.expert, agent.gating, agent.layout = content.expert, content.gating, content.layout
         try:
-            seed = content.manifest["seed"]
-            agent._assemble(env, *spaces_, content.expert, content.gating, layout, seed, device, kernels)
+            agent._assemble(env, shapes, content.manifest["seed"], device, kernels)
         except ConfigError as error:
             if env is not None:  # which may be what does not fit
                 raise

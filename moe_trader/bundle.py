@@ -199,8 +199,8 @@ def _check_config(path: Path, found: Bundle) -> None:
     is_foreign = rows == 1 and gate_input.of == "features" and not gate.compares_bars()  # an environment of one bar
     if rows != gate_input.rows and not is_foreign:
         raise BundleError(
-            f"{path / MANIFEST}: gate_rows: expected the {gate_input.rows} that gating in {CONFIG} reads, got {rows}"
-            "; copy the bundle again"
+            f"{path / MANIFEST}: gate_rows: expected the {gate_input.rows} that the gating of {CONFIG} reads, "
+            f"got {rows}; copy the bundle again"
         )
 
 

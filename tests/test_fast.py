@@ -20,7 +20,7 @@ from moe_trader.fast import stacked, towers
 from moe_trader.fast.densities import FastCategorical
 from moe_trader.fast.gates import route
 from moe_trader.fast.objective import FastObjective
-from moe_trader.mixture.densities import CategoricalMixture
+from moe_trader.mixture.categorical import CategoricalMixture
 from moe_trader.mixture.ppo_loss import Coefficients
 from tests.test_compiled_gradient import steady
 from tests.test_ppo import scatter

@@ -19,7 +19,8 @@ from moe_trader.gating.losses.load_balance import LoadBalance
 from moe_trader.gating.losses.minimum_importance import MinimumImportance
 from moe_trader.gating.losses.router_z import RouterZ
 from moe_trader.gating.losses.sinkhorn import Sinkhorn, transport
-from moe_trader.mixture.densities import CategoricalMixture, GaussianMixture
+from moe_trader.mixture.categorical import CategoricalMixture
+from moe_trader.mixture.gaussian import GaussianMixture
 from moe_trader.mixture.on_policy import expert_advantages
 from moe_trader.option import ConfigError, build
 

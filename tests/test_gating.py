@@ -10,7 +10,7 @@ import torch
 
 from moe_trader.gating import entropy
 from moe_trader.gating.softmax import Softmax
-from moe_trader.mixture.densities import CategoricalMixture
+from moe_trader.mixture.categorical import CategoricalMixture
 
 
 def softmax_gate(n_features=5, n_experts=4, *, hidden_sizes=(8,), temperature=1.0, floor=0.02, trained=True):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 
-from moe_trader.mixture.densities import CategoricalMixture, GaussianMixture
+from moe_trader.mixture.categorical import CategoricalMixture
+from moe_trader.mixture.gaussian import GaussianMixture
 from moe_trader.mixture.metrics import mixture_metrics
 
 BATCH, K, N_ACTIONS, DIM = 6, 4, 5, 3

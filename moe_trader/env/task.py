@@ -145,9 +145,7 @@ class TradingTask:
 class PreparedTask:
     """A :class:`TradingTask` with its bars loaded: makes the environments and says what evaluation walks through."""
 
-    def __init__(
-        self, task: TradingTask, market: Market, scaler: Scaler | None, gate_input: GateInput = NEWEST_BAR
-    ) -> None:
+    def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None, gate_input: GateInput) -> None:
         self.task, self.market, self.gate_input = task, market, gate_input
         if any(one.symbol == "all" for one in market.instruments):
             raise MarketError(f"{market.name}: tables call their means 'all'; rename that instrument's file or symbol")

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from moe_trader.fast import categorical as kernels
-from moe_trader.mixture.densities import CategoricalMixture, at_actions, positive
+from moe_trader.mixture.categorical import CategoricalMixture, at_actions
+from moe_trader.mixture.choice import positive
 
 
 class CategoricalDensity(torch.autograd.Function):

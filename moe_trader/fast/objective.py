@@ -9,7 +9,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from moe_trader.mixture.densities import Mixture
+from moe_trader.mixture.choice import Mixture
 from moe_trader.mixture.ppo_loss import Coefficients
 
 

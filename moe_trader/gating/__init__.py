@@ -50,7 +50,7 @@ class GatingNetwork(nn.Module, ABC):
 
 
 class ExpertChoice(Protocol):
-    """What a gate loss may ask of the experts' actions: :class:`moe_trader.mixture.densities.Choice`."""
+    """What a gate loss may ask of the experts' actions: :class:`moe_trader.mixture.choice.Choice`."""
 
     weights: Tensor
 

@@ -1,5 +1,5 @@
 """The mixture: gate and experts as one PyTorch module (:mod:`~moe_trader.mixture.model`), in plain PyTorch.
 
-``model`` holds a gate, an expert ``bank`` and the ``layout`` of an observation; ``densities`` says what they do
-together, ``backend`` how it is computed, ``ppo_loss`` what PPO minimises.
+``model`` holds a gate, an expert ``bank`` and the ``layout`` of an observation; ``choice``, ``categorical`` and
+``gaussian`` say what they do together, ``backend`` how it is computed, ``ppo_loss`` what PPO minimises.
 """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from moe_trader.mixture.bank import ExpertOutputs
-from moe_trader.mixture.densities import CategoricalMixture
+from moe_trader.mixture.categorical import CategoricalMixture
 
 if TYPE_CHECKING:
     from moe_trader.mixture.model import MixtureModel

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from moe_trader.gating import entropy
-from moe_trader.mixture.densities import Mixture
+from moe_trader.mixture.choice import Mixture
 
 
 def mixture_metrics(mixture: Mixture, names: Sequence[str]) -> dict[str, float]:

@@ -16,7 +16,9 @@ from moe_trader.gate_input import ObservationLayout
 from moe_trader.gating import Gate, GatingNetwork
 from moe_trader.mixture.backend import Backend
 from moe_trader.mixture.bank import ExpertBank, ExpertOutputs
-from moe_trader.mixture.densities import CategoricalChoice, Choice, GaussianMixture, Mixture
+from moe_trader.mixture.categorical import CategoricalChoice
+from moe_trader.mixture.choice import Choice, Mixture
+from moe_trader.mixture.gaussian import GaussianMixture
 from moe_trader.mixture.output import MixtureOutput, OutputError
 from moe_trader.option import ConfigError
 

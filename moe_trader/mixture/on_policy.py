@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from moe_trader.gating import GateBatch
-from moe_trader.mixture.densities import Mixture
+from moe_trader.mixture.choice import Mixture
 from moe_trader.mixture.output import MixtureOutput
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moe_trader.mixture.densities import CategoricalMixture, GaussianMixture, Mixture
+from moe_trader.mixture.categorical import CategoricalMixture
+from moe_trader.mixture.choice import Mixture
+from moe_trader.mixture.gaussian import GaussianMixture
 
 
 class OutputError(ValueError):

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from moe_trader.gating import GateLoss, with_gate_losses
-from moe_trader.mixture.densities import Mixture
+from moe_trader.mixture.choice import Mixture
 from moe_trader.mixture.model import MixtureModel
 from moe_trader.mixture.on_policy import on_policy_batch, value_loss
 
