@@ -145,17 +145,17 @@ class TradingTask:
 class PreparedTask:
     """A :class:`TradingTask` with its bars loaded: makes the environments and says what evaluation walks through."""
 
-    def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None, gate_input: GateInput) -> None:
-        self.task, self.market, self.gate_input = task, market, gate_input
+    def __init__(self, task: TradingTask, market: Market, scaler: Scaler | None, reads: GateInput = NEWEST_BAR) -> None:
+        self.task, self.market, self.gate_input = task, market, reads
         if any(one.symbol == "all" for one in market.instruments):
             raise MarketError(f"{market.name}: tables call their means 'all'; rename that instrument's file or symbol")
         lengths = [len(one) for one in market.instruments]
         self._offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int)
         prices, costs = market_prices(market), total(task.costs.values())
-        uses = lookback(task.features, max(task.window, gate_input.rows))
-        labeller = gate_labeller(gate_input, task.gate_labels, market)
+        uses = lookback(task.features, max(task.window, reads.rows))
+        labeller = gate_labeller(reads, task.gate_labels, market)
         if labeller is not None:
-            uses = max(uses, labeller.warmup() + gate_input.rows)
+            uses = max(uses, labeller.warmup() + reads.rows)
         self._observed, train = task.segments(market, uses)
         warn_of_unequal_bars(market)
         warn_of_short_instruments(market, self._observed, SPLITS[1:])
@@ -172,10 +172,10 @@ class PreparedTask:
         self.scaler = scaler
         self._times = np.concatenate([one.time for one in market.instruments])
         features, gate = scaler.apply(raw, task.clip).astype(np.float32), None
-        if gate_input.beyond_the_window:
+        if reads.beyond_the_window:
             seen = places(task.features, task.seen_by_gate)
             by_gate = features[:, seen] if labeller is None else label_rows(labeller, market, train)
-            gate = GateTable(gate_input, np.ascontiguousarray(by_gate))
+            gate = GateTable(reads, np.ascontiguousarray(by_gate))
         self.tape = Tape(prices, features, gate, tuple(self.feature_names))
         self.rules = Rules(
             positions=task.positions,
