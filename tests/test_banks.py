@@ -12,7 +12,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from moe_trader.agent import MoEAgent
 from moe_trader.expert.ppo import PPOExperts
-from moe_trader.mixture.bank import ModuleBank
+from moe_trader.mixture.actor_critics import ModuleBank
 from moe_trader.mixture.clipping import clip_gradients
 from moe_trader.mixture.model import MixtureModel
 from moe_trader.mixture.stacked import StackedBank, bank_of

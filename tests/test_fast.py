@@ -262,7 +262,7 @@ def test_the_actors_alone_say_what_they_say_beside_their_critics(count, make_age
     policy = make_agent(count=count).model
     for batch in (1, 7, 64):
         observations = torch.randn(batch, policy.experts.n_inputs)
-        scores = stacked.actor(policy.experts)(observations)
+        scores = stacked.actor(policy.experts)(observations).scores
         assert torch.equal(scores, stacked.evaluate(policy.experts, observations).scores)
         assert not scores.requires_grad
 

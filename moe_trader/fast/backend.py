@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -12,7 +13,6 @@ from moe_trader.fast import stacked
 from moe_trader.fast.densities import FastCategorical
 from moe_trader.fast.gates import route
 from moe_trader.mixture.backend import Backend
-from moe_trader.mixture.bank import ExpertOutputs
 from moe_trader.mixture.model import MixtureModel
 from moe_trader.mixture.stacked import StackedBank
 
@@ -20,7 +20,7 @@ from moe_trader.mixture.stacked import StackedBank
 class FastBackend(Backend):
     """The results of :class:`Backend` to rounding. A row's result does not depend on the other rows of the batch."""
 
-    categorical = FastCategorical
+    discrete = FastCategorical
 
     def route(self, model: MixtureModel, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Run the gate by compiled code where autograd does not record and actions are discrete."""
@@ -30,14 +30,14 @@ class FastBackend(Backend):
         routing = route(model.gate, seen)
         return torch.from_numpy(routing.logits).T, torch.from_numpy(routing.weights).T
 
-    def evaluate(self, model: MixtureModel, seen: Tensor) -> ExpertOutputs:
+    def evaluate(self, model: MixtureModel, seen: Tensor) -> Any:
         """Run every tower by compiled code, with or without gradient."""
         if not stacked.can_run(model.experts):
             return super().evaluate(model, seen)
         assert isinstance(model.experts, StackedBank)
         return stacked.evaluate(model.experts, seen)
 
-    def actor(self, model: MixtureModel) -> Callable[[Tensor], Tensor]:
+    def actor(self, model: MixtureModel) -> Callable[[Tensor], Any]:
         """Run no critic."""
         if not stacked.can_run(model.experts):
             return super().actor(model)

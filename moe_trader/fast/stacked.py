@@ -13,7 +13,8 @@ from torch.autograd.function import once_differentiable
 from moe_trader.fast import towers
 from moe_trader.fast.activation import RELU, TANH
 from moe_trader.fast.product import padded_columns
-from moe_trader.mixture.bank import ExpertBank, ExpertOutputs
+from moe_trader.mixture.actor_critics import ActorCriticOutputs
+from moe_trader.mixture.bank import ExpertBank
 from moe_trader.mixture.stacked import StackedBank
 
 KINDS: dict[type[nn.Module], int] = {nn.Tanh: TANH, nn.ReLU: RELU}
@@ -67,18 +68,19 @@ def gradient(bank: StackedBank, made: Run, d_scores: Tensor, d_values: Tensor, d
     return found
 
 
-def actor(bank: StackedBank) -> Callable[[Tensor], Tensor]:
-    """Return a function from observations to scores, equal to :func:`run` to the last bit, that runs no critic."""
+def actor(bank: StackedBank) -> Callable[[Tensor], ActorCriticOutputs]:
+    """Return a function from observations to outputs, equal to :func:`run` to the last bit, that runs no critic."""
     form, shape = _compiled_form(bank), bank.shapes[2 * bank.n_layers][:2]
+    log_std = bank.views[-1] if bank.has_log_std else None
 
-    def scores(observations: Tensor) -> Tensor:
+    def outputs(observations: Tensor) -> ActorCriticOutputs:
         n = len(observations)
         hidden, made = torch.empty(bank.n_units, padded_columns(n)), torch.empty(*shape, n)
         arrays = (one.numpy() for one in (_checked(bank, observations), hidden, made))
         towers.act(*form, *arrays)
-        return made.permute(2, 0, 1)
+        return ActorCriticOutputs(made.permute(2, 0, 1), None, log_std)
 
-    return scores
+    return outputs
 
 
 def _compiled_form(bank: StackedBank) -> tuple[int, Any, Any]:
@@ -97,7 +99,7 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, bank: StackedBank, observations: Tensor) -> tuple[Tensor, ...]:
-        """Return scores, values and log_std of :class:`ExpertOutputs`."""
+        """Return scores, values and log_std of :class:`ActorCriticOutputs`."""
         ctx.bank, ctx.run = bank, (made := run(bank, observations))
         ctx.save_for_backward(weights)  # notices PyTorch's changes of the vector, not those of an expert's view
         log_std = bank.views[-1].clone() if bank.has_log_std else None
@@ -112,6 +114,6 @@ class Evaluation(torch.autograd.Function):
         return gradient(ctx.bank, ctx.run, *d_run, d_log_std), None, None
 
 
-def evaluate(bank: StackedBank, observations: Tensor) -> ExpertOutputs:
+def evaluate(bank: StackedBank, observations: Tensor) -> ActorCriticOutputs:
     """Evaluate the experts, for autograd."""
-    return ExpertOutputs(*Evaluation.apply(bank.current_weights(), bank, observations))
+    return ActorCriticOutputs(*Evaluation.apply(bank.current_weights(), bank, observations))

@@ -40,7 +40,7 @@ class A2CLearner(OnPolicyLearner, A2C):
 
         policy_loss = -(advantages * mixture.log_prob(actions)).mean()
         entropy_loss = -mixture.entropy().mean()
-        critic_loss = value_loss(mixture, output.expert_values, batch.returns, actions, self.expert_value_share)
+        critic_loss = value_loss(mixture, output.critics, batch.returns, actions, self.expert_value_share)
         loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * critic_loss
 
         posterior_entropy = mixture.posterior_entropy(actions)

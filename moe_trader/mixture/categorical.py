@@ -77,6 +77,10 @@ class CategoricalMixture(Mixture):
         """Return the mixture under other weights."""
         return type(self)(weights, self.expert_log_probs)
 
+    def outputs(self) -> list[Tensor]:
+        """Return the experts' scores."""
+        return [self.logits]
+
     def rows(self, part: slice) -> CategoricalMixture:
         """Return the mixture in some of the states."""
         return type(self)(self.weights[part], self.logits[part])
@@ -123,6 +127,10 @@ class CategoricalChoice(Choice):
     def reweighted(self, weights: Tensor) -> CategoricalChoice:
         """Return the choice under other weights."""
         return CategoricalChoice(weights, self._scores)
+
+    def outputs(self) -> list[Tensor]:
+        """Return the experts' scores."""
+        return [self._scores]
 
     def rows(self, part: slice) -> CategoricalChoice:
         """Return the choice in some of the states."""

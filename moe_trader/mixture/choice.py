@@ -45,6 +45,10 @@ class Choice(ABC):
         """Return the choice of the same experts under other gate weights, shape ``(batch, K)``."""
 
     @abstractmethod
+    def outputs(self) -> list[Tensor]:
+        """Return the experts' numbers that it is made of, each ``(batch, K, ...)`` or ``(1, K, ...)``."""
+
+    @abstractmethod
     def rows(self, part: slice) -> Choice:
         """Return the choice in some of the states."""
 

@@ -75,6 +75,10 @@ class GaussianMixture(Mixture):
         """Return the mixture under other weights."""
         return GaussianMixture(weights, self.means, self.log_std)
 
+    def outputs(self) -> list[Tensor]:
+        """Return means, and deviations or their inverses, whichever are larger."""
+        return [self.means, self.log_std.abs().exp().unsqueeze(0)]
+
     def rows(self, part: slice) -> GaussianMixture:
         """Return the mixture in some of the states."""
         return GaussianMixture(self.weights[part], self.means[part], self.log_std)

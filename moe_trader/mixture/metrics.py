@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from moe_trader.gating import entropy
-from moe_trader.mixture.choice import Mixture
+from moe_trader.mixture.choice import Choice
 
 
-def mixture_metrics(mixture: Mixture, names: Sequence[str]) -> dict[str, float]:
+def mixture_metrics(mixture: Choice, names: Sequence[str]) -> dict[str, float]:
     """Return importance and load of each expert, gate entropy, effective number of experts and disagreement.
 
     *Importance* is an expert's mean gate weight, *load* the share of states on which it has the largest. The effective

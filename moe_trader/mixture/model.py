@@ -15,10 +15,9 @@ from moe_trader.finite import checked_observations
 from moe_trader.gate_input import ObservationLayout
 from moe_trader.gating import Gate, GatingNetwork
 from moe_trader.mixture.backend import Backend
-from moe_trader.mixture.bank import ExpertBank, ExpertOutputs
+from moe_trader.mixture.bank import ExpertBank
 from moe_trader.mixture.categorical import CategoricalChoice
-from moe_trader.mixture.choice import Choice, Mixture
-from moe_trader.mixture.gaussian import GaussianMixture
+from moe_trader.mixture.choice import Choice
 from moe_trader.mixture.output import MixtureOutput, OutputError
 from moe_trader.option import ConfigError
 
@@ -104,14 +103,14 @@ class MixtureModel(nn.Module):
             raise OutputError("outputs of the gate are not finite")
         return weights
 
-    def choice(self, observations: Tensor, weights: Tensor | None = None) -> Mixture:
+    def choice(self, observations: Tensor, weights: Tensor | None = None) -> Choice:
         """Return how the experts choose among actions under the gate's weights, or under others, ``(batch, K)``.
 
         :raises ValueError: for observations of another shape than ``(batch, size)``
         :raises OutputError: when gate or experts put out numbers that are not finite
         """
-        mixture = self.evaluate(observations).checked().mixture
-        return mixture if weights is None else mixture.reweighted(weights)
+        choice = self.evaluate(observations).checked().choice
+        return choice if weights is None else choice.reweighted(weights)
 
     def expert_actions(self, observations: Tensor) -> Tensor:
         """Return each expert's most likely action, shape ``(batch, K, ...)``; errors as :meth:`choice`."""
@@ -127,26 +126,16 @@ class MixtureModel(nn.Module):
         logits, weights = self.backend.route(self, self.seen_by_gate(observations))
         before = self.backend.route(self, self.seen_by_gate(observations, before=True))[1] if compare else None
         outputs = self.backend.evaluate(self, self.seen_by_experts(observations))
-        return MixtureOutput(self._mixture(weights, outputs), logits, outputs.values, before)
-
-    def _mixture(self, weights: Tensor, outputs: ExpertOutputs) -> Mixture:
-        if outputs.log_std is None:
-            return self.backend.categorical(weights, outputs.scores)
-        return GaussianMixture(weights, outputs.scores, outputs.log_std)
+        choice = self.experts.choice(weights, outputs, self.backend.discrete)
+        return MixtureOutput(choice, logits, self.experts.values(outputs), before)
 
     def chooser(self) -> Callable[[Tensor, Tensor], Choice]:
         """Return a function from what experts see and gate weights, ``(batch, K)``, to the experts' choice.
 
-        It runs neither gate nor critics, and records no gradient.
+        It runs no gate, records no gradient, and leaves out what acting does not need.
         """
-        scores, log_std = self.backend.actor(self), self.experts.log_std
-
-        def choose(seen: Tensor, weights: Tensor) -> Choice:
-            if log_std is None:
-                return CategoricalChoice(weights, scores(seen))
-            return GaussianMixture(weights, scores(seen), log_std)
-
-        return choose
+        act = self.backend.actor(self)
+        return lambda seen, weights: self.experts.choice(weights, act(seen), CategoricalChoice)
 
     def executed(self, actions: Tensor) -> np.ndarray:
         """Return actions as an environment gets them: SB3's Gaussians are unbounded, and clipped to the space."""

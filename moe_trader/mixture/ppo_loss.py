@@ -80,7 +80,7 @@ def ppo_loss(
     advantages = batch.advantages  # (batch,)
     if normalize_advantage and len(advantages) > 1:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    loss, terms = objective(output.mixture, output.expert_values, batch, advantages, given)
+    loss, terms = objective(output.mixture, output.critics, batch, advantages, given)
     posterior_entropy = output.mixture.posterior_entropy(batch.actions)
     gate_batch = on_policy_batch(output, posterior_entropy, batch.actions, advantages)
     loss, gate_terms = with_gate_losses(loss, gate_batch, losses)

@@ -14,10 +14,10 @@ import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
-from moe_trader.mixture.bank import ExpertBank, ExpertOutputs, ModuleBank
+from moe_trader.mixture.actor_critics import ActorCriticBank, ActorCriticOutputs, ModuleBank
 
 
-class StackedBank(ExpertBank):
+class StackedBank(ActorCriticBank):
     """Experts of one shape whose weights are :attr:`weights`, a vector of blocks.
 
     A block holds the same part of every expert, one expert after the other: the weight matrices of a hidden layer,
@@ -113,7 +113,7 @@ class StackedBank(ExpertBank):
                 for parameter, view in zip(group, block[k * len(group) :], strict=False):
                     yield f"{k}.{names[id(parameter)]}", view
 
-    def forward(self, observations: Tensor) -> ExpertOutputs:
+    def forward(self, observations: Tensor) -> ActorCriticOutputs:
         """Evaluate all towers in batched products."""
         weights = self.current_weights()
         blocks = self.blocks(weights)
@@ -127,14 +127,14 @@ class StackedBank(ExpertBank):
         scores = torch.baddbmm(blocks[head + 1].unsqueeze(2), blocks[head], actors)  # (K, n, batch)
         values = torch.baddbmm(blocks[head + 3].unsqueeze(2), blocks[head + 2], critics)  # (K, 1, batch)
         log_std = blocks[-1] if self.has_log_std else None
-        return ExpertOutputs(scores.permute(2, 0, 1), values.squeeze(1).T, log_std)
+        return ActorCriticOutputs(scores.permute(2, 0, 1), values.squeeze(1).T, log_std)
 
     def _grouped(self) -> list[list[list[nn.Parameter]]]:
         """Return each expert's parameters block by block."""
-        return [_blocks_of(expert) for expert in self.policies]
+        return [_blocks_of(expert) for expert in self.actor_critics]
 
 
-def bank_of(experts: Sequence[ActorCriticPolicy]) -> ExpertBank:
+def bank_of(experts: Sequence[ActorCriticPolicy]) -> ActorCriticBank:
     """Return the experts as a bank: stacked where they have the same shapes and all learn, one by one otherwise."""
     return StackedBank(experts) if can_stack(experts) else ModuleBank(experts)
 

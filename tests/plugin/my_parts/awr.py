@@ -24,7 +24,7 @@ class AWRLearner(OnPolicyLearner, A2C):
         mixture, actions = output.mixture, batch.actions
         factor = (batch.advantages / self.beta).exp().clamp_max(20)
         policy_loss = -(factor * mixture.log_prob(actions)).mean()
-        critic_loss = value_loss(mixture, output.expert_values, batch.returns, actions, self.expert_value_share)
+        critic_loss = value_loss(mixture, output.critics, batch.returns, actions, self.expert_value_share)
         gate_batch = on_policy_batch(output, mixture.posterior_entropy(actions), actions, batch.advantages)
         loss, terms = with_gate_losses(policy_loss + self.vf_coef * critic_loss, gate_batch, self._weighted_losses())
 
