@@ -33,9 +33,9 @@ def current(node: Mapping[str, Any], path: str, known: Collection[str]) -> dict[
     found = dict(node)
     prefix = f"{path}." if path else ""
     for key in node:
-        full = prefix + key
         if key in known or not isinstance(key, str):
             continue
+        full = prefix + key
         if full in RETIRED:
             if found.pop(key) != RETIRED[full]:
                 raise ValueError(f"{full}: removed setting; expected {RETIRED[full]} or nothing, got {node[key]!r}")
