@@ -52,7 +52,7 @@ def maker(make_settings, prepared_for, small_experts):
         task = made.env.prepare(gate_input=gate_input) if name == "continuous" else prepared_for(made.gating)
         expert = small_experts(count=3, final_learning_rate=1e-5)
         if family == "a2c":
-            expert = dataclasses.replace(made.expert, count=3, net_arch=[16], n_steps=32)
+            expert = dataclasses.replace(made.expert, count=3, net_arch=[16, 16], n_steps=32)
         return lambda seed=0: MoEAgent(task.training_env(4, seed), expert, made.gating, seed=seed, kernels=kernels)
 
     return choose
@@ -118,10 +118,26 @@ def test_a_state_of_other_shapes_is_refused(make_agent):
     assert wider.algorithm.num_timesteps == more.algorithm.num_timesteps == 0
 
 
-def test_a_state_of_another_number_of_envs_is_refused(make_agent, prepared):
+def test_a_state_of_another_number_of_envs_is_refused_and_nothing_is_changed(make_agent, prepared):
     state = make_agent().learn(128).algorithm.state()
+    agent = make_agent(env=prepared.training_env(8, 0)).learn(256)
+    before = agent.algorithm.state()
     with pytest.raises(ValueError, match=r"^state: expected one of 8 (lanes|envs), got 4$"):
-        make_agent(env=prepared.training_env(8, 0)).algorithm.load_state(state)
+        agent.algorithm.load_state(state)
+    assert_same(agent.algorithm.state(), before)
+
+
+def test_a_state_of_another_algorithm_is_refused(maker):
+    """Though its experts and its gate have the same shapes."""
+    state = maker("discrete")().learn(128).algorithm.state()
+    a2c = maker("discrete", family="a2c")()
+    with pytest.raises(ValueError, match=r"^state: expected one of A2CLearner, got one of PPOLearner$"):
+        a2c.algorithm.load_state(state)
+
+
+def test_before_training_there_is_no_state(make_agent):
+    with pytest.raises(ValueError, match=r"^state: training has not begun, .*; call learn\(\) first$"):
+        make_agent().algorithm.state()
 
 
 def test_an_environment_that_cannot_say_its_state_is_named(make_agent, pendulum):

@@ -42,10 +42,13 @@ def state_of(learner: OnPolicyLearner) -> LearnerState:
     A rollout is not part of it: between two updates the next one is still to be collected. Schedules are functions of
     the counters.
 
-    :raises ValueError: for an environment that cannot say its state
+    :raises ValueError: before training has begun, and for an environment that cannot say its state
     """
+    if learner._last_obs is None:
+        raise ValueError("state: training has not begun, so there is nothing to go on from; call learn() first")
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {name: getattr(learner, name) for name in COUNTERS}
+    values["learner"] = type(learner).__name__
     values["metrics"] = dict(learner.metrics)
     values["episodes"] = [dict(one) for one in learner.ep_info_buffer or ()]
 
@@ -80,6 +83,9 @@ def state_of(learner: OnPolicyLearner) -> LearnerState:
 def load_state(learner: OnPolicyLearner, state: LearnerState) -> None:
     """Put a state back. :raises ValueError: for the state of another kind of learner, naming what differs."""
     tensors, values = state.tensors, state.values
+    own = type(learner).__name__
+    if values["learner"] != own:
+        raise ValueError(f"state: expected one of {own}, got one of {values['learner']}")
     expected = {f"model.{name}": one.shape for name, one in learner.policy.model.state_dict().items()}
     found = {name: one.shape for name, one in tensors.items() if name.startswith("model.")}
     if expected != found:
@@ -88,6 +94,12 @@ def load_state(learner: OnPolicyLearner, state: LearnerState) -> None:
             f"state: expected one of the same experts and gate; {differing[0]} has shape "
             f"{tuple(found.get(differing[0], ()))} there and {tuple(expected.get(differing[0], ()))} here"
         )
+    # The environment first: where it refuses a state, the learner is still as it was.
+    arrays = {name: one.numpy().copy() for name, one in _part(tensors, "environment").items()}
+    _environment(learner, "load_state")({"values": values["environment"], "arrays": arrays})
+    learner._last_obs = tensors["last_observations"].numpy().copy()
+    learner._last_episode_starts = tensors["last_episode_starts"].numpy().copy()
+
     for name in COUNTERS:
         setattr(learner, name, values[name])
     learner.metrics = dict(values["metrics"])
@@ -104,11 +116,6 @@ def load_state(learner: OnPolicyLearner, state: LearnerState) -> None:
         kept.experts = [experts[str(k)].to(learner.device) for k in range(len(experts))]
         kept.gate = _part(tensors, "kept.gate")
         learner._kept = kept
-
-    arrays = {name: one.numpy().copy() for name, one in _part(tensors, "environment").items()}
-    _environment(learner, "load_state")({"values": values["environment"], "arrays": arrays})
-    learner._last_obs = tensors["last_observations"].numpy().copy()
-    learner._last_episode_starts = tensors["last_episode_starts"].numpy().copy()
 
     name, *rest = values["numpy_random"]
     np.random.set_state((name, tensors["numpy_random"].numpy().astype(np.uint32), *rest))  # noqa: NPY002
