@@ -77,10 +77,10 @@ def envs_of():
     """``envs_of("continuous", gating)``: fresh environments of the small synthetic task, for this gate."""
 
     @functools.cache
-    def prepared(positions, sight):
-        return settings_of(*SMALL_MARKET, f"env/positions={positions}").env.prepare(sight=sight)
+    def prepared(positions, gate_input):
+        return settings_of(*SMALL_MARKET, f"env/positions={positions}").env.prepare(gate_input=gate_input)
 
-    return lambda positions, gating: prepared(positions, gating.sight()).training_env(4, 0)
+    return lambda positions, gating: prepared(positions, gating.gate_input()).training_env(4, 0)
 
 
 def assert_one_update_is_the_same(gating, positions, envs_of, small_experts):
