@@ -1,0 +1,76 @@
+"""Columns."""
+
+from __future__ import annotations
+
+from reading_kinds.base import CLOSES, HEADER, HOURS, NO_VOLUME, PRICES, ROWS, STANDARD, UNIX, kind
+
+kind("no header", *ROWS, outcome="refused")
+kind(
+    "no header, and cells that are equal",
+    *(row.replace(",12,9,11", ",12,10.5,12") for row in ROWS[:1]),
+    *ROWS[1:],
+    bars=STANDARD.replace("10.5 12 9 11", "10.5 12 10.5 12"),
+    outcome="refused",
+)
+kind(
+    "no header, day and time",
+    *(f"20181227;{hour}:00;{row}".replace(",", ";") for hour, row in zip(("09", "10", "11"), PRICES, strict=True)),
+    bars=HOURS,
+    outcome="refused",
+)
+kind(
+    "klines without a header",
+    *(f"{stamp - 3600},{row},{stamp},1,2,3,4,0" for stamp, row in zip(UNIX, PRICES, strict=True)),
+    outcome="refused",
+)
+kind(
+    "headings in Chinese",
+    "日期,开盘,收盘,最高,最低,成交量",
+    "2018-12-27,10.5,11,12,9,100",
+    "2018-12-28,11,12.5,13,10,200",
+    "2018-12-31,12,13,14,11,300",
+)
+kind(
+    "headings with accents and brackets", "Zeit [UTC],Eröffnung,Höchst,Tiefst,Schluß=,Menge^2", *ROWS, outcome="refused"
+)
+kind(
+    "an unknown heading of the close",
+    "Date,Quote",
+    "2018-12-27,11",
+    "2018-12-28,12.5",
+    "2018-12-31,13",
+    bars=CLOSES,
+    outcome="refused",
+)
+kind(
+    "no low",
+    "Date,Open,High,Close",
+    "2018-12-27,10.5,12,11",
+    "2018-12-28,11,13,12.5",
+    "2018-12-31,12,14,13",
+    bars=CLOSES,
+    outcome="refused",
+)
+kind("two closes", f"{HEADER},Close", *(f"{row},1" for row in ROWS), outcome="refused")
+kind(
+    "symbols under an unknown heading",
+    f"Stock,{HEADER}",
+    *(f"{name},{row}" for row in ROWS for name in ("A", "B")),
+    bars={"A": STANDARD, "B": STANDARD},
+    outcome="refused",
+)
+kind(
+    "instruments side by side",
+    "date,A:open,A:high,A:low,A:close,B:open,B:high,B:low,B:close",
+    *(f"{row.rpartition(',')[0]},1,2,1,2" for row in ROWS),
+    bars={"A": NO_VOLUME},
+    outcome="refused",
+)
+kind(
+    "a row without a symbol",
+    f"{HEADER},symbol",
+    *(f"{row},A" for row in ROWS),
+    "2019-01-02,1,1,1,1,1,",
+    bars={"A": STANDARD},
+    outcome="refused",
+)
