@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Hashable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from moe_trader.env import MarketError
+from moe_trader.env.reading.archives import Source, beginning, opened
 from moe_trader.env.reading.page import Reading
-from moe_trader.env.reading.paths import beginning, is_archive, no_such_file, reason, stem
+from moe_trader.env.reading.paths import no_such_file, reason, stem
 from moe_trader.env.reading.tables import read_csv_table
 from moe_trader.env.reading.wide import one_row_of_headings
 
@@ -32,8 +35,8 @@ _OTHERS = {  # what cannot be read, and the line of Python that converts it
         "pd.read_sql('select * from TABLE', sqlite3.connect('{path}')).to_parquet('{stem}.parquet')",
     ),
 }
-_JSON = re.compile(rb'\s*(?:\{\s*"|\[\s*[\[{]|\[\s*\d+\s*,)')
-_JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
+_PACKED = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "RAR", b"\x1f\x9d": "compress (.Z)"}
+_JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*"|\[\s*[\[{]|\[\s*\d+\s*,|\[\s*"|[{\[]\s*[}\]])')
 
 
 def read_table(path: str | Path, reading: Reading) -> pd.DataFrame:
@@ -47,10 +50,15 @@ def read_table(path: str | Path, reading: Reading) -> pd.DataFrame:
     for magic, (name, read) in _READERS.items():
         if start.startswith(magic):
             return _typed(path, name, read)
-    if _JSON_SUFFIXES & {suffix.lower() for suffix in Path(path).suffixes} or _JSON.match(start):
-        return _typed(path, "json", _read_json)
+    if _JSON.match(start):
+        return _typed(path, "json", partial(_read_json, path=path))
+    for magic, name in _PACKED.items():
+        if start.startswith(magic):
+            raise MarketError(f"{path}: this is a {name} archive; unpack it, and give the path of what it holds")
+    if start.startswith(b"PK") and Path(path).suffix.lower() == ".zip":
+        raise MarketError(f"{path}: cannot be read as zip; if it is cut off, download it again")
     for magic, (name, line) in _OTHERS.items():
-        if start.startswith(magic) and not is_archive(path):
+        if start.startswith(magic):
             code = line.format(path=Path(path).name, stem=stem(str(path)).partition(".")[0])
             trust = " (opening a pickle runs code: only one that you trust)" if "pickle" in name else ""
             raise MarketError(f"{path}: this is {name}; convert it with pandas{trust}: {code}")
@@ -68,7 +76,8 @@ def read_parquet_table(path: str | Path) -> pd.DataFrame:
 def _typed(path: str | Path, name: str, read: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     """Read a file of a format that knows types; stamps may stand in its index."""
     try:
-        table = read(path)
+        with opened(path) as source:
+            table = read(source)
     except FileNotFoundError:
         raise MarketError(no_such_file(path)) from None
     except MarketError:
@@ -84,18 +93,19 @@ def _typed(path: str | Path, name: str, read: Callable[..., pd.DataFrame]) -> pd
     return table if isinstance(index, pd.RangeIndex) else _with_index(table, index, str(path))
 
 
-def _read_json(path: str | Path) -> pd.DataFrame:
+def _read_json(source: Source, path: str | Path) -> pd.DataFrame:
     """Read records, rows without names, or columns; one object or row a line, or one for all."""
-    options = {"convert_axes": False, "dtype": False, "precise_float": True}
+    options = {"convert_axes": False, "dtype": False, "precise_float": True, "compression": None}
+    text = Path(source).read_bytes() if isinstance(source, str) else source.read()
     try:
-        table = pd.read_json(path, **options)
+        table = pd.read_json(io.BytesIO(text), **options)
     except ValueError as error:
         if "Trailing data" not in str(error):
             raise
-        table = pd.read_json(path, lines=True, **options)
+        table = pd.read_json(io.BytesIO(text), lines=True, **options)
     for heading in table.columns:
         if table[heading].map(lambda one: isinstance(one, dict | list)).any():
-            raise MarketError(f"{path}: {_nested(path, heading)}")
+            raise MarketError(f"{path}: {_nested(path, heading, text)}")
     if [str(label) for label in table.index] == [str(place) for place in range(len(table))]:
         table = table.reset_index(drop=True)
     if [str(heading) for heading in table.columns] == [str(place) for place in range(table.shape[1])]:
@@ -103,11 +113,10 @@ def _read_json(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def _nested(path: str | Path, first: Hashable) -> str:
+def _nested(path: str | Path, first: Hashable, content: bytes) -> str:
     """Return the refusal of nested json, with the line that converts it, where one entry holds a table."""
     text = f"column {first!r} holds nested json"
-    with pd.io.common.get_handle(path, "r", compression="infer") as handle:
-        held = json.load(handle.handle)
+    held = json.loads(content)
     tables = {}
     for key, value in held.items() if isinstance(held, dict) else ():
         if isinstance(value, list) and value and all(isinstance(row, dict | list) for row in value):

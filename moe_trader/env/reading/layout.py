@@ -13,9 +13,9 @@ import pandas as pd
 from pandas.errors import EmptyDataError
 
 from moe_trader.env import MarketError
+from moe_trader.env.reading.archives import opened
 from moe_trader.env.reading.columns import has_time_and_close
 from moe_trader.env.reading.page import Reading
-from moe_trader.env.reading.paths import compression
 
 _SEPARATORS = ",;\t|"
 _SPACES = r"\s+"
@@ -89,18 +89,19 @@ def row_widths(path: str | Path, layout: Layout, encoding: str) -> Iterator[tupl
 
 def first_lines(path: str | Path, encoding: str, count: int | None = None) -> list[str]:
     """Return the first lines, or all of them, decompressed."""
-    lines = pd.read_csv(
-        path,
-        sep="\x01",
-        names=["line"],
-        nrows=count,
-        dtype=str,
-        quoting=csv.QUOTE_NONE,
-        skip_blank_lines=False,
-        na_filter=False,
-        encoding=encoding,
-        compression=compression(path),
-    )["line"]
+    with opened(path) as source:
+        lines = pd.read_csv(
+            source,
+            sep="\x01",
+            names=["line"],
+            nrows=count,
+            dtype=str,
+            quoting=csv.QUOTE_NONE,
+            skip_blank_lines=False,
+            na_filter=False,
+            encoding=encoding,
+            compression=None,
+        )["line"]
     return lines.to_list()
 
 

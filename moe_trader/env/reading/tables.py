@@ -12,11 +12,12 @@ import pandas as pd
 from pandas.errors import ParserError, ParserWarning
 
 from moe_trader.env import MarketError
+from moe_trader.env.reading.archives import beginning, opened
 from moe_trader.env.reading.columns import NONE, PRICES, find_columns
 from moe_trader.env.reading.guess import guess
 from moe_trader.env.reading.layout import Layout, cells, first_lines, read_layout, row_widths
 from moe_trader.env.reading.page import Page, Reading
-from moe_trader.env.reading.paths import beginning, compression, no_such_file, reason
+from moe_trader.env.reading.paths import no_such_file, reason
 from moe_trader.env.reading.ways import Value, Way, offer
 from moe_trader.env.reading.wide import one_row_of_headings
 
@@ -49,7 +50,8 @@ def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise MarketError(_not_this_text(path, error, reading)) from None
     except Exception as error:  # pandas raises what its parsers and decompressors do, and has them import libraries
-        raise MarketError(f"{path}: cannot be read as csv ({reason(error)})") from None
+        hint = "if it is cut off, export or download it again"
+        raise MarketError(f"{path}: cannot be read as csv ({reason(error)}); {hint}") from None
     table.index = table.index + layout.first + 1  # as an editor counts: the first line is row 1
     table = table.dropna(how="all")
     if table.empty:
@@ -117,10 +119,10 @@ def _text(found: Mapping[str, int], reading: Reading) -> dict[int, type]:
 
 
 def _parse(path: str | Path, layout: Layout, encoding: str, width: int, text: Mapping[int, type]) -> pd.DataFrame:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), opened(path) as source:
         warnings.simplefilter("error", ParserWarning)  # rows longer than the header
         return pd.read_csv(
-            path,
+            source,
             sep=layout.separator,
             skiprows=layout.first,
             header=None,
@@ -128,7 +130,7 @@ def _parse(path: str | Path, layout: Layout, encoding: str, width: int, text: Ma
             index_col=False,
             dtype=text,
             encoding=encoding,
-            compression=compression(path),
+            compression=None,
             keep_default_na=False,
             na_values=[""],
             skip_blank_lines=False,  # they keep their place in the count
