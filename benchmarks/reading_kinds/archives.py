@@ -78,14 +78,7 @@ kind(
 )
 kind(
     "a zip archive of months",
-    files={
-        "x.zip": zipped(
-            **{
-                "data__BTC-2018-11_csv": f"{HEADER}\n{ROWS[0]}\n",
-                "data__BTC-2018-12_csv": "\n".join((HEADER, *ROWS[1:])),
-            }
-        )
-    },
+    files={"x.zip": zipped(**{"data__X-2018-11_csv": f"{HEADER}\n{ROWS[0]}", "data__X-2018-12_csv": "\n".join(REST)})},
     bars={"X": STANDARD},
     outcome="refused",
 )

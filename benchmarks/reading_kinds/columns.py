@@ -74,3 +74,22 @@ kind(
     bars={"A": STANDARD},
     outcome="refused",
 )
+kind(
+    "an index of pandas before a German date",
+    ",Datum,Open,High,Low,Close,Volume",
+    *(f"{at},{row}" for at, row in enumerate(ROWS)),
+)
+kind(
+    "an index of pandas before a day",
+    ",Day,Close",
+    "0,2018-12-27,11",
+    "1,2018-12-28,12.5",
+    "2,2018-12-31,13",
+    bars=CLOSES,
+)
+kind(
+    "an index of pandas before an unknown heading",
+    ",Handelstag,Open,High,Low,Close,Volume",
+    *(f"{at},{row}" for at, row in enumerate(ROWS)),
+    outcome="refused",
+)

@@ -37,3 +37,13 @@ kind(
     outcome="refused",
 )
 kind("a header that lacks its last heading", "Date,Open,High,Low,Close", *ROWS, bars=NO_VOLUME, outcome="refused")
+kind("every row twice", HEADER, *(row for row in ROWS for _ in range(2)), outcome="refused")
+kind("the file after itself", HEADER, *ROWS, *ROWS, outcome="refused")
+kind(
+    "every stamp twice, with other prices",
+    HEADER,
+    *(text for row in ROWS for text in (row, f"{row}9")),
+    bars={},
+    outcome="refused",
+    remedy="make one bar of each stamp, as pandas does with table.drop_duplicates(TIME, keep='last')",
+)

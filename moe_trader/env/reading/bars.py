@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from moe_trader.env import Floats, Instrument
 from moe_trader.env.reading.adjust import make_comparable
 from moe_trader.env.reading.cells import is_missing
-from moe_trader.env.reading.clock import is_time_of_day, join_day
+from moe_trader.env.reading.clock import is_time_of_day, join_day, join_parts
 from moe_trader.env.reading.columns import PRICES, find_columns
 from moe_trader.env.reading.guess import symbol_column
 from moe_trader.env.reading.numbers import read_prices
@@ -110,7 +110,7 @@ def read_rows(table: pd.DataFrame, source: str, reading: Reading) -> Rows:
         repaired = repaired | (columns[name] != as_read[name])
     columns["repaired"] = (repaired | page.filled).astype(np.float64)
     columns = _chosen(columns, page.drop())
-    refuse_repeated(page, zone, _symbol_ways(table, page, found))
+    columns = _chosen(columns, refuse_repeated(columns, page, zone, _symbol_ways(table, page, found)))
     columns = _chosen(columns, page.drop())
     columns = _chosen(columns, page.sort(order_of(page, zone)))
     page.note_bad_rows()
@@ -144,7 +144,11 @@ def _chosen(columns: Mapping[str, Any], rows: NDArray[Any]) -> dict[str, Any]:
 
 
 def _stamp_column(table: pd.DataFrame, found: Mapping[str, int], page: Page) -> pd.Series:
+    if "year" in found:
+        return join_parts(table, found, page)
     time = table.iloc[:, found["time"]]
+    if "clock" in found and is_time_of_day(clock := table.iloc[:, found["clock"]]):
+        return join_day(time, clock, page)
     if "day" in found and is_time_of_day(time):
         return join_day(table.iloc[:, found["day"]], time, page)
     return time

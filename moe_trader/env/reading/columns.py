@@ -6,6 +6,7 @@ import re
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from moe_trader.bounds import Position
@@ -19,9 +20,14 @@ Column = Literal["time", "day", "open", "high", "low", "close", "adjusted_close"
 Heading = str | Position | None
 NONE = "none"  # the user says that there is no such column
 
+_FIRST = 10_000  # a number below which rows that count themselves begin; dates and unix stamps are larger
 _NAMED = 5  # usual names that an error lists
 _CLOSES = (*ALIASES["close"], "settle", "settlement", "settlement price", "last price", "mark", "mark price")
-DAY = ("date", "day")  # headings of a day whose time of day stands in a column of its own
+# Headings of a day whose time of day stands in a column of its own, and of such a column, if it is not called time.
+DAY = ("date", "day", "trade date", "trading date", "datum", "fecha", "data", "дата", "日期", "日付", "날짜")
+CLOCK = ("hour", "uhrzeit", "zeit", "hora", "heure", "ora", "godzina", "время", "时间", "時刻", "시간")
+PARTS = ("year", "month", "day", "hour", "minute", "second")  # headings of stamps in several columns
+_COUNTS = ("index", "unnamed: 0")  # headings of an index, which may be stamps or only count the rows
 PRICES = ("open", "high", "low", "close")
 _A_PRICE = re.compile("open|high|low|close|price", re.IGNORECASE)
 # Volume in a unit: one word, as in Volume BTC and Volume (lots). What is made from volume is called so as well.
@@ -59,11 +65,43 @@ def find_columns(
             found[column] = place
     if "volume" not in named:
         found |= table.other_volumes(found)
-    days = [place for name in DAY for place in table.places.get(name, ()) if place != found.get("time")]
-    if days and "day" not in named:
-        found["day"] = days[0]
+    if "time" not in named:
+        found |= _times(found, table, sample)
     _check_required(found, table, sample)
     return found
+
+
+def _times(found: dict[str, int], table: _Headings, sample: pd.DataFrame | None) -> dict[str, int]:
+    """Return where stamps are that stand in several columns; an index that only counts the rows is taken out.
+
+    A ``day`` stands next to a time of day, a ``clock`` next to a time that is a day; ``year`` and ``month`` may have a
+    ``day_of_month``, ``hour``, ``minute`` and ``second``.
+    """
+    time = found.get("time")
+    if time is not None and sample is not None and _plain(table.all[time]) in _COUNTS and _counts(sample.iloc[:, time]):
+        del found["time"]
+        time = None
+    parts = {name: table.places[name][0] for name in PARTS if name in table.places and name not in table.absent}
+    if {"year", "month"} <= parts.keys() and (
+        time is None or time in parts.values() or _plain(table.all[time]) == "time"
+    ):
+        if "time" in found and (time in parts.values() or "hour" in parts):
+            del found["time"]
+        return {("day_of_month" if name == "day" else name): place for name, place in parts.items()}
+    if "day" in found:
+        return {}
+    days = [place for name in DAY for place in table.places.get(name, ())]
+    others = [place for place in days if place != time]
+    clocks = [place for name in CLOCK for place in table.places.get(name, ()) if place != time]
+    if clocks and time in days:
+        return {"clock": clocks[0]}
+    return {"day": others[0]} if others and time is not None else {}
+
+
+def _counts(column: pd.Series) -> bool:
+    """Whether cells count the rows."""
+    numbers = pd.to_numeric(column.dropna().astype(str), errors="coerce").to_numpy(dtype=np.float64)
+    return len(numbers) > 0 and numbers[0] < _FIRST and bool((np.diff(numbers) == 1).all())
 
 
 class _Headings:
@@ -119,6 +157,8 @@ class _Headings:
 def has_time_and_close(words: Iterable[str], given: Mapping[Column, Heading] | None = None) -> bool:
     """Whether words are headings of a table, of a time and a close among others."""
     names = {_plain(word) for word in words}
+    if {"year", "month"} <= names:
+        names.add("time")
     for column in ("time", "close"):
         called = (given or {}).get(column)
         wanted = {_plain(called)} if isinstance(called, str) else set(ALIASES[column])
@@ -156,7 +196,7 @@ def _declared_absent(named: Mapping[Column, Heading]) -> set[str]:
 def _check_required(found: Mapping[str, int], table: _Headings, sample: pd.DataFrame | None) -> None:
     closes_only = not {"open", "high", "low"} & found.keys()
     required = ("time", "close") if closes_only else ("time", *PRICES)
-    missing = [name for name in required if name not in found]
+    missing = [name for name in required if name not in found and not (name == "time" and "year" in found)]
     if not missing:
         return
     headless = looks_like_data(table.all)

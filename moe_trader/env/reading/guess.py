@@ -18,6 +18,7 @@ _CANDIDATES = 3  # columns that a refusal names where any may be the close
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _COMMAS = re.compile(r"^-?(?:\d{1,3}(?:\.\d{3})+(?:,\d+)?|\d+,\d+)$")
 _SLACK = 1e-3  # by which a high or low may miss the open or close
+_NO_SYMBOL = 100  # numbers below it are hours and other counts, no symbols
 _EARLIEST = 1e8  # of unix stamps, in seconds
 
 
@@ -68,6 +69,8 @@ def symbol_column(table: pd.DataFrame, time: NDArray[np.datetime64], taken: set[
         if place in taken or pd.api.types.is_float_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
             continue
         names = as_text(column).to_numpy()
+        if (pd.to_numeric(as_text(column), errors="coerce") < _NO_SYMBOL).all():
+            continue
         n_names = len(set(names))
         if 2 <= n_names <= len(names) // 2 and not pd.DataFrame({"time": time, "name": names}).duplicated().any():
             return place

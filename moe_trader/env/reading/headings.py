@@ -7,8 +7,9 @@ from __future__ import annotations
 ALIASES: dict[str, tuple[str, ...]] = {
     "time": (
         *("time", "datetime", "timestamp", "date", "date time", "close time", "open time", "ts", "unix"),
-        *("unix timestamp", "gmt time", "local time", "window start", "t"),
+        *("unix timestamp", "gmt time", "local time", "window start", "t", "trade date", "trading date"),
         *("datum", "fecha", "data", "дата", "日期", "日付", "날짜"),
+        *("day", "week", "month", "quarter", "period", "year"),
         *("index", "unnamed: 0"),
     ),
     "open": (
@@ -35,3 +36,47 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "symbol": ("symbol", "ticker", "tic", "tickers", "instrument", "name"),
 }
+
+# Headings of countries that write 1.234,5 for 1234.5
+DOTTED = frozenset(
+    (
+        *(
+            "datum",
+            "zeit",
+            "uhrzeit",
+            "eröffnung",
+            "eröffn.",
+            "erster",
+            "hoch",
+            "tief",
+            "schluss",
+            "schlusskurs",
+            "zuletzt",
+        ),
+        *(
+            "kurs",
+            "volumen",
+            "umsatz",
+            "stücke",
+            "fecha",
+            "apertura",
+            "abertura",
+            "máximo",
+            "mínimo",
+            "máxima",
+            "mínima",
+        ),
+        *(
+            "cierre",
+            "último",
+            "massimo",
+            "minimo",
+            "chiusura",
+            "ultimo",
+            "fechamento",
+            "koers",
+            "slotkoers",
+            "slutkurs",
+        ),
+    )
+)

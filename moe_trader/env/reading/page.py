@@ -31,6 +31,7 @@ FILE_SETTINGS = frozenset(
     (
         "columns",
         "date_format",
+        "time_zone",
         "decimal",
         "encoding",
         "adjust",
@@ -52,6 +53,7 @@ class Reading:
 
     columns: Mapping[Column, Heading] = field(default_factory=dict)
     date_format: str | None = None
+    time_zone: str | None = None
     decimal: Decimal | None = None
     encoding: str | None = None
     adjust: bool = True
@@ -116,7 +118,7 @@ class Page:
         text = f"row {self.rows[at]}{describe(at)}"
         if self.reading.bad_rows == "refuse":
             drop: list[Way] = [({"bad_rows": "drop"}, "to leave such rows out")]
-            few = self._may_leave_out(self.n_bad + int(bad.sum()))
+            few = self.may_leave_out(self.n_bad + int(bad.sum()))
             found = [*ways, *self._cuts(bad, len(bad) // 2), *(drop if few else [])][:_WAYS]
             raise self.error(text, found or last or self._cuts(bad, 0))
         self._first_bad = self._first_bad or text
@@ -133,7 +135,7 @@ class Page:
     def check_bad_rows(self) -> None:
         """Count the bad rows. :raises MarketError: where more than a tenth of the rows is bad."""
         self.n_bad += int(self.bad.sum())
-        if self.n_bad and not self._may_leave_out(self.n_bad):
+        if self.n_bad and not self.may_leave_out(self.n_bad):
             raise self.error(
                 f"{self._first_bad}; {self.n_bad} of {self.n_all} rows are bad, and at most a tenth "
                 "may be left out; repair the file"
@@ -152,7 +154,8 @@ class Page:
         if self.n_bad:
             self.warn(f"{self.n_bad} bad rows left out (first: {self._first_bad})")
 
-    def _may_leave_out(self, n_bad: int) -> bool:
+    def may_leave_out(self, n_bad: int) -> bool:
+        """Whether so many rows may be left out as bad ones: a tenth at most, or one."""
         return n_bad < self.n_all and n_bad <= max(1, _MOST * self.n_all)
 
     def _choose(self, chosen: Any) -> Any:

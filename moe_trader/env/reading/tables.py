@@ -13,18 +13,18 @@ from pandas.errors import ParserError, ParserWarning
 
 from moe_trader.env import MarketError
 from moe_trader.env.reading.archives import beginning, opened
-from moe_trader.env.reading.columns import NONE, PRICES, find_columns
+from moe_trader.env.reading.columns import NONE, find_columns
 from moe_trader.env.reading.guess import guess
 from moe_trader.env.reading.layout import Layout, cells, first_lines, read_layout, row_widths
 from moe_trader.env.reading.page import Page, Reading
 from moe_trader.env.reading.paths import no_such_file, reason
+from moe_trader.env.reading.thousands import refuse_thousands
 from moe_trader.env.reading.ways import Value, Way, offer
 from moe_trader.env.reading.wide import one_row_of_headings
 
 _SAMPLE = 200  # rows by which a refusal guesses what the columns are
 # Encodings to try, the likelier first: GB 2312 decodes little that it is not meant for, the last two everything.
 _ENCODINGS = {"gb2312": "gb18030", "shift_jis": "cp932", "latin-1": "latin-1", "cp1251": "cp1251"}
-_NEAR = 0.2  # of log(1000), by which prices that follow each other may differ from a thousandth
 _MOST_ENCODINGS = 3  # that a refusal names
 _PREAMBLE = 20  # lines that are decoded to show how they read
 _SHOWN = 30  # characters of them
@@ -57,7 +57,7 @@ def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
     if table.empty:
         raise MarketError(f"{path}: no rows below the header; export or download it again")
     if reading.decimal is None and not layout.tickers:
-        _refuse_thousands(table, path, reading)
+        refuse_thousands(table, str(path), layout, lambda: _sample(path, layout, encoding), reading)
     if layout.tickers and len(set(layout.tickers[1:]) - {""}) > 1:
         return _by_ticker(table, layout)
     return table
@@ -77,40 +77,8 @@ def _read(path: str | Path, layout: Layout, reading: Reading, encoding: str) -> 
             raise MarketError(f"{path}: cannot be read as csv ({reason(error)})") from None
         table = _without_longer_rows(path, layout, reading, encoding, found)
     table.columns = pd.Index(headings, dtype=object)  # positions stay plain numbers
-    table.attrs["prices"] = [found[name] for name in PRICES if name in found]
+    table.attrs["found"] = dict(found)
     return table
-
-
-def _refuse_thousands(table: pd.DataFrame, path: str | Path, reading: Reading) -> None:
-    """Refuse a price that goes on from 997 to 1.003: the dot stands between thousands.
-
-    Such a column holds whole numbers below 1000, and numbers from 1 of three decimals at most.
-    """
-    for place in table.attrs.pop("prices", ()):
-        column = table.iloc[:, place]
-        if column.dtype.kind != "f":
-            continue
-        price = column.dropna()
-        numbers = price.to_numpy()
-        if numbers.max(initial=0) >= 1000 or numbers.min(initial=1) < 1:
-            continue
-        if (np.abs(numbers * 1000 - np.round(numbers * 1000)) > 1e-6).any():
-            continue
-        before, after = numbers[:-1], numbers[1:]
-        crossed = np.abs(np.log(np.maximum(before, after) / np.minimum(before, after) / 1000)) < _NEAR
-        crossed &= np.maximum(before, after) % 1 == 0
-        if crossed.any():
-            at = int(crossed.argmax())
-            dotted = min(before[at], after[at])
-            shown = f"{dotted:.3f}"
-            ways: list[Way] = [
-                ({"decimal": name}, f"to read {shown} as {number:g}")
-                for name, number in (("comma", dotted * 1000), ("point", dotted))
-            ]
-            raise MarketError(
-                f"{path}: row {price.index[at + 1]}, column {column.name!r}: prices go on from {before[at]:g} to "
-                f"{after[at]:g}, as where a dot stands between thousands{offer(ways, reading.settings)}"
-            )
 
 
 def _text(found: Mapping[str, int], reading: Reading) -> dict[int, type]:
