@@ -12,12 +12,28 @@ from pandas.tseries.api import guess_datetime_format
 from moe_trader.env.reading.cells import as_text
 from moe_trader.env.reading.zones import split_zones, to_utc
 
-UNITS = ("s", "ms", "us", "ns", "ticks", "excel")  # of numbers, in place of a format: see unix.py
+UNITS = ("s", "ms", "us", "ns", "ticks", "excel", "matlab")  # of numbers, in place of a format: see unix.py
 
 _DAYS = ("%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%y-%m-%d", "%y/%m/%d", "%d-%b-%y", "%d-%m-%y", "%y%m%d", "%Y年%m月%d日")
 _YEAR_DAY = re.compile(r"%Y\W?%d")  # nobody writes the year, the day, and the month
 _DAY = 10  # characters of a day
 _HALF = 50  # years, beyond which a step leads into another century
+_ORDINAL = r"(?<=\d)(?:st|nd|rd|th)\b"
+_WORD = r"([^\W\d_]{3,})\.?"
+_MONTH_NAMES = (  # how months begin in German, French, Spanish, Italian, Portuguese and Dutch
+    ("Jan", ("jan", "ene", "gen")),
+    ("Feb", ("feb", "fév", "fev")),
+    ("Mar", ("mar", "mär", "mrz", "maa", "mrt")),
+    ("Apr", ("apr", "avr", "abr")),
+    ("May", ("mai", "may", "mag", "mei")),
+    ("Jun", ("jun", "juin", "giu")),
+    ("Jul", ("jul", "juil", "lug")),
+    ("Aug", ("aug", "aoû", "aou", "ago")),
+    ("Sep", ("sep", "set")),
+    ("Oct", ("oct", "okt", "ott", "out")),
+    ("Nov", ("nov",)),
+    ("Dec", ("dec", "déc", "dez", "dic")),
+)
 _MONTHS = r"(?:18|19|20)\d\d(?:[-./ ]?[Qq][1-4]|[Mm]\d{1,2}|\.\d{1,2})|[Qq][1-4][-./ ]?(?:18|19|20)\d\d"
 _SOME = 50  # cells that a format must read before it is tried on all
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M:%S")
@@ -42,13 +58,20 @@ _OTHERS = (  # what pandas' guess does not know
 )
 
 
+def fitting_unit(column: pd.Series) -> list[str]:
+    """Return the unit of numbers that count days since 1940 to 2119, as in a spreadsheet or in Matlab."""
+    numbers = pd.to_numeric(column.dropna(), errors="coerce")
+    ranges = {"excel": (15_000, 80_000), "matlab": (708_600, 774_000)}
+    return [unit for unit, (least, most) in ranges.items() if ((numbers > least) & (numbers < most)).all()]
+
+
 def fitting_formats(column: pd.Series) -> list[str]:
     """Return the formats that read every cell; where several do, only those that leave the stamps in order.
 
     Days and months that can change places give two formats, unless one of the orders is none. ``%Z`` stands behind
     the format where every stamp names its zone.
     """
-    text = as_text(column.dropna()).str.strip()
+    text = in_english(as_text(column.dropna()).str.strip())
     text = text[text != ""]
     if text.empty:
         return []
@@ -69,10 +92,24 @@ def read_format(text: pd.Series, layout: str) -> tuple[pd.Series, pd.Series | No
         text, zones = split_zones(text)
         local, _ = read_format(text, layout.removesuffix("%Z").rstrip())
         return to_utc(local, zones), local
+    text = in_english(text) if "%b" in layout.lower() else text
     stamps = pd.to_datetime(text, format=layout, errors="coerce", utc="%z" in layout)
     if "%y" in layout:
         stamps = _centuries(stamps)
     return stamps, _local_clocks(text, layout) if "%z" in layout else None
+
+
+def in_english(text: pd.Series) -> pd.Series:
+    """Return 27. Dec 2018 for 27. Dez 2018 and 27. décembre 2018, and 27 Dec for 27th Dec, if any cell is so."""
+    if text.str.contains(_ORDINAL, regex=True).any():
+        text = text.str.replace(_ORDINAL, "", regex=True)
+    words = text.str.extract(_WORD, expand=False).str.lower()
+    known = {
+        word: english for word in words.dropna().unique() for english, names in _MONTH_NAMES if word.startswith(names)
+    }
+    if not any(word[:3] != english.lower() for word, english in known.items()):
+        return text
+    return text.str.replace(_WORD, lambda match: known.get(match[1].lower(), match[0]), n=1, regex=True)
 
 
 def as_months(column: pd.Series) -> pd.Series | None:

@@ -38,7 +38,7 @@ class BarFiles(MarketSource):
     :param columns: headings of columns that are called something unusual (``{close: last_price}``), or their positions
         from 0; ``none``: there is no such column
     :param date_format: of the stamps, as ``strptime`` has it (``%d/%m/%Y``), or the unit of numbers (``s``, ``ms``,
-        ``us``, ``ns``, ``ticks``, ``excel``); ``None``: ISO 8601 or unix stamps
+        ``us``, ``ns``, ``ticks``, ``excel``, ``matlab``); ``None``: ISO 8601 or unix stamps
     :param time_zone: of stamps that name none, by IANA's name (``America/New_York``): they are converted to UTC;
         ``None``: they stay as they are
     :param adjust: scale prices to the adjusted close where there is one

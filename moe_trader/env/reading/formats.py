@@ -100,9 +100,10 @@ def _read_json(source: Source, path: str | Path) -> pd.DataFrame:
     try:
         table = pd.read_json(io.BytesIO(text), **options)
     except ValueError as error:
-        if "Trailing data" not in str(error):
-            raise
-        table = pd.read_json(io.BytesIO(text), lines=True, **options)
+        if "Trailing data" in str(error):
+            table = pd.read_json(io.BytesIO(text), lines=True, **options)
+        else:
+            table = _of_pandas(text, error)
     for heading in table.columns:
         if table[heading].map(lambda one: isinstance(one, dict | list)).any():
             raise MarketError(f"{path}: {_nested(path, heading, text)}")
@@ -113,20 +114,41 @@ def _read_json(source: Source, path: str | Path) -> pd.DataFrame:
     return table
 
 
+def _of_pandas(content: bytes, error: ValueError) -> pd.DataFrame:
+    """Return a table that pandas wrote with ``orient`` split or table. :raises ValueError: ``error``, if it is none."""
+    try:
+        held = json.loads(content)
+    except ValueError:
+        raise error from None
+    if not isinstance(held, dict) or not isinstance(held.get("data"), list):
+        raise error
+    if "schema" in held:
+        return pd.DataFrame(held["data"])
+    if "columns" not in held:
+        raise error
+    return pd.DataFrame(held["data"], columns=held["columns"], index=held.get("index"))
+
+
 def _nested(path: str | Path, first: Hashable, content: bytes) -> str:
     """Return the refusal of nested json, with the line that converts it, where one entry holds a table."""
     text = f"column {first!r} holds nested json"
     held = json.loads(content)
+    name = Path(path).name
+    if first == "chart" and isinstance(held, dict):  # Yahoo's
+        inner = f"json.loads(Path('{name}').read_text())['chart']['result'][0]"
+        line = f"(lambda one: pd.DataFrame(one['indicators']['quote'][0] | {{'time': one['timestamp']}}))({inner})"
+        return f"{text}; convert it with pandas: {line}.to_parquet('{stem(str(path))}.parquet')"
     tables = {}
     for key, value in held.items() if isinstance(held, dict) else ():
         if isinstance(value, list) and value and all(isinstance(row, dict | list) for row in value):
-            tables[key] = "pd.DataFrame({held})"
+            deep = any(isinstance(cell, dict) for row in value if isinstance(row, dict) for cell in row.values())
+            tables[key] = "pd.json_normalize({held})" if deep else "pd.DataFrame({held})"
         elif isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
             tables[key] = "pd.DataFrame.from_dict({held}, orient='index')"
     if not tables:
         return f"{text}; flatten it with pandas.json_normalize and save it as Parquet"
     key = max(tables, key=lambda one: len(held[one]))
-    line = tables[key].format(held=f"json.loads(Path('{Path(path).name}').read_text())[{key!r}]")
+    line = tables[key].format(held=f"json.loads(Path('{name}').read_text())[{key!r}]")
     return f"{text}; convert it with pandas: {line}.to_parquet('{stem(str(path))}.parquet')"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from moe_trader.env.reading.cells import as_text
+from moe_trader.env.reading.cells import as_text, is_missing
 from moe_trader.env.reading.date_formats import fitting_formats
 
 _ORDERS = ("ohlc", "ochl", "olhc", "ohcl", "cohl", "chlo", "hloc", "lhoc", "hlco", "colh")  # usual ones first
@@ -18,18 +18,23 @@ _CANDIDATES = 3  # columns that a refusal names where any may be the close
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _COMMAS = re.compile(r"^-?(?:\d{1,3}(?:\.\d{3})+(?:,\d+)?|\d+,\d+)$")
 _SLACK = 1e-3  # by which a high or low may miss the open or close
+_HALF = 0.5  # share of empty cells above which a column is not needed
 _NO_SYMBOL = 100  # numbers below it are hours and other counts, no symbols
 _EARLIEST = 1e8  # of unix stamps, in seconds
 
 
-def guess(sample: pd.DataFrame, found: Mapping[str, int]) -> tuple[dict[str, int], dict[str, str]]:
+def guess(
+    sample: pd.DataFrame, found: Mapping[str, int], hints: Mapping[str, int] | None = None
+) -> tuple[dict[str, int], dict[str, str]]:
     """Return the position of each column that the cells give away, and the settings that read them.
 
     :param sample: the first rows of a table, as text or as numbers
     :param found: columns that are known
+    :param hints: columns that their headings give away
     """
-    roles, needed = dict(found), {}
-    free = [place for place in range(sample.shape[1]) if place not in found.values()]
+    sample = _complete(sample)
+    roles, needed = {**found, **(hints or {})}, {}
+    free = [place for place in range(sample.shape[1]) if place not in roles.values()]
     if "time" not in roles:
         times, date_format = _time(sample, free)
         roles |= times
@@ -58,8 +63,17 @@ def guess(sample: pd.DataFrame, found: Mapping[str, int]) -> tuple[dict[str, int
 
 def candidates(sample: pd.DataFrame, found: Mapping[str, int]) -> list[int]:
     """Return the positions of the first columns that may be a close."""
+    sample = _complete(sample)
     free = [place for place in range(sample.shape[1]) if place not in found.values()]
-    return [place for place, column in _columns_of_numbers(sample, free).items() if (column > 0).all()][:_CANDIDATES]
+    varying = (at for at, one in _columns_of_numbers(sample, free).items() if (one > 0).all() and len({*one}) > 1)
+    return list(varying)[:_CANDIDATES]
+
+
+def _complete(sample: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without an empty cell, but for columns that are empty in most of them."""
+    empty = np.column_stack([is_missing(sample.iloc[:, at]) for at in range(sample.shape[1])])
+    rows = ~empty[:, empty.mean(axis=0) <= _HALF].any(axis=1)
+    return sample[rows] if rows.any() else sample
 
 
 def symbol_column(table: pd.DataFrame, time: NDArray[np.datetime64], taken: set[int]) -> int | None:

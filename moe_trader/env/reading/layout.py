@@ -15,6 +15,7 @@ from pandas.errors import EmptyDataError
 from moe_trader.env import MarketError
 from moe_trader.env.reading.archives import opened
 from moe_trader.env.reading.columns import has_time_and_close
+from moe_trader.env.reading.headings import looks_like_data
 from moe_trader.env.reading.page import Reading
 
 _SEPARATORS = ",;\t|"
@@ -32,6 +33,7 @@ class Layout:
     :param headings: the header's cells; ``None`` where there is none
     :param width: cells of a row
     :param tickers: of each column, where a line below the header names them, as yfinance writes
+    :param quote: the mark around cells
     """
 
     separator: str
@@ -39,6 +41,7 @@ class Layout:
     headings: list[str] | None
     width: int
     tickers: list[str] | None = None
+    quote: str = '"'
 
 
 def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
@@ -51,13 +54,14 @@ def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
         raise EmptyDataError("an empty file: export or download it again")
     spoken = _SPOKEN.fullmatch(lines[0])
     separators = spoken[1] if spoken else _SEPARATORS
+    lines = [line.lstrip("#") if _names(line.lstrip("#"), separators, reading) else line for line in lines]
     rows = [at for at, line in enumerate(lines) if line.strip() and not line.startswith("#")][bool(spoken) :]
     by_position = _by_position(lines, rows, separators, reading)
     if by_position is not None:
         return by_position
     header = _header(lines, rows, separators, reading)
     separator = _separator(lines[header], separators, reading)
-    if re.fullmatch(r'"[^"]*"', lines[header].strip()) and separator in lines[header]:
+    if re.fullmatch(r'"(?:[^"]|"")*"', lines[header].strip()) and separator in lines[header]:
         raise MarketError(
             f"{path}: row {header + 1}: quotes around the whole line make it one cell; remove those at the beginning "
             "and the end of each line"
@@ -65,10 +69,15 @@ def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
     headings = [
         heading if heading.strip() else f"Unnamed: {at}" for at, heading in enumerate(cells(lines[header], separator))
     ]
+    quote = "'" if all(re.fullmatch(r"'.*'", heading.strip()) for heading in headings) else '"'
+    if quote == "'":
+        headings = [heading.strip().strip("'") for heading in headings]
     below = [cells(line, separator) for line in lines[header + 1 : header + 3]]
+    if below and not _has_time(headings) and all(len(row) == len(headings) + 1 and row[-1] for row in below if row):
+        headings = ["Unnamed: 0", *headings]  # R's write.table gives names of rows no heading
     if headings[0] == "Price" and len(below) == 2 and below[0][:1] == ["Ticker"]:
         return Layout(separator, header + 3, ["Date", *headings[1:]], len(headings), below[0])
-    return Layout(separator, header + 1, headings, len(headings))
+    return Layout(separator, header + 1, headings, len(headings), quote=quote)
 
 
 def cells(line: str, separator: str) -> list[str]:
@@ -108,9 +117,15 @@ def first_lines(path: str | Path, encoding: str, count: int | None = None) -> li
 def _header(lines: list[str], rows: list[int], separators: str, reading: Reading) -> int:
     """Return the line with a time and a close, or else the first one that has as many cells as the next."""
     for at in rows:
-        for separator in (*separators, _SPACES):
-            if has_time_and_close(cells(lines[at], separator), reading.columns):
-                return at
+        if _names(lines[at], separators, reading):
+            return at
+    for separator in separators:  # a row of words above one of numbers
+        for at, below in pairwise(rows):
+            words, data = cells(lines[at], separator), cells(lines[below], separator)
+            if 1 < len(words) == len(data) and looks_like_data(data):
+                if not looks_like_data(words) and sum(bool(word.strip()) for word in words) > 1:
+                    return at
+                break
     separated = [at for at in rows if any(separator in lines[at] for separator in separators)]
     found = []
     for separator in separators:
@@ -120,6 +135,15 @@ def _header(lines: list[str], rows: list[int], separators: str, reading: Reading
     if found:  # the first of any separator: 1.002,34;1.003,45 is even in commas too, but not in the header above
         return min(found)
     return separated[0] if separated else rows[0] if rows else 0
+
+
+def _names(line: str, separators: str, reading: Reading) -> bool:
+    """Whether a line names a time and a close."""
+    return any(has_time_and_close(cells(line, separator), reading.columns) for separator in (*separators, _SPACES))
+
+
+def _has_time(headings: list[str]) -> bool:
+    return has_time_and_close([*headings, "close"])
 
 
 def _separator(line: str, separators: str, reading: Reading) -> str:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from moe_trader.env import Floats
 from moe_trader.env.reading.cells import as_text, cell, is_missing
-from moe_trader.env.reading.columns import NONE, PRICES, is_a_close
+from moe_trader.env.reading.columns import is_a_close
+from moe_trader.env.reading.headings import NONE, PRICES
 from moe_trader.env.reading.page import Decimal, Page
 from moe_trader.env.reading.ways import Way
 

@@ -118,8 +118,9 @@ class Page:
         text = f"row {self.rows[at]}{describe(at)}"
         if self.reading.bad_rows == "refuse":
             drop: list[Way] = [({"bad_rows": "drop"}, "to leave such rows out")]
-            few = self.may_leave_out(self.n_bad + int(bad.sum()))
-            found = [*ways, *self._cuts(bad, len(bad) // 2), *(drop if few else [])][:_WAYS]
+            drop = drop if self.may_leave_out(self.n_bad + int(bad.sum())) else []
+            cuts = self._cuts(bad, round((1 - _MOST) * (len(bad) - int(bad.sum()))))
+            found = [*ways, *(cuts or drop), *(drop if cuts else self._cuts(bad, len(bad) // 2))][:_WAYS]
             raise self.error(text, found or last or self._cuts(bad, 0))
         self._first_bad = self._first_bad or text
         self.bad |= bad

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from moe_trader.env import MarketError
 from moe_trader.env.reading.cells import as_text, cell, is_missing
-from moe_trader.env.reading.date_formats import UNITS, as_months, fitting_formats, read_format
+from moe_trader.env.reading.date_formats import UNITS, as_months, fitting_formats, fitting_unit, read_format
 from moe_trader.env.reading.page import Page
-from moe_trader.env.reading.unix import is_unix, read_named, read_unix
+from moe_trader.env.reading.unix import as_read, is_unix, read_named, read_unix
 from moe_trader.env.reading.ways import Way
 from moe_trader.env.reading.zones import to_utc
 
@@ -68,7 +68,10 @@ def _read(column: pd.Series, page: Page) -> tuple[Stamps, Zone]:
     date_format = page.reading.date_format
     if date_format in UNITS:
         stamps = read_named(column, date_format, page)
-        return stamps, "days" if _whole_days(pd.Series(stamps)) else "none" if date_format == "excel" else "UTC"
+        return stamps, "days" if _whole_days(pd.Series(stamps)) else "none" if date_format in (
+            "excel",
+            "matlab",
+        ) else "UTC"
     if date_format is None and _mostly_numbers(column):
         _refuse_rounded(column, page)
         values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -147,9 +150,7 @@ def _refuse_dates(column: pd.Series, bad: NDArray[np.bool_], page: Page, date_fo
         return
     fitting = fitting_formats(column)
     wanted = f"the format {date_format!r}" if date_format else "ISO 8601 (2018-12-31)"
-    numbers = pd.to_numeric(column, errors="coerce")
-    if not fitting and ((numbers > 20_000) & (numbers < 80_000)).all():
-        fitting = ["excel"]
+    fitting = fitting or fitting_unit(column)
     both = "; day and month can change places here" if len(fitting) > 1 else ""
     ways: list[Way] = [({"date_format": layout}, f"to read {_as_read(column, layout)}") for layout in fitting]
     if not fitting and not date_format:
@@ -168,8 +169,8 @@ def _as_read(column: pd.Series, layout: str) -> str:
     """Return how a format reads the first cell."""
     known = column.dropna()
     first = known.iloc[0]
-    if layout == "excel":
-        stamp = pd.Timestamp("1899-12-30") + pd.Timedelta(days=float(first))
+    if layout in UNITS:
+        stamp = as_read(float(first), layout)
     else:
         stamp = read_format(as_text(known).str.strip(), layout)[0].iloc[0]
     return f"{first} as {str(stamp).removesuffix(' 00:00:00').replace('+00:00', ' UTC')}"

@@ -13,8 +13,9 @@ from pandas.errors import ParserError, ParserWarning
 
 from moe_trader.env import MarketError
 from moe_trader.env.reading.archives import beginning, opened
-from moe_trader.env.reading.columns import NONE, find_columns
+from moe_trader.env.reading.columns import find_columns
 from moe_trader.env.reading.guess import guess
+from moe_trader.env.reading.headings import NONE
 from moe_trader.env.reading.layout import Layout, cells, first_lines, read_layout, row_widths
 from moe_trader.env.reading.page import Page, Reading
 from moe_trader.env.reading.paths import no_such_file, reason
@@ -53,7 +54,7 @@ def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
         hint = "if it is cut off, export or download it again"
         raise MarketError(f"{path}: cannot be read as csv ({reason(error)}); {hint}") from None
     table.index = table.index + layout.first + 1  # as an editor counts: the first line is row 1
-    table = table.dropna(how="all")
+    table = _without_headers(table.dropna(how="all"), path)
     if table.empty:
         raise MarketError(f"{path}: no rows below the header; export or download it again")
     if reading.decimal is None and not layout.tickers:
@@ -81,6 +82,24 @@ def _read(path: str | Path, layout: Layout, reading: Reading, encoding: str) -> 
     return table
 
 
+def _without_headers(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """Leave out rows that repeat the header, as where files were put one after the other."""
+    headings = [str(heading).strip() for heading in table.columns]
+    repeated = np.ones(len(table), dtype=bool)
+    for place, heading in enumerate(headings):
+        if table.iloc[:, place].dtype.kind not in "iufb" and not heading.startswith("Unnamed: "):
+            repeated &= (table.iloc[:, place].astype(str).str.strip() == heading).to_numpy()
+            if not repeated.any():
+                return table
+    if repeated.all():
+        return table
+    page = Page(str(path), table.index, Reading())
+    page.warn(f"{repeated.sum()} rows that repeat the header left out (first: row {page.rows[repeated.argmax()]})")
+    kept = table[~repeated]
+    kept.attrs["notes"] = [*kept.attrs.get("notes", ()), *page.notes]
+    return kept
+
+
 def _text(found: Mapping[str, int], reading: Reading) -> dict[int, type]:
     """Return the columns that stay text: all where a mark of decimals is given, as pandas has its own."""
     return {place: str for name, place in found.items() if reading.decimal or name in ("time", "day", "symbol")}
@@ -101,6 +120,7 @@ def _parse(path: str | Path, layout: Layout, encoding: str, width: int, text: Ma
             compression=None,
             keep_default_na=False,
             na_values=[""],
+            quotechar=layout.quote,
             skip_blank_lines=False,  # they keep their place in the count
             low_memory=False,
         )
@@ -113,11 +133,11 @@ def _without_longer_rows(
 
     :raises MarketError: naming the first of them; or the columns by position, if all rows are longer by the same
     """
-    rows = list(row_widths(path, layout, encoding))
-    widths = {len(row) for _, row in rows}
+    text = _text(found, reading)
+    rows = [(at, _without_empty_end(row, layout.width)) for at, row in row_widths(path, layout, encoding)]
     longer = [(at, len(row)) for at, row in rows if len(row) > layout.width]
     if not longer:
-        raise MarketError(f"{path}: rows have more cells than the header")
+        return _parse(path, layout, encoding, _widest(path, layout, encoding), text).iloc[:, : layout.width]
     _, count = longer[0]
     ways = _by_position(pd.DataFrame([row for _, row in rows[:_SAMPLE]]), found) if len(longer) == len(rows) else []
     lacks = " the header lacks a heading, or" if ways else ""
@@ -132,12 +152,21 @@ def _without_longer_rows(
         ways,
     )
     page.check_bad_rows()
-    table = _parse(path, layout, encoding, max(widths), _text(found, reading))
+    table = _parse(path, layout, encoding, _widest(path, layout, encoding), text)
     kept = table.iloc[:, layout.width :].isna().all(axis=1)
     page.note_bad_rows()
     table = table.loc[kept].iloc[:, : layout.width]
     table.attrs["notes"] = page.notes
     return table
+
+
+def _without_empty_end(row: list[str], width: int) -> list[str]:
+    """Return a row without the empty cells beyond the header, as of separators at the end of rows."""
+    return row[:width] if not any(cell.strip() for cell in row[width:]) else row
+
+
+def _widest(path: str | Path, layout: Layout, encoding: str) -> int:
+    return max(len(row) for _, row in row_widths(path, layout, encoding))
 
 
 def _by_position(sample: pd.DataFrame, found: Mapping[str, int]) -> list[Way]:
@@ -184,5 +213,7 @@ def _not_this_text(path: str | Path, error: UnicodeDecodeError, reading: Reading
         with contextlib.suppress(UnicodeDecodeError):
             lines = first_lines(path, strict, _PREAMBLE)
             foreign = next(line for line in lines if not line.isascii())
-            ways.append(({"encoding": encoding}, f"to read {foreign[:_SHOWN]}"))
+            at = next(place for place, letter in enumerate(foreign) if not letter.isascii())
+            shown = foreign[max(0, at - _SHOWN // 2) :][:_SHOWN]
+            ways.append(({"encoding": encoding}, f"to read {shown.strip()}"))
     return f"{text}; save it as UTF-8{offer(ways[:_MOST_ENCODINGS], reading.settings)}"

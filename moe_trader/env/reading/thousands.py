@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from moe_trader.env import Floats, MarketError
-from moe_trader.env.reading.columns import PRICES
-from moe_trader.env.reading.headings import DOTTED
+from moe_trader.env.reading.headings import DOTTED, PRICES
 from moe_trader.env.reading.layout import Layout
 from moe_trader.env.reading.page import Reading
 from moe_trader.env.reading.ways import Way, offer

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from moe_trader.env import Floats
 from moe_trader.env.reading.cells import is_missing
-from moe_trader.env.reading.columns import NONE
+from moe_trader.env.reading.headings import NONE
 from moe_trader.env.reading.numbers import MOST, plain_numbers, refuse_no_numbers, spelled_out, to_floats
 from moe_trader.env.reading.page import Page
 from moe_trader.env.reading.ways import Way
