@@ -38,6 +38,9 @@ CLOSES = """
 HEADER = "Date,Open,High,Low,Close,Volume"
 ROWS = ("2018-12-27,10.5,12,9,11,100", "2018-12-28,11,13,10,12.5,200", "2018-12-31,12,14,11,13,300")
 PRICES = ("10.5,12,9,11,100", "11,13,10,12.5,200", "12,14,11,13,300")
+DAYS = ("2018-12-27", "2018-12-28", "2018-12-31")
+CELLS = [row.split(",") for row in PRICES]
+OHLCV = "{o},{h},{l},{c},{v}"
 UNIX = (1545868800, 1545955200, 1546214400)
 CASES = Path(__file__).resolve().parents[2] / "tests" / "data" / "files"
 
@@ -88,3 +91,10 @@ def frame() -> pd.DataFrame:
     rows = [row.split(",") for row in ROWS]
     table = pd.DataFrame(rows, columns=HEADER.split(",")).astype(dict.fromkeys(HEADER.split(",")[1:], float))
     return table.assign(Date=pd.to_datetime(table["Date"]))
+
+
+def rows(pattern: str, stamps: tuple[str, ...] = DAYS, newest_first: bool = False) -> list[str]:
+    """Return a row for each bar: ``{t}`` is its stamp, ``{o}``, ``{h}``, ``{l}``, ``{c}`` and ``{v}`` its numbers."""
+    bars = zip(stamps, CELLS, strict=True)
+    found = [pattern.format(t=stamp, o=o, h=h, l=low, c=c, v=v) for stamp, (o, h, low, c, v) in bars]
+    return found[::-1] if newest_first else found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reading_kinds.base import HEADER, NO_VOLUME, ROWS, STANDARD, kind
+from reading_kinds.base import DAYS, HEADER, NO_VOLUME, ROWS, STANDARD, kind
 
 kind("decimal commas", *(line.replace(",", ";").replace(".", ",") for line in (HEADER, *ROWS)), outcome="refused")
 kind(
@@ -140,7 +140,6 @@ YEN = (
     "109.101,109.232,109.021,109.111,200",
     "109.112,109.201,109.001,109.013,300",
 )
-DAYS = ("2018-12-27", "2018-12-28", "2018-12-31")
 READ_YEN = "\n".join(f"{day} {row.replace(',', ' ')}" for day, row in zip(DAYS, YEN, strict=True))
 kind(
     "dotted thousands throughout, between semicolons",

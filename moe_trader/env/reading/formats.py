@@ -13,6 +13,7 @@ import pandas as pd
 
 from moe_trader.env import MarketError
 from moe_trader.env.reading.archives import Source, beginning, opened
+from moe_trader.env.reading.columns import has_time_and_close
 from moe_trader.env.reading.page import Reading
 from moe_trader.env.reading.paths import no_such_file, reason, stem
 from moe_trader.env.reading.tables import read_csv_table
@@ -104,6 +105,8 @@ def _read_json(source: Source, path: str | Path) -> pd.DataFrame:
             table = pd.read_json(io.BytesIO(text), lines=True, **options)
         else:
             table = _of_pandas(text, error)
+    if has_time_and_close(["time", *map(str, table.index)]):  # pandas' orient index, or prices by stamp
+        table = table.T.infer_objects()
     for heading in table.columns:
         if table[heading].map(lambda one: isinstance(one, dict | list)).any():
             raise MarketError(f"{path}: {_nested(path, heading, text)}")
