@@ -19,7 +19,7 @@ from moe_trader.env.reading.adjust import make_comparable
 from moe_trader.env.reading.cells import is_missing
 from moe_trader.env.reading.clock import is_time_of_day, join_day, join_parts
 from moe_trader.env.reading.columns import find_columns
-from moe_trader.env.reading.guess import symbol_column
+from moe_trader.env.reading.guess import symbol_column, time_column
 from moe_trader.env.reading.headings import PRICES
 from moe_trader.env.reading.numbers import read_prices
 from moe_trader.env.reading.order import has_repeated, order_of, refuse_repeated
@@ -203,6 +203,9 @@ def _symbol_ways(table: pd.DataFrame, page: Page, found: Mapping[str, int]) -> l
     if "symbol" in found or not has_repeated(page.time):
         return []
     rows = table.loc[page.rows]
+    other = time_column(rows, {found["close"]})
+    if other is not None and other != found.get("time"):
+        return [({"columns.time": str(table.columns[other])}, "if it holds the stamps")]
     place = symbol_column(rows, page.time, set(found.values()))
     if place is None:
         return []

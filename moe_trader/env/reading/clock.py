@@ -39,7 +39,8 @@ def join_day(day: pd.Series, time: pd.Series, page: Page) -> pd.Series:
         digits = clock[bare]
         width = 2 * (int(digits.str.len().max() + 1) // 2)
         digits = digits.str.zfill(width)
-        if page.reading.date_format is None:
+        date_format = page.reading.date_format
+        if date_format is None or ":" in date_format:
             _check(digits, width, page, day, time)
             if width == 2:  # 0 to 19 may as well be the minutes of a short file
                 page.warn(

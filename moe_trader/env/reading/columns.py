@@ -28,6 +28,7 @@ PARTS = ("year", "month", "day", "hour", "minute", "second")  # headings of stam
 _COUNTS = ("index", "unnamed: 0")  # headings of an index, which may be stamps or only count the rows
 # Volume in a unit: one word, as in Volume BTC and Volume (lots). What is made from volume is called so as well.
 _VOLUME_IN = re.compile(r"volume (?P<word>\w+)|volume ?\((?P<unit>\w+)\)")
+_UNIT = re.compile(r" ?[(\[（][^()\[\]（）]*[)\]）]$")  # noqa: RUF001 - of Chinese
 _MADE = re.compile(
     r"\d+|(?:[svwe]|vw)?ma\d*|avg\d*|average|mean|median|std|pct|percent|change|chg|chng|delta|diff|ratio|relative|"
     r"weighted|rank|profile|trend|osc|oscillator|index|rsi|zscore|signal|spike|imbalance|notes?|date|time"
@@ -126,7 +127,15 @@ class Headings:
     def usual(self, column: str) -> int | None:
         """Return where the column is by its usual names."""
         name = next((alias for alias in ALIASES[column] if alias in self.places), None)
+        if name is None and column != "time":
+            name = self._with_unit(column)
         return None if name is None else self._only(name, column)
+
+    def _with_unit(self, column: str) -> str | None:
+        """Return the name of a column that has its unit behind it: open (USD)."""
+        english = column == "volume"  # of which several may stand there, in units and in money
+        without = {_UNIT.sub("", name): name for name in self.places if not (english and name.startswith("vol"))}
+        return next((without[alias] for alias in ALIASES[column] if len(alias) > 1 and alias in without), None)
 
     def _only(self, name: str, column: str) -> int:
         """Return the one place of a name. :raises MarketError: where there are two."""
@@ -161,6 +170,11 @@ def has_time_and_close(words: Iterable[str], given: Mapping[Column, Heading] | N
         if not isinstance(called, int) and not names & wanted:
             return False
     return True
+
+
+def is_a_number_column(heading: str) -> bool:
+    """Whether a heading is a usual name of a price or a volume."""
+    return any(plain(heading) in ALIASES[name] for name in ("open", "high", "low", "close", "adjusted_close", "volume"))
 
 
 def is_a_close(heading: Hashable) -> bool:

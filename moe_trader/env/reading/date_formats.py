@@ -16,6 +16,7 @@ UNITS = ("s", "ms", "us", "ns", "ticks", "excel", "matlab")  # of numbers, in pl
 
 _DAYS = ("%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%y-%m-%d", "%y/%m/%d", "%d-%b-%y", "%d-%m-%y", "%y%m%d", "%Y年%m月%d日")
 _YEAR_DAY = re.compile(r"%Y\W?%d")  # nobody writes the year, the day, and the month
+_LATE = 1960  # formats that read earlier years are named only if no other fits
 _DAY = 10  # characters of a day
 _HALF = 50  # years, beyond which a step leads into another century
 _ORDINAL = r"(?<=\d)(?:st|nd|rd|th)\b"
@@ -167,6 +168,7 @@ def _fitting(text: pd.Series) -> list[str]:
     coming = pd.Timestamp.now() + pd.Timedelta(days=1)
     past = [(layout, stamps) for layout, stamps in read if not (stamps > coming).any()]
     read = past if past or text.str.fullmatch(r"\d+").all() else read
+    read = [one for one in read if one[1].min().year >= _LATE] or read
     in_order = [layout for layout, stamps in read if stamps.is_monotonic_increasing or stamps.is_monotonic_decreasing]
     return in_order if len(read) > 1 and in_order else [layout for layout, _ in read]
 

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from moe_trader.env import MarketError
 from moe_trader.env.reading.archives import Source, beginning, opened
 from moe_trader.env.reading.columns import has_time_and_close
 from moe_trader.env.reading.page import Reading
 from moe_trader.env.reading.paths import no_such_file, reason, stem
-from moe_trader.env.reading.tables import read_csv_table
+from moe_trader.env.reading.tables import is_wide_text, read_csv_table
 from moe_trader.env.reading.wide import one_row_of_headings
 
 _READERS: dict[bytes, tuple[str, Callable[..., pd.DataFrame]]] = {
@@ -24,6 +25,7 @@ _READERS: dict[bytes, tuple[str, Callable[..., pd.DataFrame]]] = {
     b"ARROW1": ("Feather", pd.read_feather),
     b"FEA1": ("Feather", pd.read_feather),
     b"ORC": ("ORC", pd.read_orc),
+    b"\xff\xff\xff\xff": ("Arrow", lambda source: pa.ipc.open_stream(source).read_pandas()),
 }
 _EXCEL = ("an Excel workbook", "pd.read_excel('{path}').to_csv('{stem}.csv', index=False)")
 _OTHERS = {  # what cannot be read, and the line of Python that converts it
@@ -36,6 +38,14 @@ _OTHERS = {  # what cannot be read, and the line of Python that converts it
         "pd.read_sql('select * from TABLE', sqlite3.connect('{path}')).to_parquet('{stem}.parquet')",
     ),
 }
+_BINARY = {  # by the end of their names, as some of them begin with nothing certain
+    ".dta": ("a Stata file", "pd.read_stata('{path}').to_parquet('{stem}.parquet')"),
+    ".sas7bdat": ("a SAS file", "pd.read_sas('{path}').to_parquet('{stem}.parquet')"),
+    ".xpt": ("a SAS file", "pd.read_sas('{path}').to_parquet('{stem}.parquet')"),
+    ".sav": ("an SPSS file", "pd.read_spss('{path}').to_parquet('{stem}.parquet')"),
+    ".npy": ("a NumPy array", "pd.DataFrame(np.load('{path}')).to_csv('{stem}.csv', index=False)"),
+}
+_LFS = b"version https://git-lfs.github.com"
 _PACKED = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "RAR", b"\x1f\x9d": "compress (.Z)"}
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*"|\[\s*[\[{]|\[\s*\d+\s*,|\[\s*"|[{\[]\s*[}\]])')
 
@@ -63,7 +73,21 @@ def read_table(path: str | Path, reading: Reading) -> pd.DataFrame:
             code = line.format(path=Path(path).name, stem=stem(str(path)).partition(".")[0])
             trust = " (opening a pickle runs code: only one that you trust)" if "pickle" in name else ""
             raise MarketError(f"{path}: this is {name}; convert it with pandas{trust}: {code}")
+    if start.startswith(_LFS):
+        raise MarketError(f"{path}: a pointer of Git LFS, and not the file itself: run git lfs pull")
+    if b"\0" in start.rstrip(b"\0") and not is_wide_text(start):
+        raise MarketError(f"{path}: {_binary(path)}")
     return read_csv_table(path, reading)
+
+
+def _binary(path: str | Path) -> str:
+    """Return the refusal of a file that is no text, with the line that converts it where one is known."""
+    suffix = Path(path).suffix.lower()
+    if suffix in _BINARY:
+        name, line = _BINARY[suffix]
+        code = line.format(path=Path(path).name, stem=Path(path).stem)
+        return f"this is {name}; convert it with pandas: {code}"
+    return "a file of a program, and no text; export it there as csv"
 
 
 def read_parquet_table(path: str | Path) -> pd.DataFrame:
@@ -104,7 +128,7 @@ def _read_json(source: Source, path: str | Path) -> pd.DataFrame:
         if "Trailing data" in str(error):
             table = pd.read_json(io.BytesIO(text), lines=True, **options)
         else:
-            table = _of_pandas(text, error)
+            table = _of_pandas(text, error, path)
     if has_time_and_close(["time", *map(str, table.index)]):  # pandas' orient index, or prices by stamp
         table = table.T.infer_objects()
     for heading in table.columns:
@@ -117,12 +141,15 @@ def _read_json(source: Source, path: str | Path) -> pd.DataFrame:
     return table
 
 
-def _of_pandas(content: bytes, error: ValueError) -> pd.DataFrame:
+def _of_pandas(content: bytes, error: ValueError, path: str | Path) -> pd.DataFrame:
     """Return a table that pandas wrote with ``orient`` split or table. :raises ValueError: ``error``, if it is none."""
     try:
         held = json.loads(content)
     except ValueError:
         raise error from None
+    if isinstance(held, dict) and held and all(isinstance(one, str | int | float | None) for one in held.values()):
+        said = next((one for one in held.values() if isinstance(one, str)), str(held))
+        raise MarketError(f"{path}: a message, and no prices: {said:.200}; download it again")
     if not isinstance(held, dict) or not isinstance(held.get("data"), list):
         raise error
     if "schema" in held:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from moe_trader.env.reading.cells import as_text, is_missing
-from moe_trader.env.reading.date_formats import fitting_formats
+from moe_trader.env.reading.cells import SIGNS, as_text, is_missing
+from moe_trader.env.reading.date_formats import fitting_formats, read_format
 
 _ORDERS = ("ohlc", "ochl", "olhc", "ohcl", "cohl", "chlo", "hloc", "lhoc", "hlco", "colh")  # usual ones first
 _NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
@@ -20,6 +20,9 @@ _COMMAS = re.compile(r"^-?(?:\d{1,3}(?:\.\d{3})+(?:,\d+)?|\d+,\d+)$")
 _SLACK = 1e-3  # by which a high or low may miss the open or close
 _HALF = 0.5  # share of empty cells above which a column is not needed
 _NO_SYMBOL = 100  # numbers below it are hours and other counts, no symbols
+_WIDEST = 1.5  # usual ratio of high to low above which columns are no bars
+_SOME = 200  # rows by which stamps are known
+_SURE = 20  # rows from which gaps distinguish opens from closes
 _EARLIEST = 1e8  # of unix stamps, in seconds
 
 
@@ -71,9 +74,41 @@ def candidates(sample: pd.DataFrame, found: Mapping[str, int]) -> list[int]:
 
 def _complete(sample: pd.DataFrame) -> pd.DataFrame:
     """Return the rows without an empty cell, but for columns that are empty in most of them."""
+    if sample.empty:
+        return sample
     empty = np.column_stack([is_missing(sample.iloc[:, at]) for at in range(sample.shape[1])])
     rows = ~empty[:, empty.mean(axis=0) <= _HALF].any(axis=1)
     return sample[rows] if rows.any() else sample
+
+
+def opens_may_be_closes(sample: pd.DataFrame, roles: Mapping[str, int]) -> bool:
+    """Whether nothing in the cells says which of two columns is the open: a bar opens about where the last closed."""
+    if len(sample) < _SURE:
+        return True
+    opened, closed = (
+        _numbers(_with_points(sample[[sample.columns[roles[name]]]]).iloc[:, 0]) for name in ("open", "close")
+    )
+    if opened is None or closed is None:
+        return True
+    if _falls(sample, roles):
+        opened, closed = opened[::-1], closed[::-1]
+    return not np.abs(opened[1:] - closed[:-1]).mean() < np.abs(closed[1:] - opened[:-1]).mean() / 2
+
+
+def time_column(table: pd.DataFrame, taken: set[int]) -> int | None:
+    """Return the position of a column of stamps of which none stands twice."""
+    for place in range(table.shape[1]):
+        column = table.iloc[:, place]
+        if place in taken or column.dtype.kind == "f" or column.duplicated().any():
+            continue
+        if _stamps(column.head(_SOME))[0] and not _counts_up(column):
+            return place
+    return None
+
+
+def _counts_up(column: pd.Series) -> bool:
+    numbers = _numbers(column)
+    return numbers is not None and not _are_unix(numbers)
 
 
 def symbol_column(table: pd.DataFrame, time: NDArray[np.datetime64], taken: set[int]) -> int | None:
@@ -114,12 +149,14 @@ def _with_points(sample: pd.DataFrame) -> pd.DataFrame:
     def pointed(match: re.Match[str]) -> str:
         return match[0].replace(".", "").replace(",", ".")
 
-    return sample.apply(lambda column: as_text(column).str.replace(_COMMAS, pointed, regex=True))
+    return sample.apply(
+        lambda column: as_text(column).str.replace(SIGNS, "", regex=True).str.replace(_COMMAS, pointed, regex=True)
+    )
 
 
 def _are_decimal_commas(column: pd.Series) -> bool:
     """Whether a column holds 1.234,5 or 1,5, and not only 1,234, which may be thousands."""
-    text = as_text(column).str.strip()
+    text = as_text(column).str.replace(SIGNS, "", regex=True)
     return bool(text.str.fullmatch(_COMMAS).all() and text.str.contains(r",\d(?:\d?|\d{3,})$|\..*,", regex=True).any())
 
 
@@ -151,6 +188,8 @@ def _prices(sample: pd.DataFrame, free: list[int], roles: Mapping[str, int]) -> 
 def _is_bar(order: str, columns: list[NDArray[np.float64]]) -> bool:
     bar = dict(zip(order, columns, strict=True))
     top, bottom = np.maximum(bar["o"], bar["c"]), np.minimum(bar["o"], bar["c"])
+    if float(np.median(bar["h"] / bar["l"])) > _WIDEST:
+        return False
     return bool((bar["h"] >= top * (1 - _SLACK)).all() and (bar["l"] <= bottom * (1 + _SLACK)).all())
 
 
@@ -161,7 +200,7 @@ def _smoothest(orders: list[str], columns: list[NDArray[np.float64]]) -> str:
         bar = dict(zip(order, columns, strict=True))
         return float(np.abs(bar["o"][1:] - bar["c"][:-1]).mean())
 
-    if len(columns[0]) < 20:
+    if len(columns[0]) < _SURE:
         return orders[0]
     best = min(orders, key=gap)
     return best if gap(best) < gap(orders[0]) / 2 else orders[0]
@@ -215,7 +254,11 @@ def _falls(sample: pd.DataFrame, roles: Mapping[str, int]) -> bool:
     column = pd.concat([as_text(sample.iloc[:, at]).str.strip() for at in places], axis=1).agg(" ".join, axis=1)
     stamps = pd.to_numeric(column, errors="coerce")
     if stamps.isna().any():
-        stamps = pd.to_datetime(column, format=_stamps(column)[1] or "ISO8601", errors="coerce", utc=True)
+        date_format = _stamps(column)[1]
+        if date_format is None:
+            stamps = pd.to_datetime(column, format="ISO8601", errors="coerce", utc=True)
+        else:
+            stamps, _ = read_format(column, date_format)
     known = stamps.dropna()
     return len(known) > 1 and bool(known.iloc[0] > known.iloc[-1])
 
@@ -231,7 +274,8 @@ def _numbers(column: pd.Series) -> NDArray[np.float64] | None:
     if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_bool_dtype(column):
         return None
     try:
-        numbers = pd.to_numeric(as_text(column), errors="coerce").to_numpy(dtype=np.float64)
+        text = as_text(column).str.replace(SIGNS, "", regex=True)
+        numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
     except (TypeError, ValueError):
         return None
     return numbers if len(numbers) and np.isfinite(numbers).all() else None

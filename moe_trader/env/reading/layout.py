@@ -14,13 +14,15 @@ from pandas.errors import EmptyDataError
 
 from moe_trader.env import MarketError
 from moe_trader.env.reading.archives import opened
-from moe_trader.env.reading.columns import has_time_and_close
+from moe_trader.env.reading.columns import has_time_and_close, is_a_number_column
 from moe_trader.env.reading.headings import looks_like_data
 from moe_trader.env.reading.page import Reading
 
-_SEPARATORS = ",;\t|"
+_SEPARATORS = ",;\t|~^"
 _SPACES = r"\s+"
 _PREAMBLE = 20  # lines among which the header must be
+_MESSAGE = 200  # characters of a file's only line below which it is a message
+_TICKER = re.compile(r"[\^A-Za-z][\w.^=:/-]*|\d+\.[A-Z]+")
 _SPOKEN = re.compile(r'"?sep=(.)"?[,;]*\s*', re.IGNORECASE)  # Excel's first line: sep=;
 
 
@@ -52,6 +54,8 @@ def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
     lines = first_lines(path, encoding, _PREAMBLE)
     if not lines:
         raise EmptyDataError("an empty file: export or download it again")
+    if len(lines) == 1 and len(lines[0]) < _MESSAGE and not any(one in lines[0] for one in ",;\t|"):
+        raise MarketError(f"{path}: a message, and no prices: {lines[0].strip()}; download it again")
     spoken = _SPOKEN.fullmatch(lines[0])
     separators = spoken[1] if spoken else _SEPARATORS
     lines = [line.lstrip("#") if _names(line.lstrip("#"), separators, reading) else line for line in lines]
@@ -59,6 +63,9 @@ def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
     by_position = _by_position(lines, rows, separators, reading)
     if by_position is not None:
         return by_position
+    by_ticker = _by_ticker(lines, rows, separators)
+    if by_ticker is not None:
+        return by_ticker
     header = _header(lines, rows, separators, reading)
     separator = _separator(lines[header], separators, reading)
     if re.fullmatch(r'"(?:[^"]|"")*"', lines[header].strip()) and separator in lines[header]:
@@ -75,9 +82,26 @@ def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
     below = [cells(line, separator) for line in lines[header + 1 : header + 3]]
     if below and not _has_time(headings) and all(len(row) == len(headings) + 1 and row[-1] for row in below if row):
         headings = ["Unnamed: 0", *headings]  # R's write.table gives names of rows no heading
-    if headings[0] == "Price" and len(below) == 2 and below[0][:1] == ["Ticker"]:
-        return Layout(separator, header + 3, ["Date", *headings[1:]], len(headings), below[0])
     return Layout(separator, header + 1, headings, len(headings), quote=quote)
+
+
+def _by_ticker(lines: list[str], rows: list[int], separators: str) -> Layout | None:
+    """Return the layout of a table whose first two rows name prices and tickers, in either order, as yfinance writes.
+
+    A third row may name the stamps alone.
+    """
+    if len(rows) < 3:
+        return None
+    for separator in separators:
+        one, two, three = (cells(lines[at], separator) for at in rows[:3])
+        for names, tickers in ((one, two), (two, one)):
+            known = 2 < len(names) == len(tickers) and all(is_a_number_column(name) for name in names[1:])
+            if not known or not all(_TICKER.fullmatch(one) for one in tickers[1:]) or is_a_number_column(tickers[1]):
+                continue
+            alone = bool(three) and not any(cell.strip() for cell in three[1:])
+            first = rows[2 + alone] if len(rows) > 2 + alone else rows[-1] + 1
+            return Layout(separator, first, ["Date", *names[1:]], len(names), tickers)
+    return None
 
 
 def cells(line: str, separator: str) -> list[str]:

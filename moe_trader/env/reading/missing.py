@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from moe_trader.env import MarketError
-from moe_trader.env.reading.guess import candidates, guess
+from moe_trader.env.reading.guess import candidates, guess, opens_may_be_closes
 from moe_trader.env.reading.headings import ALIASES, NONE, PRICES, looks_like_data, plain, there
 from moe_trader.env.reading.ways import setting, settings
 
@@ -77,7 +77,13 @@ def _ways(
     bar = [name for name in ("open", "high", "low") if name in roles]
     if 0 < len(bar) < len(PRICES) - 1:
         roles = {name: place for name, place in roles.items() if name not in bar or name in found}
-    return _chosen(table, roles, found, needed, headless)
+    chosen = _chosen(table, roles, found, needed, headless)
+    if headless or sample is None or {"open", "close"} & {*found, *hints} or not {"open", "close"} <= roles.keys():
+        return chosen
+    if not opens_may_be_closes(sample, roles):
+        return chosen
+    turned = {**roles, "open": roles["close"], "close": roles["open"]}
+    return f"{chosen}, or, if these are closes and opens, {_chosen(table, turned, found, needed, headless)}"
 
 
 def _hints(found: Mapping[str, int], table: Headings) -> dict[str, int]:

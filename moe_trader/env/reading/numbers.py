@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe_trader.env import Floats
-from moe_trader.env.reading.cells import as_text, cell, is_missing
+from moe_trader.env.reading.cells import SIGNS, as_text, cell, is_missing
 from moe_trader.env.reading.columns import is_a_close
 from moe_trader.env.reading.headings import NONE, PRICES
 from moe_trader.env.reading.page import Decimal, Page
@@ -26,7 +26,6 @@ _ENOUGH, _SMALLEST_STAMP = (
     5,
     20_000,
 )  # rows that distinguish stamps from prices, and the smallest: days of a spreadsheet
-_SIGNS = r"[$€£¥\s_]|(?<=\d)['\u2019](?=\d{3}(?!\d))"  # currency signs, and Swiss thousands separators
 CLOSES: Way = (
     {**{f"columns.{name}": NONE for name in ("open", "high", "low")}, "env.fill": "next_close"},
     "to read closes only",
@@ -119,7 +118,7 @@ def refuse_no_numbers(column: pd.Series, numbers: Floats, page: Page, ways: Sequ
     def describe(at: int) -> str:
         shown = cell(column, at)
         remedy = "repair or drop these rows"
-        if re.search(r"\d,\d|\d['\u2019]\d|\d\.\d+\.\d|[$€£¥]", shown):
+        if re.search(r"\d,\d|\d['\u2019]\d|\d\.\d+\.\d|[$€£¥₹₽₩₿]|\d ?[A-Z]{3}'?$", shown):
             remedy = "write numbers with a decimal point, and without thousands separators or currency signs"
         elif re.search(ROUNDED, shown.strip("'")):
             remedy = "write them in full, as 1200000 for 1.2M"
@@ -207,7 +206,7 @@ def _without_separators(column: pd.Series, decimal: Decimal) -> pd.Series:
     """Return 1234.5 for 1,234.5 (``point``) or 1.234,5 (``comma``), without currency signs."""
     if column.dtype.kind in "iufb":
         return column
-    text = as_text(column).str.replace(_SIGNS, "", regex=True)
+    text = as_text(column).str.replace(SIGNS, "", regex=True)
     thousands, mark = (",", ".") if decimal == "point" else (".", ",")
     whole = text.str.fullmatch(
         rf"[-+]?(?:\d+|\d{{1,3}}(?:\{thousands}\d{{3}})+)?(?:\{mark}\d*)?(?:[eE][-+]?\d+)?(?i:{_UNIT}\.?)?"
@@ -223,7 +222,7 @@ def _decimals(bad: pd.Series) -> list[tuple[Decimal, str]]:
     marks: tuple[Decimal, ...] = ("point", "comma")
     for name in marks:
         numbers = pd.to_numeric(spelled_out(_without_separators(cells, name)), errors="coerce")
-        if len(cells) and numbers.notna().all() and not (before is not None and numbers.equals(before)):
+        if len(cells) and np.isfinite(numbers).all() and not (before is not None and numbers.equals(before)):
             found.append((name, f"{cells.iloc[0]} as {numbers.iloc[0]:g}"))
             before = numbers
     return found

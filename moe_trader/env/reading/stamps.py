@@ -35,7 +35,9 @@ def read_stamps(column: pd.Series, page: Page) -> tuple[Stamps, Zone]:
 
     :raises MarketError: a stamp that is no date, or one without an offset among others that have one
     """
+    column, midnight = _without_24(column)
     stamps, zone = _read(column, page)
+    stamps = np.where(midnight, stamps + np.timedelta64(1, "D"), stamps) if midnight.any() else stamps
     if zone == "none" and page.reading.time_zone is not None:
         if _whole_days(pd.Series(stamps)):
             zone = "days"
@@ -47,6 +49,15 @@ def read_stamps(column: pd.Series, page: Page) -> tuple[Stamps, Zone]:
         at = int(coming.argmax())
         page.warn(f"{coming.sum()} stamps lie in the future (first: row {column.index[at]}, {stamps[at]})")
     return stamps, zone
+
+
+def _without_24(column: pd.Series) -> tuple[pd.Series, NDArray[np.bool_]]:
+    """Return 00:00 for 24:00, and the rows in which it was: it is that of the next day."""
+    if column.dtype.kind in "iufM" or pd.api.types.is_datetime64_any_dtype(column):
+        return column, np.zeros(len(column), dtype=bool)
+    text = as_text(column)
+    midnight = text.str.contains(r"[ T]24:00", regex=True).to_numpy()
+    return (column.where(~midnight, text.str.replace("24:00", "00:00")) if midnight.any() else column), midnight
 
 
 def _in_zone(stamps: Stamps, zone: str, column: pd.Series, page: Page) -> Stamps:

@@ -29,7 +29,7 @@ _ENCODINGS = {"gb2312": "gb18030", "shift_jis": "cp932", "latin-1": "latin-1", "
 _MOST_ENCODINGS = 3  # that a refusal names
 _PREAMBLE = 20  # lines that are decoded to show how they read
 _SHOWN = 30  # characters of them
-_BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_BOMS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
 
     :raises MarketError: no such file, no csv, or a column that is missing
     """
-    encoding = reading.encoding or _BOMS.get(beginning(path)[:2], "utf-8-sig")
+    encoding = reading.encoding or _encoding(beginning(path))
     try:
         layout = read_layout(path, reading, encoding)
         table = _read(path, layout, reading, encoding)
@@ -62,6 +62,23 @@ def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
     if layout.tickers and len(set(layout.tickers[1:]) - {""}) > 1:
         return _by_ticker(table, layout)
     return table
+
+
+def is_wide_text(start: bytes) -> bool:
+    """Whether a file begins as UTF-16 or UTF-32, in which most letters have a zero byte."""
+    return _encoding(start) != "utf-8-sig"
+
+
+def _encoding(start: bytes) -> str:
+    for mark, encoding in _BOMS.items():
+        if start.startswith(mark):
+            return encoding
+    head = start[:40]
+    if len(head) > 2 and not any(head[1::2]) and all(head[::2]):
+        return "utf-16-le"
+    if len(head) > 2 and not any(head[::2]) and all(head[1::2]):
+        return "utf-16-be"
+    return "utf-8-sig"
 
 
 def _read(path: str | Path, layout: Layout, reading: Reading, encoding: str) -> pd.DataFrame:
@@ -212,7 +229,11 @@ def _not_this_text(path: str | Path, error: UnicodeDecodeError, reading: Reading
     for strict, encoding in _ENCODINGS.items():
         with contextlib.suppress(UnicodeDecodeError):
             lines = first_lines(path, strict, _PREAMBLE)
-            foreign = next(line for line in lines if not line.isascii())
+            if all(line.isascii() for line in lines):  # further down
+                lines = first_lines(path, strict)
+            foreign = next((line for line in lines if not line.isascii()), None)
+            if foreign is None:
+                continue
             at = next(place for place, letter in enumerate(foreign) if not letter.isascii())
             shown = foreign[max(0, at - _SHOWN // 2) :][:_SHOWN]
             ways.append(({"encoding": encoding}, f"to read {shown.strip()}"))
