@@ -93,3 +93,32 @@ kind(
     *(f"{at},{row}" for at, row in enumerate(ROWS)),
     outcome="refused",
 )
+
+# Other separators, headers of two rows, units
+
+for mark in "~^":
+    kind(f"separated by {mark}", *(line.replace(",", mark) for line in (HEADER, *ROWS)))
+kind("leading spaces", *(f"   {line}" for line in (HEADER, *ROWS)))
+kind("units in headings", "Date,Open (USD),High (USD),Low (USD),Close (USD),Volume (shares)", *ROWS)
+kind("units below headings", HEADER, "[date],[USD],[USD],[USD],[USD],[shares]", *ROWS, outcome="refused")
+kind("a heading that pandas numbered", "Date,Open,High,Low,Close,Volume,Close.1", *(f"{row},99" for row in ROWS))
+kind(
+    "a day and a stamp",
+    "Date,Date_Time,Close",
+    *(f"2018-12-27,{row[:10]},{c}" for row, c in zip(ROWS, (11, 12.5, 13), strict=True)),
+    bars=CLOSES,
+)
+kind(
+    "a year and a stamp",
+    "trade_ts,year,close",
+    *(f"{row[:10]},2018,{c}" for row, c in zip(ROWS, (11, 12.5, 13), strict=True)),
+    bars=CLOSES,
+    outcome="refused",
+)
+TWO = "2018-12-27 2 2 2 2 0\n2018-12-28 3 3 3 3 0"
+for name, lines in (
+    ("tickers above prices", (",A,B", "Date,Close,Close")),
+    ("prices above tickers, as old yfinance", (",Close,Close", ",A,B", "Date,,")),
+):
+    bars = {"A": CLOSES.rpartition("2018-12-31")[0], "B": TWO}
+    kind(name, *lines, "2018-12-27,11,2", "2018-12-28,12.5,3", bars=bars)

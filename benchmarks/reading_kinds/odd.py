@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import decimal
+import gzip
 import json
+from pathlib import Path
+
+import pyarrow as pa
 
 from reading_kinds.base import CLOSES, HEADER, ROWS, STANDARD, frame, kind
 
@@ -154,4 +158,58 @@ kind(
             frame().assign(Close=[decimal.Decimal(close) for close in ("11", "12.5", "13")]).to_parquet(path)
         )
     },
+)
+
+# Downloads that failed, and files of programs
+
+for name, text, remedy in (
+    ("a page that was not found", "404: Not Found", "a message, and no prices: 404: Not Found; download it again"),
+    ("a limit of downloads", "Exceeded the daily hits limit", "Exceeded the daily hits limit; download it again"),
+    ("a message in json", '{"Note": "Thank you for using Alpha Vantage!"}', "Alpha Vantage!; download it again"),
+    (
+        "a pointer of Git LFS",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n",
+        "run git lfs pull",
+    ),
+    ("a PDF", b"%PDF-1.4\n\0\xe2\xe3", "a file of a program, and no text; export it there as csv"),
+    ("R's data", gzip.compress(b"X\n\0\0\0\3\0\4\2\0"), "a file of a program, and no text; export it there as csv"),
+    ("a 7z archive", b"7z\xbc\xaf\x27\x1c\0\4", "unpack it, and give the path of what it holds"),
+):
+    kind(name, files={"x.csv": text}, bars={}, outcome="refused", remedy=remedy)
+kind(
+    "Stata",
+    files={"x.dta": lambda path: frame().to_stata(path, write_index=False)},
+    outcome="refused",
+    remedy="pd.read_stata('x.dta').to_parquet('x.parquet')",
+)
+
+
+def stream(path: Path) -> None:
+    """Write Arrow's stream format."""
+    table = pa.Table.from_pandas(frame())
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+kind("a stream of Arrow", files={"x.arrows": stream})
+kind("UTF-16 without a mark", files={"x.csv": "\n".join((HEADER, *ROWS)).encode("utf-16-le")})
+kind("UTF-32", files={"x.csv": "\n".join((HEADER, *ROWS)).encode("utf-32")})
+kind(
+    "a letter of Latin-1 in the middle",
+    files={"x.csv": "\n".join((f"{HEADER},Note", *(f"{row},x" for row in ROWS), ",,,,,,caf\xe9")).encode("latin-1")},
+    outcome="refused",
+)
+kind(
+    "a letter of Latin-1 far below",
+    files={
+        "x.csv": "\n".join(
+            (
+                "Date,Close,Note",
+                *(f"2018-{month:02d}-{day:02d},{10 + day / 10},x" for month in (1, 3, 5) for day in range(1, 31)),
+                "2018-07-01,13.5,caf\xe9",
+            )
+        ).encode("latin-1")
+    },
+    bars="2018-01-01 10.1 10.1 10.1 10.1 0\n... 91\n2018-07-01 13.5 13.5 13.5 13.5 0",
+    outcome="refused",
 )

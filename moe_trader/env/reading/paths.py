@@ -11,7 +11,20 @@ from moe_trader.env import MarketError
 from moe_trader.env.reading.archives import matching_members
 from moe_trader.env.reading.ways import setting
 
-_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".arrow", ".orc", ".json", ".jsonl", ".ndjson"}
+_SUFFIXES = {
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".parquet",
+    ".pq",
+    ".feather",
+    ".arrow",
+    ".arrows",
+    ".orc",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+}
 _SUFFIXES |= {".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz"}
 
 
