@@ -156,3 +156,17 @@ kind(
     ),
     settings=("env.market.time_zone=Europe/Berlin",),
 )
+kind(
+    "days that stand once, and times that go past midnight",
+    "Date,Time,Close",
+    *("2018-12-27,23:00,11", ",00:00,12", ",01:00,13"),
+    bars={},
+    outcome="refused",
+    remedy="no day, and its time '00:00' is not later than that of the row above; write the day in each row",
+)
+kind(
+    "an hour and a minute in columns",
+    "Date,Hour,Minute,Open,High,Low,Close,Volume",
+    *(f"2018-12-27,{hour},0,{row}" for hour, row in zip((9, 10, 11), PRICES, strict=True)),
+    bars=HOURS,
+)

@@ -81,3 +81,4 @@ kind("closes only", "DATE,CLOSE", "2018-12-27,11", "2018-12-28,12.5", "2018-12-3
 kind("newest first", HEADER, *ROWS[::-1])
 kind("an index that pandas wrote twice", ",Unnamed: 0," + HEADER, *(f"{at},{at},{row}" for at, row in enumerate(ROWS)))
 kind("headings that are the same and nobody wants", HEADER + ",note,Note", *(row + ",a,b" for row in ROWS))
+kind("a preamble of forty lines", *(f"line {at} of a report" for at in range(40)), HEADER, *ROWS)

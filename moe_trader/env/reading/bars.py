@@ -145,7 +145,7 @@ def _chosen(columns: Mapping[str, Any], rows: NDArray[Any]) -> dict[str, Any]:
 
 
 def _stamp_column(table: pd.DataFrame, found: Mapping[str, int], page: Page) -> pd.Series:
-    if "year" in found:
+    if "year" in found or "hour" in found:
         return join_parts(table, found, page)
     time = table.iloc[:, found["time"]]
     if "clock" in found and is_time_of_day(clock := table.iloc[:, found["clock"]]):

@@ -53,29 +53,45 @@ def join_day(day: pd.Series, time: pd.Series, page: Page) -> pd.Series:
 
 
 def join_parts(table: pd.DataFrame, found: Mapping[str, int], page: Page) -> pd.Series:
-    """Return stamps as text from columns of a year, a month, and perhaps a day and a time; else the first day."""
+    """Return stamps as text from a day, or a year and a month, and what there is of a time in columns of their own."""
 
     def part(name: str) -> pd.Series:
         return as_text(table.iloc[:, found[name]]).str.strip().str.removesuffix(".0").str.zfill(2)
 
-    day = part("year") + "-" + part("month") + "-" + (part("day_of_month") if "day_of_month" in found else "01")
-    day = day.rename(str(table.columns[found["year"]]))
-    if "time" in found:
+    if "year" in found:
+        day = part("year") + "-" + part("month") + "-" + (part("day_of_month") if "day_of_month" in found else "01")
+        day = day.rename(str(table.columns[found["year"]]))
+    else:
+        day = table.iloc[:, found["time"]]
+    if "year" in found and "time" in found:
         return join_day(day, table.iloc[:, found["time"]], page)
     if "hour" not in found:
         return day
     minute = part("minute") if "minute" in found else "00"
     clock = part("hour") + ":" + minute + (":" + part("second") if "second" in found else "")
-    return (day + " " + clock).rename(day.name)
+    return (as_text(day).str.strip() + " " + clock).rename(day.name)
 
 
 def _downwards(day: pd.Series, time: pd.Series, page: Page) -> pd.Series:
-    """Return days of which an empty one next to a time is that of the row above."""
+    """Return days of which an empty one next to a time is that of the row above.
+
+    :raises MarketError: times below one day that go back, as where the next one begins
+    """
     empty = is_missing(day) & ~is_missing(time)
     if not empty.any() or empty.all():
         return day
+    filled = day.where(~empty).ffill().where(~is_missing(time) | ~is_missing(day), day)
+    clock = _of_24_hours(as_text(time).str.strip()).str.replace(r"^(?=\d:)", "0", regex=True)
+    below = empty & filled.notna().to_numpy()
+    later = (clock > clock.shift()).to_numpy()
+    if (later & below).any() and (~later & below).any():
+        at = int((~later & below).argmax())
+        raise page.error(
+            f"row {page.rows[at]}, column {day.name!r}: no day, and its time {cell(time, at)} is not later than "
+            "that of the row above; write the day in each row"
+        )
     page.warn(f"{empty.sum()} empty days are that of the row above (first: row {page.rows[empty.argmax()]})")
-    return day.where(~empty).ffill().where(~is_missing(time) | ~is_missing(day), day)
+    return filled
 
 
 def _of_24_hours(clock: pd.Series) -> pd.Series:

@@ -71,8 +71,8 @@ def find_columns(
 def _times(found: dict[str, int], table: Headings, sample: pd.DataFrame | None) -> dict[str, int]:
     """Return where stamps are that stand in several columns; an index that only counts the rows is taken out.
 
-    A ``day`` stands next to a time of day, a ``clock`` next to a time that is a day; ``year`` and ``month`` may have a
-    ``day_of_month``, ``hour``, ``minute`` and ``second``.
+    A ``day`` stands next to a time of day, a ``clock`` or an ``hour`` and a ``minute`` next to a time that is a day;
+    ``year`` and ``month`` may have a ``day_of_month``, ``hour``, ``minute`` and ``second``.
     """
     time = found.get("time")
     if time is not None and sample is not None and plain(table.all[time]) in _COUNTS and _counts(sample.iloc[:, time]):
@@ -91,6 +91,8 @@ def _times(found: dict[str, int], table: Headings, sample: pd.DataFrame | None) 
     others = [place for place in days if place != time]
     clocks = [place for name in CLOCK for place in table.places.get(name, ()) if place != time]
     if clocks and time in days:
+        if "minute" in parts and clocks[0] == parts.get("hour"):
+            return {name: parts[name] for name in ("hour", "minute", "second") if name in parts}
         return {"clock": clocks[0]}
     return {"day": others[0]} if others and time is not None else {}
 

@@ -20,7 +20,7 @@ from moe_trader.env.reading.page import Reading
 
 _SEPARATORS = ",;\t|~^"
 _SPACES = r"\s+"
-_PREAMBLE = 20  # lines among which the header must be
+_PREAMBLE = 100  # lines among which the header must be
 _MESSAGE = 200  # characters of a file's only line below which it is a message
 _TICKER = re.compile(r"[\^A-Za-z][\w.^=:/-]*|\d+\.[A-Z]+")
 _SPOKEN = re.compile(r'"?sep=(.)"?[,;]*\s*', re.IGNORECASE)  # Excel's first line: sep=;
