@@ -36,6 +36,7 @@ _MONTH_NAMES = (  # how months begin in German, French, Spanish, Italian, Portug
     ("Dec", ("dec", "déc", "dez", "dic")),
 )
 _MONTHS = r"(?:18|19|20)\d\d(?:[-./ ]?[Qq][1-4]|[Mm]\d{1,2}|\.\d{1,2})|[Qq][1-4][-./ ]?(?:18|19|20)\d\d"
+_WEEK = r"\d{4}-?W\d\d"
 _SOME = 50  # cells that a format must read before it is tried on all
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M:%S")
 _OTHERS = (  # what pandas' guess does not know
@@ -118,11 +119,13 @@ def as_months(column: pd.Series) -> pd.Series | None:
 
     1990.1 is October, as a spreadsheet shows it, unless there is a 1990.2.
     """
+    text = as_text(column.head(1)).str.strip()
+    if not text.str.fullmatch(rf"{_MONTHS}|{_WEEK}").all():
+        return None
     text = as_text(column).str.strip()
-    if text.str.fullmatch(r"\d{4}-?W\d\d").all():
-        return pd.to_datetime(text.str.replace("-", "") + "1", format="%GW%V%u", errors="coerce").dt.strftime(
-            "%Y-%m-%d"
-        )
+    if text.str.fullmatch(_WEEK).all():
+        mondays = pd.to_datetime(text.str.replace("-", "") + "1", format="%GW%V%u", errors="coerce")
+        return mondays.dt.strftime("%Y-%m-%d")
     if not text.str.fullmatch(_MONTHS).all():
         return None
     if text.str.contains("Q", case=False, regex=False).any():

@@ -56,8 +56,11 @@ def _without_24(column: pd.Series) -> tuple[pd.Series, NDArray[np.bool_]]:
     if column.dtype.kind in "iufM" or pd.api.types.is_datetime64_any_dtype(column):
         return column, np.zeros(len(column), dtype=bool)
     text = as_text(column)
-    midnight = text.str.contains(r"[ T]24:00", regex=True).to_numpy()
-    return (column.where(~midnight, text.str.replace("24:00", "00:00")) if midnight.any() else column), midnight
+    found = text.str.contains(" 24:00", regex=False) | text.str.contains("T24:00", regex=False)
+    midnight = found.to_numpy(dtype=bool)
+    if not midnight.any():
+        return column, midnight
+    return column.where(~midnight, text.str.replace("24:00", "00:00")), midnight
 
 
 def _in_zone(stamps: Stamps, zone: str, column: pd.Series, page: Page) -> Stamps:

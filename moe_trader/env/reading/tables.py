@@ -105,7 +105,7 @@ def _without_headers(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     repeated = np.ones(len(table), dtype=bool)
     for place, heading in enumerate(headings):
         if table.iloc[:, place].dtype.kind not in "iufb" and not heading.startswith("Unnamed: "):
-            repeated &= (table.iloc[:, place].astype(str).str.strip() == heading).to_numpy()
+            repeated &= (table.iloc[:, place] == table.columns[place]).to_numpy(dtype=bool, na_value=False)
             if not repeated.any():
                 return table
     if repeated.all():

@@ -14,6 +14,7 @@ from moe_trader.env.reading.page import Reading
 from moe_trader.env.reading.ways import Way, offer
 
 _NEAR = 0.2  # of log(1000), by which prices that follow each other may differ from a thousandth
+_FIRST = 1000  # rows that are looked at before all are
 _GROUPED = r"[-+]?[1-9]\d{0,2}\.\d{3}"
 _WHOLE = r"[-+]?\d{1,3}"
 _POINT = r"[-+]?\d*\.\d+\s*[%kKmMbB]?"
@@ -61,10 +62,15 @@ def _doubtful(column: pd.Series) -> bool:
     """Whether a column's numbers have at most three decimals and three digits before, and some have any."""
     if column.dtype.kind != "f":
         return False
-    numbers = column.dropna().to_numpy()
-    if numbers.max(initial=0) >= 1000 or (numbers[numbers > 0].min(initial=1) < 1) or not (numbers % 1 != 0).any():
+    numbers = column.to_numpy()
+    return _may_be_grouped(numbers[:_FIRST]) and _may_be_grouped(numbers) and bool((numbers % 1 > 0).any())
+
+
+def _may_be_grouped(numbers: Floats) -> bool:
+    known = numbers[~np.isnan(numbers)]
+    if known.max(initial=0) >= 1000 or known[known > 0].min(initial=1) < 1:
         return False
-    return not (np.abs(numbers * 1000 - np.round(numbers * 1000)) > 1e-6).any()
+    return not (np.abs(known * 1000 - np.round(known * 1000)) > 1e-6).any()
 
 
 def _crossing(numbers: Floats) -> int | None:
