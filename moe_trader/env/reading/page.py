@@ -6,6 +6,7 @@ import datetime
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -192,6 +193,9 @@ def join_pages(pages: Sequence[Page], symbol: str) -> Page:
     whole.time = np.concatenate([page.time for page in pages])
     whole.filled = np.concatenate([page.filled for page in pages])
     whole.inform(f"{len(pages)} files joined: {first.source} to {pages[-1].source}")
-    shared = dict.fromkeys(note for page in pages for note in page.notes)
-    whole.notes += shared
+    for page in pages:  # what holds for a file as a whole is said once
+        file, bracket, symbol = page.source.partition(" (") if page.source.endswith(")") else (page.source, "", "")
+        called = f"{Path(file).name}{bracket}{symbol}"
+        said = [f"{called}: {note}" if "row " in note else note for note in page.notes]
+        whole.notes += [note for note in said if note not in whole.notes]
     return whole
