@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-import pandas as pd
 from pandas.errors import EmptyDataError
 
 from moe_trader.env import MarketError
@@ -122,20 +123,13 @@ def row_widths(path: str | Path, layout: Layout, encoding: str) -> Iterator[tupl
 
 def first_lines(path: str | Path, encoding: str, count: int | None = None) -> list[str]:
     """Return the first lines, or all of them, decompressed."""
-    with opened(path) as source:
-        lines = pd.read_csv(
-            source,
-            sep="\x01",
-            names=["line"],
-            nrows=count,
-            dtype=str,
-            quoting=csv.QUOTE_NONE,
-            skip_blank_lines=False,
-            na_filter=False,
-            encoding=encoding,
-            compression=None,
-        )["line"]
-    return lines.to_list()
+    with opened(path) as source, contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(source, "rb")) if isinstance(source, str) else source
+        text = io.TextIOWrapper(file, encoding=encoding)
+        try:
+            return [line.removesuffix("\n") for line in itertools.islice(text, count)]
+        finally:
+            text.detach()  # or it closes the file, which is not its own
 
 
 def _header(lines: list[str], rows: list[int], separators: str, reading: Reading) -> int:
@@ -144,7 +138,7 @@ def _header(lines: list[str], rows: list[int], separators: str, reading: Reading
         if _names(lines[at], separators, reading):
             return at
     for separator in separators:  # a row of words above one of numbers
-        for at, below in pairwise(rows):
+        for at, below in itertools.pairwise(rows):
             words, data = cells(lines[at], separator), cells(lines[below], separator)
             if 1 < len(words) == len(data) and looks_like_data(data):
                 if not looks_like_data(words) and sum(bool(word.strip()) for word in words) > 1:
@@ -154,7 +148,7 @@ def _header(lines: list[str], rows: list[int], separators: str, reading: Reading
     found = []
     for separator in separators:
         widths = [len(cells(lines[at], separator)) for at in separated]
-        even = (place for place, (one, after) in enumerate(pairwise(widths)) if 1 < one == after)
+        even = (place for place, (one, after) in enumerate(itertools.pairwise(widths)) if 1 < one == after)
         found += [separated[place] for place in even][:1]
     if found:  # the first of any separator: 1.002,34;1.003,45 is even in commas too, but not in the header above
         return min(found)
