@@ -59,7 +59,7 @@ def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
         raise MarketError(f"{path}: a message, and no prices: {lines[0].strip()}; download it again")
     spoken = _SPOKEN.fullmatch(lines[0])
     separators = spoken[1] if spoken else _SEPARATORS
-    lines = [line.lstrip("#") if _names(line.lstrip("#"), separators, reading) else line for line in lines]
+    lines = [_without_hash(line, separators, reading) for line in lines]
     rows = [at for at, line in enumerate(lines) if line.strip() and not line.startswith("#")][bool(spoken) :]
     by_position = _by_position(lines, rows, separators, reading)
     if by_position is not None:
@@ -158,6 +158,12 @@ def _header(lines: list[str], rows: list[int], separators: str, reading: Reading
 def _names(line: str, separators: str, reading: Reading) -> bool:
     """Whether a line names a time and a close."""
     return any(has_time_and_close(cells(line, separator), reading.columns) for separator in (*separators, _SPACES))
+
+
+def _without_hash(line: str, separators: str, reading: Reading) -> str:
+    """Return a header without the mark of a comment before it: ``#RIC,Date-Time,...``."""
+    bare = line.lstrip("#")
+    return bare if bare != line and _names(bare, separators, reading) else line
 
 
 def _has_time(headings: list[str]) -> bool:
