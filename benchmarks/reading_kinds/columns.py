@@ -122,3 +122,23 @@ for name, lines in (
 ):
     bars = {"A": CLOSES.rpartition("2018-12-31")[0], "B": TWO}
     kind(name, *lines, "2018-12-27,11,2", "2018-12-28,12.5,3", bars=bars)
+kind(
+    "prices in two currencies",
+    "Date,Close (USD),Close (EUR)",
+    *(f"{row[:10]},{close},{close / 2}" for row, close in zip(ROWS, (11, 12.5, 13), strict=True)),
+    bars=CLOSES,
+    outcome="refused",
+)
+kind(
+    "units in Chinese headings",
+    "日期,收盘价(元),开盘价(元),最高价(元),最低价(元),成交量(手)",
+    "2018-12-27,11,10.5,12,9,100",
+    "2018-12-28,12.5,11,13,10,200",
+    "2018-12-31,13,12,14,11,300",
+)
+kind(
+    "a high of the year next to a close",
+    "Date,Close,High (52w),Low (52w)",
+    *(f"{row[:10]},{close},99,1" for row, close in zip(ROWS, (11, 12.5, 13), strict=True)),
+    bars=CLOSES,
+)

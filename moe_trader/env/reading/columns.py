@@ -11,6 +11,7 @@ import pandas as pd
 
 from moe_trader.bounds import Position
 from moe_trader.env import MarketError
+from moe_trader.env.reading.cells import CODES
 from moe_trader.env.reading.headings import ALIASES, NONE, plain, there
 from moe_trader.env.reading.missing import refuse_missing
 from moe_trader.env.reading.ways import setting
@@ -28,7 +29,7 @@ PARTS = ("year", "month", "day", "hour", "minute", "second")  # headings of stam
 _COUNTS = ("index", "unnamed: 0")  # headings of an index, which may be stamps or only count the rows
 # Volume in a unit: one word, as in Volume BTC and Volume (lots). What is made from volume is called so as well.
 _VOLUME_IN = re.compile(r"volume (?P<word>\w+)|volume ?\((?P<unit>\w+)\)")
-_UNIT = re.compile(r" ?[(\[（][^()\[\]（）]*[)\]）]$")  # noqa: RUF001 - of Chinese
+_UNIT = re.compile(rf" ?[(\[（](?:{CODES.lower()}|[$€£¥₹]|[元円원手股点])[)\]）]$")  # noqa: RUF001 - of Chinese
 _MADE = re.compile(
     r"\d+|(?:[svwe]|vw)?ma\d*|avg\d*|average|mean|median|std|pct|percent|change|chg|chng|delta|diff|ratio|relative|"
     r"weighted|rank|profile|trend|osc|oscillator|index|rsi|zscore|signal|spike|imbalance|notes?|date|time"
@@ -136,8 +137,16 @@ class Headings:
     def _with_unit(self, column: str) -> str | None:
         """Return the name of a column that has its unit behind it: open (USD)."""
         english = column == "volume"  # of which several may stand there, in units and in money
-        without = {_UNIT.sub("", name): name for name in self.places if not (english and name.startswith("vol"))}
-        return next((without[alias] for alias in ALIASES[column] if len(alias) > 1 and alias in without), None)
+        names = [name for name in self.places if not (english and name.startswith("vol"))]
+        without = [_UNIT.sub("", name) for name in names]
+        alias = next((one for one in ALIASES[column] if len(one) > 1 and one in without), None)
+        if alias is None:
+            return None
+        found = [name for name, bare in zip(names, without, strict=True) if bare == alias]
+        if len(found) > 1:
+            self.places[alias] = [self.places[name][0] for name in found]
+            return alias
+        return found[0]
 
     def _only(self, name: str, column: str) -> int:
         """Return the one place of a name. :raises MarketError: where there are two."""
