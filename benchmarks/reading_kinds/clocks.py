@@ -23,6 +23,7 @@ for name, stamps in (
     ("US/Eastern in summer and winter", ("20180309 09:30:00 US/Eastern", "20180312 09:30:00 US/Eastern")),
     ("America/New_York without seconds", ("2018-03-09 09:30 America/New_York", "2018-03-12 09:30 America/New_York")),
     ("EST and EDT", ("03/09/2018 09:30 EST", "03/12/2018 09:30 EDT")),
+    ("Eastern Time", ("2018-03-09 09:30 ET", "2018-03-12 09:30 ET")),
     ("EST and EDT, am and pm", ("2018-03-09 09:30 AM EST", "2018-03-12 09:30 AM EDT")),
     ("Dukascopy's offsets", ("09.03.2018 15:30:00.000 GMT+0100", "12.03.2018 15:30:00.000 GMT+0200")),
 ):

@@ -97,3 +97,14 @@ kind(
     bars="\n".join(f"2018-12-{at + 1} {at} {at} {at} {at} 1" for at in range(10, 20)),
     outcome="refused",
 )
+for layout in ("%d%m%Y", "%m%d%Y", "%Y:%m:%d", "%Y_%m_%d"):
+    kind(f"dates as {layout}", HEADER, *dated(layout), outcome="refused")
+kind(
+    "unquoted dates with a comma",
+    HEADER,
+    *dated("%b %d, %Y"),
+    bars={},
+    outcome="refused",
+    remedy="quote cells that hold what separates them",
+)
+kind("a zone in the heading", "Timestamp (UTC),Open,High,Low,Close,Volume", *ROWS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reading_kinds.base import CLOSES, DAYS, HOURS, NO_VOLUME, OHLCV, PRICES, ROWS, STANDARD, UNIX, kind, rows
 
 AMERICAN = ("12/27/2018", "12/28/2018", "12/31/2018")
-HIGH_OF_DAY = ("09", "10", "11")
+CLOCKS = ("09", "10", "11")
 
 
 COMPACT = ("20181227", "20181228", "20181231")
@@ -22,14 +22,14 @@ kind(
         "x.csv": "\r\n".join(
             (
                 "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>",
-                *rows("2018.12.27\t{t}:00:00\t{o}\t{h}\t{l}\t{c}\t{v}\t0\t12", HIGH_OF_DAY),
+                *rows("2018.12.27\t{t}:00:00\t{o}\t{h}\t{l}\t{c}\t{v}\t0\t12", CLOCKS),
             )
         ).encode("utf-16")
     },
     bars=HOURS,
     outcome="repaired",
 )
-kind("MetaTrader 4", *rows("2018.12.27,{t}:00," + OHLCV, HIGH_OF_DAY), bars=HOURS, outcome="refused")
+kind("MetaTrader 4", *rows("2018.12.27,{t}:00," + OHLCV, CLOCKS), bars=HOURS, outcome="refused")
 kind(
     "TradingView",
     "time,open,high,low,close,MA,Volume,RSI",
@@ -159,28 +159,18 @@ kind(
     "Dec 31, 2018\t12\t14\t11\t13\t13\t300",
     outcome="refused",
 )
-kind(
-    "Kibot",
-    *rows("12/27/2018,{t}:00," + OHLCV, HIGH_OF_DAY),
-    bars=HOURS,
-    outcome="refused",
-)
-kind(
-    "NinjaTrader",
-    *rows("20181227 {t}0000;{o};{h};{l};{c};{v}", HIGH_OF_DAY),
-    bars=HOURS,
-    outcome="refused",
-)
+kind("Kibot", *rows("12/27/2018,{t}:00," + OHLCV, CLOCKS), bars=HOURS, outcome="refused")
+kind("NinjaTrader", *rows("20181227 {t}0000;{o};{h};{l};{c};{v}", CLOCKS), bars=HOURS, outcome="refused")
 kind(
     "Sierra Chart",
     "Date, Time, Open, High, Low, Last, Volume, NumberOfTrades, BidVolume, AskVolume",
-    *rows("2018/12/27, {t}:00:00.000000, {o}, {h}, {l}, {c}, {v}, 5, 50, 50", HIGH_OF_DAY),
+    *rows("2018/12/27, {t}:00:00.000000, {o}, {h}, {l}, {c}, {v}, 5, 50, 50", CLOCKS),
     bars=HOURS,
 )
 kind(
     "TradeStation",
     '"Date","Time","Open","High","Low","Close","Up","Down"',
-    *rows("12/27/2018,{t}:00,{o},{h},{l},{c},60,40", HIGH_OF_DAY),
+    *rows("12/27/2018,{t}:00,{o},{h},{l},{c},60,40", CLOCKS),
     bars=HOURS.replace(" 100\n", " 0\n").replace(" 200\n", " 0\n").replace(" 300\n", " 0\n"),
     outcome="refused",
 )
@@ -241,5 +231,12 @@ kind(
             )
         ).encode("latin-1")
     },
+    outcome="refused",
+)
+kind(
+    "Barchart",
+    "Time,Open,High,Low,Last,Change,%Chg,Volume",
+    *rows("{t},{o},{h},{l},{c},1,1%,{v}", AMERICAN, newest_first=True),
+    '"Downloaded from Barchart.com as of 12-31-2018 04:00pm CST"',
     outcome="refused",
 )

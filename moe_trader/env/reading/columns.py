@@ -29,7 +29,7 @@ PARTS = ("year", "month", "day", "hour", "minute", "second")  # headings of stam
 _COUNTS = ("index", "unnamed: 0")  # headings of an index, which may be stamps or only count the rows
 # Volume in a unit: one word, as in Volume BTC and Volume (lots). What is made from volume is called so as well.
 _VOLUME_IN = re.compile(r"volume (?P<word>\w+)|volume ?\((?P<unit>\w+)\)")
-_UNIT = re.compile(rf" ?[(\[（](?:{CODES.lower()}|[$€£¥₹]|[元円원手股点])[)\]）]$")  # noqa: RUF001 - of Chinese
+_UNIT = re.compile(rf" ?[(\[（](?:utc|gmt|{CODES.lower()}|[$€£¥₹]|[元円원手股点])[)\]）]$")  # noqa: RUF001 - of Chinese
 _MADE = re.compile(
     r"\d+|(?:[svwe]|vw)?ma\d*|avg\d*|average|mean|median|std|pct|percent|change|chg|chng|delta|diff|ratio|relative|"
     r"weighted|rank|profile|trend|osc|oscillator|index|rsi|zscore|signal|spike|imbalance|notes?|date|time"
@@ -130,8 +130,8 @@ class Headings:
     def usual(self, column: str) -> int | None:
         """Return where the column is by its usual names."""
         name = next((alias for alias in ALIASES[column] if alias in self.places), None)
-        if name is None and column != "time":
-            name = self._with_unit(column)
+        if name is None or (column == "time" and name in _COUNTS):
+            name = self._with_unit(column) or name
         return None if name is None else self._only(name, column)
 
     def _with_unit(self, column: str) -> str | None:

@@ -47,6 +47,10 @@ _OTHERS = (  # what pandas' guess does not know
     "%Y-%m-%d %I:%M %p",
     "%Y-%m-%d %I:%M:%S %p",
     "%Y%m",
+    "%d%m%Y",
+    "%m%d%Y",
+    "%Y:%m:%d",
+    "%Y_%m_%d",
     "%b-%y",
     "%b %y",
     "%b-%Y",
@@ -171,7 +175,9 @@ def _fitting(text: pd.Series) -> list[str]:
     coming = pd.Timestamp.now() + pd.Timedelta(days=1)
     past = [(layout, stamps) for layout, stamps in read if not (stamps > coming).any()]
     read = past if past or text.str.fullmatch(r"\d+").all() else read
-    read = [one for one in read if one[1].min().year >= _LATE] or read
+    late = [(layout, stamps) for layout, stamps in read if stamps.min().year >= _LATE]
+    # Dec 27 is no December of 1927: a month and two digits are a year only if that is a late one
+    read = late or [(layout, stamps) for layout, stamps in read if layout not in ("%b-%y", "%b %y")]
     in_order = [layout for layout, stamps in read if stamps.is_monotonic_increasing or stamps.is_monotonic_decreasing]
     return in_order if len(read) > 1 and in_order else [layout for layout, _ in read]
 

@@ -81,6 +81,12 @@ def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
     if quote == "'":
         headings = [heading.strip().strip("'") for heading in headings]
     below = [cells(line, separator) for line in lines[header + 1 : header + 3]]
+    if separator != _SPACES and below and all(len(row) == 1 for row in below):  # rows may be separated otherwise
+        for other in separators:
+            rows_below = [cells(line, other) for line in lines[header + 1 : header + 3]]
+            if len(headings) > 1 and all(len(row) == len(headings) for row in rows_below):
+                separator, below = other, rows_below
+                break
     if below and not _has_time(headings) and all(len(row) == len(headings) + 1 and row[-1] for row in below if row):
         headings = ["Unnamed: 0", *headings]  # R's write.table gives names of rows no heading
     return Layout(separator, header + 1, headings, len(headings), quote=quote)

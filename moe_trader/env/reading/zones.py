@@ -12,10 +12,12 @@ _SHORT = {
     **{"EET": "+02:00", "EEST": "+03:00", "MSK": "+03:00", "IST": "+05:30", "HKT": "+08:00", "SGT": "+08:00"},
     **{"JST": "+09:00", "KST": "+09:00", "AEST": "+10:00", "AEDT": "+11:00", "EST": "-05:00", "EDT": "-04:00"},
     **{"CST": "-06:00", "CDT": "-05:00", "MST": "-07:00", "MDT": "-06:00", "PST": "-08:00", "PDT": "-07:00"},
+    **{"ET": "America/New_York", "CT": "America/Chicago", "MT": "America/Denver", "PT": "America/Los_Angeles"},
 }
+_LONGEST_FIRST = "|".join(sorted(_SHORT, key=len, reverse=True))
 _NAMED = re.compile(
     rf"^(?P<local>.*?\d(?:\s*[AaPp]\.?[Mm]\.?)?)\s*\(?"
-    rf"(?P<zone>(?:GMT|UTC)[+-]\d{{1,2}}(?::?\d\d)?|{'|'.join(_SHORT)}|[A-Z][A-Za-z]+(?:/[A-Za-z_]+)+)\)?$"
+    rf"(?P<zone>(?:GMT|UTC)[+-]\d{{1,2}}(?::?\d\d)?|{_LONGEST_FIRST}|[A-Z][A-Za-z]+(?:/[A-Za-z_]+)+)\)?$"
 )
 _BEYOND = re.compile(r"(?:GMT|UTC)([+-])(\d{1,2}):?(\d\d)?")
 
