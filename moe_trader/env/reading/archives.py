@@ -174,10 +174,10 @@ def _chosen(inside: list[str], member: str | None, path: str) -> str:
         raise MarketError(f"{path}: an empty archive; download it again")
     endings = [Path(name).suffix for name in inside]
     most = max(sorted(set(endings)), key=endings.count)
-    alike = sorted(name for name in inside if Path(name).suffix == most)
-    pattern = f"{'*/' * alike[0].count('/')}*{most}"
-    ways = [setting("env.path", f"{path}/{name}") + " to read this one" for name in alike[:1]]
-    if len(alike) > 1:
-        ways.insert(0, setting("env.path", f"{path}/{pattern}") + f" to read the {len(alike)}")
+    same_kind = sorted(name for name in inside if Path(name).suffix == most)
+    pattern = f"{'*/' * same_kind[0].count('/')}*{most}"
+    ways = [setting("env.path", f"{path}/{name}") + " to read this one" for name in same_kind[:1]]
+    if len(same_kind) > 1:
+        ways.insert(0, setting("env.path", f"{path}/{pattern}") + f" to read the {len(same_kind)}")
     shown = ", ".join(sorted(inside)[:_SHOWN]) + (", ..." if len(inside) > _SHOWN else "")
     raise MarketError(f"{path}: an archive of {len(inside)} files ({shown}); set {', or '.join(ways)}")

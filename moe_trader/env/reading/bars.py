@@ -19,12 +19,12 @@ from moe_trader.env.reading.adjust import make_comparable
 from moe_trader.env.reading.cells import is_missing
 from moe_trader.env.reading.clock import is_time_of_day, join_day, join_parts
 from moe_trader.env.reading.columns import find_columns
-from moe_trader.env.reading.guess import symbol_column, time_column
 from moe_trader.env.reading.headings import PRICES
 from moe_trader.env.reading.numbers import read_prices
 from moe_trader.env.reading.order import has_repeated, order_of, refuse_repeated
 from moe_trader.env.reading.page import Mask, Page, Reading, join_pages
 from moe_trader.env.reading.ranges import widen
+from moe_trader.env.reading.repeats import symbol_column, time_column
 from moe_trader.env.reading.stamps import Zone, read_stamps
 from moe_trader.env.reading.tables import read_csv_table
 from moe_trader.env.reading.volume import read_volume

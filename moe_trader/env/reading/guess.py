@@ -19,9 +19,7 @@ _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _COMMAS = re.compile(r"^-?(?:\d{1,3}(?:\.\d{3})+(?:,\d+)?|\d+,\d+)$")
 _SLACK = 1e-3  # by which a high or low may miss the open or close
 _HALF = 0.5  # share of empty cells above which a column is not needed
-_NO_SYMBOL = 100  # numbers below it are hours and other counts, no symbols
 _WIDEST = 1.5  # usual ratio of high to low above which columns are no bars
-_SOME = 200  # rows by which stamps are known
 _SURE = 20  # rows from which gaps distinguish opens from closes
 _EARLIEST = 1e8  # of unix stamps, in seconds
 
@@ -86,44 +84,13 @@ def opens_may_be_closes(sample: pd.DataFrame, roles: Mapping[str, int]) -> bool:
     if len(sample) < _SURE:
         return True
     opened, closed = (
-        _numbers(_with_points(sample[[sample.columns[roles[name]]]]).iloc[:, 0]) for name in ("open", "close")
+        numbers_of(_with_points(sample[[sample.columns[roles[name]]]]).iloc[:, 0]) for name in ("open", "close")
     )
     if opened is None or closed is None:
         return True
     if _falls(sample, roles):
         opened, closed = opened[::-1], closed[::-1]
     return not np.abs(opened[1:] - closed[:-1]).mean() < np.abs(closed[1:] - opened[:-1]).mean() / 2
-
-
-def time_column(table: pd.DataFrame, taken: set[int]) -> int | None:
-    """Return the position of a column of stamps of which none stands twice."""
-    for place in range(table.shape[1]):
-        column = table.iloc[:, place]
-        if place in taken or column.dtype.kind == "f" or column.duplicated().any():
-            continue
-        if _stamps(column.head(_SOME))[0] and not _counts_up(column):
-            return place
-    return None
-
-
-def _counts_up(column: pd.Series) -> bool:
-    numbers = _numbers(column)
-    return numbers is not None and not _are_unix(numbers)
-
-
-def symbol_column(table: pd.DataFrame, time: NDArray[np.datetime64], taken: set[int]) -> int | None:
-    """Return the position of a column whose values distinguish rows of one stamp, as symbols do."""
-    for place in range(table.shape[1]):
-        column = table.iloc[:, place]
-        if place in taken or pd.api.types.is_float_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
-            continue
-        names = as_text(column).to_numpy()
-        if (pd.to_numeric(as_text(column), errors="coerce") < _NO_SYMBOL).all():
-            continue
-        n_names = len(set(names))
-        if 2 <= n_names <= len(names) // 2 and not pd.DataFrame({"time": time, "name": names}).duplicated().any():
-            return place
-    return None
 
 
 def _symbols(sample: pd.DataFrame, roles: Mapping[str, int]) -> int | None:
@@ -139,8 +106,8 @@ def _symbols(sample: pd.DataFrame, roles: Mapping[str, int]) -> int | None:
 
 def _columns_of_numbers(sample: pd.DataFrame, free: list[int]) -> dict[int, NDArray[np.float64]]:
     """Return the columns that hold numbers, and no stamps."""
-    numbers = {place: column for place in free if (column := _numbers(sample.iloc[:, place])) is not None}
-    return {place: column for place, column in numbers.items() if not _are_unix(column)}
+    numbers = {place: column for place in free if (column := numbers_of(sample.iloc[:, place])) is not None}
+    return {place: column for place, column in numbers.items() if not are_unix(column)}
 
 
 def _with_points(sample: pd.DataFrame) -> pd.DataFrame:
@@ -209,23 +176,23 @@ def _smoothest(orders: list[str], columns: list[NDArray[np.float64]]) -> str:
 def _time(sample: pd.DataFrame, free: list[int]) -> tuple[dict[str, int], str | None]:
     for place in free:
         column = sample.iloc[:, place]
-        is_time, date_format = _stamps(column)
+        is_time, date_format = holds_stamps(column)
         if not is_time:
             continue
         if place + 1 in free:
             clock = as_text(sample.iloc[:, place + 1]).str.strip()
             if clock.str.fullmatch(_CLOCK).all():
                 joined = as_text(column).str.strip() + " " + clock
-                return {"day": place, "time": place + 1}, _stamps(joined)[1]
+                return {"day": place, "time": place + 1}, holds_stamps(joined)[1]
         return {"time": _closing(sample, place, free)}, date_format
     return {}, None
 
 
 def _closing(sample: pd.DataFrame, opening: int, free: list[int]) -> int:
     """Return the column of stamps at which bars close, if there is one next to those at which they open."""
-    opened = _numbers(sample.iloc[:, opening])
+    opened = numbers_of(sample.iloc[:, opening])
     for place in free:
-        closed = _numbers(sample.iloc[:, place]) if place > opening else None
+        closed = numbers_of(sample.iloc[:, place]) if place > opening else None
         if opened is None or closed is None or not (opened >= _EARLIEST).all():
             continue
         if (closed > opened).all() and (closed[:-1] <= opened[1:]).all():
@@ -233,14 +200,14 @@ def _closing(sample: pd.DataFrame, opening: int, free: list[int]) -> int:
     return opening
 
 
-def _stamps(column: pd.Series) -> tuple[bool, str | None]:
+def holds_stamps(column: pd.Series) -> tuple[bool, str | None]:
     """Return whether a column holds stamps, and the format they need."""
     if pd.api.types.is_datetime64_any_dtype(column):
         return True, None
-    numbers = _numbers(column)
+    numbers = numbers_of(column)
     if numbers is not None:
         days = pd.to_datetime(as_text(column).str.removesuffix(".0"), format="%Y%m%d", errors="coerce")
-        return _are_unix(numbers) or bool(days.notna().all()), None
+        return are_unix(numbers) or bool(days.notna().all()), None
     text = as_text(column).str.strip()
     if pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True).notna().all():
         return True, None
@@ -254,7 +221,7 @@ def _falls(sample: pd.DataFrame, roles: Mapping[str, int]) -> bool:
     column = pd.concat([as_text(sample.iloc[:, at]).str.strip() for at in places], axis=1).agg(" ".join, axis=1)
     stamps = pd.to_numeric(column, errors="coerce")
     if stamps.isna().any():
-        date_format = _stamps(column)[1]
+        date_format = holds_stamps(column)[1]
         if date_format is None:
             stamps = pd.to_datetime(column, format="ISO8601", errors="coerce", utc=True)
         else:
@@ -263,13 +230,14 @@ def _falls(sample: pd.DataFrame, roles: Mapping[str, int]) -> bool:
     return len(known) > 1 and bool(known.iloc[0] > known.iloc[-1])
 
 
-def _are_unix(numbers: NDArray[np.float64]) -> bool:
+def are_unix(numbers: NDArray[np.float64]) -> bool:
+    """Whether numbers may be unix stamps in order."""
     steps = np.diff(numbers)
     ordered = (steps >= 0).all() or (steps <= 0).all()
     return bool(ordered and (numbers % 1 == 0).all() and (numbers >= _EARLIEST).all())
 
 
-def _numbers(column: pd.Series) -> NDArray[np.float64] | None:
+def numbers_of(column: pd.Series) -> NDArray[np.float64] | None:
     """Return a column's numbers; ``None`` if a cell is no number."""
     if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_bool_dtype(column):
         return None

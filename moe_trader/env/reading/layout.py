@@ -95,7 +95,7 @@ def read_layout(path: str | Path, reading: Reading, encoding: str) -> Layout:
 def _by_ticker(lines: list[str], rows: list[int], separators: str) -> Layout | None:
     """Return the layout of a table whose first two rows name prices and tickers, in either order, as yfinance writes.
 
-    A third row may name the stamps alone.
+    A third row may name only the stamps.
     """
     if len(rows) < 3:
         return None
@@ -105,8 +105,8 @@ def _by_ticker(lines: list[str], rows: list[int], separators: str) -> Layout | N
             known = 2 < len(names) == len(tickers) and all(is_a_number_column(name) for name in names[1:])
             if not known or not all(_TICKER.fullmatch(one) for one in tickers[1:]) or is_a_number_column(tickers[1]):
                 continue
-            alone = bool(three) and not any(cell.strip() for cell in three[1:])
-            first = rows[2 + alone] if len(rows) > 2 + alone else rows[-1] + 1
+            only_stamps = bool(three) and not any(cell.strip() for cell in three[1:])
+            first = rows[2 + only_stamps] if len(rows) > 2 + only_stamps else rows[-1] + 1
             return Layout(separator, first, ["Date", *names[1:]], len(names), tickers)
     return None
 

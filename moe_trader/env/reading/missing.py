@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _NAMED = 5  # usual names that an error lists
 _A_PRICE = re.compile("open|high|low|close|price|wap|average|avg|adj", re.IGNORECASE)
-# Parts of headings that give a column away, if one heading alone has them.
+# Parts of headings that give a column away, if only one heading has them.
 _PARTS = {
     "open": re.compile(r"open|opn|eröff|ouvert|apert|abert|otwar|prcod"),
     "high": re.compile(r"high|hoch|höchst|haut|máx|max(?!.*min)|hi$|prchd"),
