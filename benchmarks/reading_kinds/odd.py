@@ -93,6 +93,13 @@ kind(
     "only a header", HEADER, bars={}, outcome="refused", remedy="no rows below the header; export or download it again"
 )
 kind(
+    "only a header of unknown headings",
+    "Tag,Wert",
+    bars={},
+    outcome="refused",
+    remedy="no row below them has as many cells: give the file with its header and rows",
+)
+kind(
     "a web page",
     "<!DOCTYPE html>",
     "<html></html>",

@@ -34,7 +34,10 @@ def guess(
     :param hints: columns that their headings give away
     """
     sample = _complete(sample)
-    roles, needed = {**found, **(hints or {})}, {}
+    roles = {**found, **(hints or {})}
+    needed: dict[str, str] = {}
+    if sample.empty:
+        return roles, needed
     free = [place for place in range(sample.shape[1]) if place not in roles.values()]
     if "time" not in roles:
         times, date_format = _time(sample, free)

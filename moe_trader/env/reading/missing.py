@@ -49,6 +49,8 @@ def refuse_missing(found: Mapping[str, int], table: Headings, sample: pd.DataFra
         text += "; the first row looks like data: add a header, or name columns by position, counted from 0"
     elif len(table.all) == 1:
         text += "; this is one cell: put a comma, semicolon, tab or | between the columns, or say sep=X in a first line"
+    elif sample is not None and sample.empty:
+        text += "; no row below them has as many cells: give the file with its header and rows"
     raise MarketError(text)
 
 
