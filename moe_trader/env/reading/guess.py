@@ -14,7 +14,7 @@ from moe_trader.env.reading.date_formats import fitting_formats, read_format
 
 _ORDERS = ("ohlc", "ochl", "olhc", "ohcl", "cohl", "chlo", "hloc", "lhoc", "hlco", "colh")  # usual ones first
 _NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
-_CANDIDATES = 3  # columns that a refusal names where any may be the close
+_MOST = 3  # columns that a refusal names where any may be the close
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _COMMAS = re.compile(r"^-?(?:\d{1,3}(?:\.\d{3})+(?:,\d+)?|\d+,\d+)$")
 _SLACK = 1e-3  # by which a high or low may miss the open or close
@@ -69,8 +69,7 @@ def candidates(sample: pd.DataFrame, found: Mapping[str, int]) -> list[int]:
     """Return the positions of the first columns that may be a close."""
     sample = _complete(sample)
     free = [place for place in range(sample.shape[1]) if place not in found.values()]
-    varying = (at for at, one in _columns_of_numbers(sample, free).items() if (one > 0).all() and len({*one}) > 1)
-    return list(varying)[:_CANDIDATES]
+    return [at for at, one in _columns_of_numbers(sample, free).items() if (one > 0).all() and len({*one}) > 1][:_MOST]
 
 
 def _complete(sample: pd.DataFrame) -> pd.DataFrame:
@@ -214,8 +213,7 @@ def holds_stamps(column: pd.Series) -> tuple[bool, str | None]:
     text = as_text(column).str.strip()
     if pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True).notna().all():
         return True, None
-    layouts = fitting_formats(text)
-    return bool(layouts), layouts[0] if layouts else None
+    return bool(layouts := fitting_formats(text)), next(iter(layouts), None)
 
 
 def _falls(sample: pd.DataFrame, roles: Mapping[str, int]) -> bool:
@@ -235,8 +233,7 @@ def _falls(sample: pd.DataFrame, roles: Mapping[str, int]) -> bool:
 
 def are_unix(numbers: NDArray[np.float64]) -> bool:
     """Whether numbers may be unix stamps in order."""
-    steps = np.diff(numbers)
-    ordered = (steps >= 0).all() or (steps <= 0).all()
+    ordered = (np.diff(numbers) >= 0).all() or (np.diff(numbers) <= 0).all()
     return bool(ordered and (numbers % 1 == 0).all() and (numbers >= _EARLIEST).all())
 
 
