@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,17 +53,15 @@ class Result:
     wrong: list[str] = field(default_factory=list)
 
 
-class Composed:
-    """The config that settings are composed with, as the command line does: that of ``moe-data``, or a shorter one."""
-
-    folder, name, option = config_directory(), "data", ["env=csv"]
+def composed(overrides: list[str]) -> dict[str, Any]:
+    """Return the plain config of ``moe-data``, composed as the command line does."""
+    with initialize_config_dir(version_base="1.3", config_dir=config_directory()):
+        return to_plain(compose("data", overrides=["env=csv", *overrides]))
 
 
 def load(overrides: list[str]) -> Market:
-    """Return the market of a config that is composed as the command line does."""
-    with initialize_config_dir(version_base="1.3", config_dir=Composed.folder):
-        plain = to_plain(compose(Composed.name, overrides=[*Composed.option, *overrides]))
-    return build_option(plain["env"]["market"], "env.market", MarketSource).load()
+    """Return the market that settings read, as they are pasted."""
+    return build_option(composed(overrides)["env"]["market"], "env.market", MarketSource).load()
 
 
 def suggestions(message: str) -> list[str]:

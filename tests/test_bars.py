@@ -1,5 +1,7 @@
 """Price files as people have them: read where they can be, refused in words that name the place."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -174,12 +176,14 @@ def test_a_header_without_a_row(write):
 def test_a_folder_or_a_file_that_is_no_csv(tmp_path):
     with pytest.raises(MarketError, match="cannot be read as csv"):
         read_csv(tmp_path, "x")
-    (tmp_path / "prices.csv.gz").write_text("not compressed")
-    with pytest.raises(MarketError, match="cannot be read as csv"):
+    (tmp_path / "prices.csv.gz").write_text("Too many requests")
+    with pytest.raises(MarketError, match=r"gz: a message, and no prices: Too many requests; download it again$"):
         read_csv(tmp_path / "prices.csv.gz", "x")
-    (tmp_path / "prices.csv.zip").write_text("not compressed")
-    with pytest.raises(MarketError, match="cannot be read as csv"):
-        read_csv(tmp_path / "prices.csv.zip", "x")
+    (tmp_path / "prices.csv.gz").write_bytes(gzip.compress(b"Date,Close\n" * 99)[:-9])
+    with pytest.raises(
+        MarketError, match=r"cannot be read as csv \(.*; if it is cut off, export or download it again$"
+    ):
+        read_csv(tmp_path / "prices.csv.gz", "x")
 
 
 @pytest.mark.parametrize(

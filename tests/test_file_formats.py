@@ -1,6 +1,7 @@
 """Files of other formats than the option reads, and tables as other libraries write them."""
 
 import os
+import zipfile
 
 import pandas as pd
 import pytest
@@ -21,25 +22,16 @@ LINES = "\n".join([HEADER, *ROWS])
         ("x.h5", b"\x89HDF\r\n", r"this is an HDF5 file; .*: pd\.read_hdf\('x\.h5'\)\.to_parquet\('x\.parquet'\)$"),
         ("x.pkl", b"\x80\x05", r"is a pickle; .* only one that you trust\): pd\.read_pickle\('x\.pkl'\)\.to_parquet"),
         ("x.db", b"SQLite format 3\0", r"this is a SQLite database; .*sqlite3\.connect\('x\.db'\)\)\.to_parquet\("),
-        ("x.csv.zst", b"\x28\xb5\x2f\xfd", r"cannot be read as csv \(.*zstandard"),
-        ("x.csv.tar", LINES.encode(), r"cannot be read as csv \("),
+        ("x.csv.zst", b"\x28\xb5\x2f\xfd", r"cannot be read as csv \(Truncated .*; if it is cut off, export or"),
+        ("x.zip", b"PK\x03\x04rest", r"cannot be read as zip; if it is cut off, download it again"),
+        ("x.7z", b"7z\xbc\xaf\x27\x1c", r"this is a 7z archive; unpack it, and give the path of what it holds"),
     ],
 )  # fmt: skip
 def test_what_is_no_csv_says_what_it_is(name, content, message, load, tmp_path):
     (tmp_path / name).write_bytes(content)
-    if name.endswith(".zst"):
-        message = message if not _has_zstandard() else "cannot be read as csv"
     with pytest.raises(MarketError, match=message) as error:
         load(tmp_path / name)
     assert str(error.value).startswith(f"{tmp_path / name}: ")
-
-
-def _has_zstandard():
-    try:
-        import zstandard  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def test_the_first_bytes_tell_a_format_whatever_the_option_is_called(write, load, tmp_path):
@@ -64,6 +56,34 @@ def test_a_compressed_file_is_known_by_its_first_bytes_whatever_its_name(name, w
     pd.read_csv(path).to_csv(path, index=False, compression=name)
     assert not path.read_bytes().startswith(b"Date")
     assert load(path).sha256() == expected
+
+
+def test_members_of_archives(write, load, tmp_path):
+    path = write("a.csv", HEADER, *ROWS)
+    expected = load(path).sha256()
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("a.csv", "b.csv", "c.txt"):
+            archive.write(path, name)
+    with pytest.raises(MarketError, match=r"x\.zip: an archive of 3 files \(a\.csv, b\.csv, c\.txt\); set 'env\.path="):
+        load(tmp_path / "x.zip")
+    assert load(tmp_path / "x.zip" / "a.csv").sha256() == expected
+    assert [one.symbol for one in load(f"'{tmp_path}/x.zip/*.csv'").instruments] == ["a", "b"]
+    with pytest.raises(MarketError, match=r"x\.zip/d\.csv: no file matches"):
+        load(tmp_path / "x.zip" / "d.csv")
+
+
+def test_an_archive_with_a_password_says_so(write, load, tmp_path):
+    path = write("a.csv", HEADER, *ROWS)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.write(path, "a.csv")
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    content[6] |= 1  # the flag of encryption, in the member's own header and in the directory
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(
+        MarketError, match=r"x\.zip: .*password required.*; unpack it, and give the path of what it hol"
+    ):
+        load(tmp_path / "x.zip")
 
 
 def test_a_path_that_no_file_system_takes(load, tmp_path):

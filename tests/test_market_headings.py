@@ -121,8 +121,8 @@ def test_an_unknown_time_next_to_known_prices_is_suggested(header, row, write, l
 
 
 def test_a_header_that_is_one_cell_says_what_stands_between_columns(write, load):
-    lines = [line.replace(",", "^") for line in (HEADER, *ROWS)]
-    with pytest.raises(MarketError, match=r"there: Date\^Open\S*; this is one cell: put a comma, .*, or say sep=X in"):
+    lines = [line.replace(",", "!") for line in (HEADER, *ROWS)]
+    with pytest.raises(MarketError, match=r"there: Date!Open\S*; this is one cell: put a comma, .*, or say sep=X in"):
         load(write("x.csv", *lines))
 
 
@@ -153,6 +153,6 @@ def test_columns_of_decimal_commas_are_suggested_and_no_volume_as_a_close(header
     path = write("x.csv", header, *rows)
     with pytest.raises(MarketError, match="missing column time") as error:
         load(path)
-    one = load(path, *shlex.split(re.search(r"(?<=set ).*?(?=; )", str(error.value))[0])).instruments[0]
+    one = load(path, *shlex.split(re.search(r"(?<=set ).*?(?=, or|; )", str(error.value))[0])).instruments[0]
     first = [getattr(one, name)[0] for name in ("open", "high", "low", "close", "volume")]
     assert first == [1001.34, 1101.4, 990.29, 1001.5, 31205]

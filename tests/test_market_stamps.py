@@ -7,6 +7,7 @@ from price_files import HEADER, ROWS
 
 from moe_trader.env import MarketError
 from moe_trader.env.reading.date_formats import fitting_formats
+from moe_trader.option import ConfigError
 
 BAR = "10,12,9,11"
 
@@ -170,9 +171,13 @@ def test_files_with_and_without_a_zone_are_no_one_market(write, load, tmp_path):
     for other in (plain, dates):
         with pytest.raises(
             MarketError,
-            match=r"^env\.path: the stamps of aware are in UTC .*, those of \w+ name no time zone; give all of",
+            match=r"^env\.path: the stamps of aware are in UTC .*, those of \w+ name no time zone; set env\.market\.t",
         ):
             load(f"[{aware},{other}]")
+    one, two = load(f"[{aware},{plain}]", "env.market.time_zone=America/New_York").instruments
+    assert (one.time == two.time).all()
+    one, two = load(f"[{aware},{dates}]", "env.market.time_zone=America/New_York").instruments
+    assert str(two.time[0]) == "2018-12-27T00:00:00.000000", "days are days"
     zulu = write("zulu.csv", HEADER, *(row.replace(",", " UTC,", 1) for row in ROWS))
     assert len(load(f"[{zulu},{dates}]").instruments) == 2
     days = write("days.csv", HEADER, *(row.replace(",", "T00:00+05:30,", 1) for row in ROWS))
@@ -237,6 +242,29 @@ def test_stamps_in_e_notation_with_all_their_digits_are_read(write, load):
     assert stamps(load(write("prices.csv", "time,close", *rows)), 10) == [str(day)[:10] for day in days]
 
 
+def test_a_time_zone_whose_clocks_are_set_back(write, load):
+    # On 2018-10-28 in Berlin 02:00 to 03:00 came twice: from 00:00 and from 01:00 UTC.
+    rows = [
+        f"2018-10-28 {clock},10,12,9,11,{at}" for at, clock in enumerate(("01:30", "02:00", "02:30", "02:00", "02:30"))
+    ]
+    one = load(write("x.csv", HEADER, *rows), "env.market.time_zone=Europe/Berlin").instruments[0]
+    assert [str(stamp)[5:16] for stamp in one.time] == [
+        *("10-27T23:30", "10-28T00:00", "10-28T00:30", "10-28T01:00", "10-28T01:30"),
+    ]
+    with pytest.raises(
+        MarketError, match=r"row 3, .*'2018-10-28 02:00' stands for no moment or for two in Europe/Berlin"
+    ):
+        load(write("y.csv", HEADER, *rows[:3]), "env.market.time_zone=Europe/Berlin")
+    with pytest.raises(
+        MarketError, match=r"row 2, .*'2018-03-25 02:30' stands for no moment or for two in Europe/Berlin"
+    ):
+        load(write("z.csv", HEADER, "2018-03-25 02:30,10,12,9,11,1"), "env.market.time_zone=Europe/Berlin")
+    with pytest.raises(
+        ConfigError, match=r"time_zone: 'Middle/Earth' is unknown; give IANA's name, as America/New_York"
+    ):
+        load(write("u.csv", HEADER, *ROWS), "env.market.time_zone=Middle/Earth")
+
+
 # Slips
 
 
@@ -253,5 +281,5 @@ def test_clocks_that_are_set_back_are_told_from_rows_in_no_order(write, load):
     ):
         load(write("prices.csv", HEADER, *back))
     twice = (f"2018-10-28T0{hour}:00Z,10,12,9,11,1" for hour in (1, 2, 2))
-    with pytest.raises(MarketError, match=r"stamps must be unique and in order; set env\.market\.bad_rows=drop to k"):
+    with pytest.raises(MarketError, match=r"stamps must be unique and in order; set env\.market\.bad_rows=drop to l"):
         load(write("prices.csv", HEADER, *twice))

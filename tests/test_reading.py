@@ -1,28 +1,37 @@
 """Every kind of price file: its bars are those written by hand, and each suggestion, pasted, reads the file."""
 
+import shlex
+
 import pytest
-from reading import Composed, judge, suggestions
+import reading
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from reading import judge, suggestions
 from reading_kinds import KINDS, cases
 
-from moe_trader.config import config_directory
+from moe_trader.config import config_directory, to_plain
 from moe_trader.env.reading.ways import setting
 
-# The settings of env=csv alone: composing all of a run's takes five times as long. The benchmark does.
-CONFIG = """
-hydra: {searchpath: ["file://FOLDER"]}
-defaults: [/env/reading@env.market: standard, _self_]
-env: {path: "???", _aliases_: [path], fill: next_open, market: {_target_: moe_trader.env.csv.Csv, path: "${..path}"}}
-"""
 ALL = {kind.name: kind for kind in [*KINDS, *cases()]}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("conf")
-    (folder / "short.yaml").write_text(CONFIG.replace("FOLDER", config_directory()))
+def composed_once():
+    """Compose the config once: Hydra's parser reads each setting, and unknown ones are refused."""
+    with initialize_config_dir(version_base="1.3", config_dir=config_directory()):
+        env = compose("data", overrides=["env=csv"]).env
+    base = OmegaConf.create({"env": {name: env._get_node(name) for name in ("path", "_aliases_", "fill", "market")}})
+    OmegaConf.set_struct(base, True)
+
+    def composed(overrides):
+        config = base.copy()
+        for one in OverridesParser.create().parse_overrides(overrides):
+            OmegaConf.update(config, one.key_or_group, one.value(), merge=False)
+        return to_plain(config)
+
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("folder", str(folder)), ("name", "short"), ("option", [])):
-            patch.setattr(Composed, name, value)
+        patch.setattr(reading, "composed", composed)
         yield
 
 
@@ -57,10 +66,6 @@ def test_kinds_are_many_and_of_each_outcome():
     ],
 )
 def test_settings_are_quoted_where_a_shell_or_hydra_needs_it(value, written):
-    import shlex
-
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     assert setting("x", value) == written
     (word,) = shlex.split(written)
     assert OverridesParser.create().parse_override(word).value() == value

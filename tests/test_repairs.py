@@ -184,6 +184,21 @@ def test_pieces_may_differ_in_the_unit_of_their_stamps_and_a_split_between_them_
     assert any("2 files joined" in note for note in market.notes[0])
 
 
+def test_repairs_of_each_joined_file_are_noted(write, load, tmp_path):
+    for year in (2018, 2019):
+        write(
+            f"X-{year}.csv",
+            f"{HEADER},Trades",
+            *(f"{year}-01-{day:02},10,12,9,11,{1 - 2 * (day == 7)},5" for day in range(1, 9)),
+        )
+    market = load(f"{tmp_path}/X*.csv", "env.market.symbol=X")
+    assert market.repaired == (2,)
+    assert market.notes[0][1:] == (
+        "columns ignored: Trades",
+        *(f"X-{year}.csv: 1 rows with a volume of -1 read as 0 (first: row 8)" for year in (2018, 2019)),
+    )
+
+
 def test_files_whose_times_overlap_are_several_instruments_or_cannot_be_joined(write, load, tmp_path):
     for name in ("fund_1.csv", "fund_2.csv"):
         write(name, HEADER, *ROWS)

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from moe_trader.env import Floats, Instrument
 from moe_trader.env.reading.adjust import make_comparable
 from moe_trader.env.reading.cells import is_missing
-from moe_trader.env.reading.clock import is_time_of_day, join_day
-from moe_trader.env.reading.columns import PRICES, find_columns
-from moe_trader.env.reading.guess import symbol_column
+from moe_trader.env.reading.clock import is_time_of_day, join_day, join_parts
+from moe_trader.env.reading.columns import find_columns
+from moe_trader.env.reading.headings import PRICES
 from moe_trader.env.reading.numbers import read_prices
 from moe_trader.env.reading.order import has_repeated, order_of, refuse_repeated
 from moe_trader.env.reading.page import Mask, Page, Reading, join_pages
 from moe_trader.env.reading.ranges import widen
+from moe_trader.env.reading.repeats import symbol_column, time_column
 from moe_trader.env.reading.stamps import Zone, read_stamps
 from moe_trader.env.reading.tables import read_csv_table
 from moe_trader.env.reading.volume import read_volume
@@ -110,7 +111,7 @@ def read_rows(table: pd.DataFrame, source: str, reading: Reading) -> Rows:
         repaired = repaired | (columns[name] != as_read[name])
     columns["repaired"] = (repaired | page.filled).astype(np.float64)
     columns = _chosen(columns, page.drop())
-    refuse_repeated(page, zone, _symbol_ways(table, page, found))
+    columns = _chosen(columns, refuse_repeated(columns, page, zone, _symbol_ways(table, page, found)))
     columns = _chosen(columns, page.drop())
     columns = _chosen(columns, page.sort(order_of(page, zone)))
     page.note_bad_rows()
@@ -144,7 +145,11 @@ def _chosen(columns: Mapping[str, Any], rows: NDArray[Any]) -> dict[str, Any]:
 
 
 def _stamp_column(table: pd.DataFrame, found: Mapping[str, int], page: Page) -> pd.Series:
+    if "year" in found or "hour" in found:
+        return join_parts(table, found, page)
     time = table.iloc[:, found["time"]]
+    if "clock" in found and is_time_of_day(clock := table.iloc[:, found["clock"]]):
+        return join_day(time, clock, page)
     if "day" in found and is_time_of_day(time):
         return join_day(table.iloc[:, found["day"]], time, page)
     return time
@@ -198,6 +203,9 @@ def _symbol_ways(table: pd.DataFrame, page: Page, found: Mapping[str, int]) -> l
     if "symbol" in found or not has_repeated(page.time):
         return []
     rows = table.loc[page.rows]
+    other = time_column(rows, {found["close"]})
+    if other is not None and other != found.get("time"):
+        return [({"columns.time": str(table.columns[other])}, "if it holds the stamps")]
     place = symbol_column(rows, page.time, set(found.values()))
     if place is None:
         return []

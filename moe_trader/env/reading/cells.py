@@ -6,7 +6,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-_MISSING = ("", ".", "-", "--", "nan", "na", "n/a", "#n/a", "null", "none")
+_MISSING = (
+    *("", ".", "-", "--", "nan", "na", "n/a", "n.a.", "#n/a", "#n/a n/a", "null", "none"),
+    *("#div/0!", "#ref!", "#value!", "#num!", "#name?", "#null!"),  # of spreadsheets
+)
+CODES = "USD|EUR|GBP|CHF|JPY|CAD|AUD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|TRY|RUB|CNY|HKD|SGD|INR|KRW|BRL|MXN|ZAR|BTC|USDT"
+# Currency signs and codes, spaces, and Swiss thousands separators
+SIGNS = rf"^(?:{CODES})(?=\s*\d)|(?<=\d)\s*(?:{CODES})$|[$€£¥₹₽₩₿\s_]|(?<=\d)['\u2019](?=\d{{3}}(?!\d))"
 
 
 def is_missing(column: pd.Series) -> NDArray[np.bool_]:

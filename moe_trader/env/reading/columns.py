@@ -6,26 +6,30 @@ import re
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from moe_trader.bounds import Position
 from moe_trader.env import MarketError
-from moe_trader.env.reading.guess import candidates, guess
-from moe_trader.env.reading.headings import ALIASES
-from moe_trader.env.reading.ways import setting, settings
+from moe_trader.env.reading.cells import CODES
+from moe_trader.env.reading.headings import ALIASES, NONE, plain, there
+from moe_trader.env.reading.missing import refuse_missing
+from moe_trader.env.reading.ways import setting
 
 Column = Literal["time", "day", "open", "high", "low", "close", "adjusted_close", "volume", "symbol"]
 # As the user names a column: its heading, its position, or NONE; None: by its usual names.
 Heading = str | Position | None
-NONE = "none"  # the user says that there is no such column
 
-_NAMED = 5  # usual names that an error lists
+_FIRST = 10_000  # a number below which rows that count themselves begin; dates and unix stamps are larger
 _CLOSES = (*ALIASES["close"], "settle", "settlement", "settlement price", "last price", "mark", "mark price")
-DAY = ("date", "day")  # headings of a day whose time of day stands in a column of its own
-PRICES = ("open", "high", "low", "close")
-_A_PRICE = re.compile("open|high|low|close|price", re.IGNORECASE)
+# Headings of a day whose time of day stands in a column of its own, and of such a column, if it is not called time.
+DAY = ("date", "day", "trade date", "trading date", "datum", "fecha", "data", "дата", "日期", "日付", "날짜")
+CLOCK = ("hour", "uhrzeit", "zeit", "hora", "heure", "ora", "godzina", "время", "时间", "時刻", "시간")
+PARTS = ("year", "month", "day", "hour", "minute", "second")  # headings of stamps in several columns
+_COUNTS = ("index", "unnamed: 0")  # headings of an index, which may be stamps or only count the rows
 # Volume in a unit: one word, as in Volume BTC and Volume (lots). What is made from volume is called so as well.
 _VOLUME_IN = re.compile(r"volume (?P<word>\w+)|volume ?\((?P<unit>\w+)\)")
+_UNIT = re.compile(rf" ?[(\[（](?:utc|gmt|{CODES.lower()}|[$€£¥₹]|[元円원手股点])[)\]）]$")  # noqa: RUF001 - of Chinese
 _MADE = re.compile(
     r"\d+|(?:[svwe]|vw)?ma\d*|avg\d*|average|mean|median|std|pct|percent|change|chg|chng|delta|diff|ratio|relative|"
     r"weighted|rank|profile|trend|osc|oscillator|index|rsi|zscore|signal|spike|imbalance|notes?|date|time"
@@ -50,7 +54,7 @@ def find_columns(
     """
     headings = list(headings)
     named = {column: heading for column, heading in (given or {}).items() if heading is not None}
-    table = _Headings(headings, source, _declared_absent(named))
+    table = Headings(headings, source, _declared_absent(named))
     found: dict[str, int] = {
         column: table.given(column, heading) for column, heading in named.items() if heading != NONE
     }
@@ -59,21 +63,55 @@ def find_columns(
             found[column] = place
     if "volume" not in named:
         found |= table.other_volumes(found)
-    days = [place for name in DAY for place in table.places.get(name, ()) if place != found.get("time")]
-    if days and "day" not in named:
-        found["day"] = days[0]
-    _check_required(found, table, sample)
+    if "time" not in named:
+        found |= _times(found, table, sample)
+    refuse_missing(found, table, sample)
     return found
 
 
-class _Headings:
+def _times(found: dict[str, int], table: Headings, sample: pd.DataFrame | None) -> dict[str, int]:
+    """Return where stamps are that stand in several columns; an index that only counts the rows is taken out.
+
+    A ``day`` stands next to a time of day, a ``clock`` or an ``hour`` and a ``minute`` next to a time that is a day;
+    ``year`` and ``month`` may have a ``day_of_month``, ``hour``, ``minute`` and ``second``.
+    """
+    time = found.get("time")
+    if time is not None and sample is not None and plain(table.all[time]) in _COUNTS and _counts(sample.iloc[:, time]):
+        del found["time"]
+        time = None
+    parts = {name: table.places[name][0] for name in PARTS if name in table.places and name not in table.absent}
+    if {"year", "month"} <= parts.keys() and (
+        time is None or time in parts.values() or plain(table.all[time]) == "time"
+    ):
+        if "time" in found and (time in parts.values() or "hour" in parts):
+            del found["time"]
+        return {("day_of_month" if name == "day" else name): place for name, place in parts.items()}
+    if "day" in found:
+        return {}
+    days = [place for name in DAY for place in table.places.get(name, ())]
+    others = [place for place in days if place != time]
+    clocks = [place for name in CLOCK for place in table.places.get(name, ()) if place != time]
+    if clocks and time in days:
+        if "minute" in parts and clocks[0] == parts.get("hour"):
+            return {name: parts[name] for name in ("hour", "minute", "second") if name in parts}
+        return {"clock": clocks[0]}
+    return {"day": others[0]} if others and time is not None else {}
+
+
+def _counts(column: pd.Series) -> bool:
+    """Whether cells count the rows."""
+    numbers = pd.to_numeric(column.dropna().astype(str), errors="coerce").to_numpy(dtype=np.float64)
+    return len(numbers) > 0 and numbers[0] < _FIRST and bool((np.diff(numbers) == 1).all())
+
+
+class Headings:
     """A table's headings by how they read; its absent columns are those that the user declared so."""
 
     def __init__(self, headings: list[Hashable], source: str, absent: set[str]) -> None:
         self.all, self.source, self.absent = headings, source, absent
         self.places: dict[str, list[int]] = {}
         for place, heading in enumerate(headings):
-            self.places.setdefault(_plain(heading), []).append(place)
+            self.places.setdefault(plain(heading), []).append(place)
 
     def given(self, column: str, heading: str | int) -> int:
         """Return where the column is that the user names."""
@@ -85,14 +123,30 @@ class _Headings:
                 )
             return heading
         exact = [place for place, one in enumerate(self.all) if str(one).strip() == heading.strip()]
-        if len(exact) != 1 and _plain(heading) not in self.places:
+        if len(exact) != 1 and plain(heading) not in self.places:
             raise MarketError(f"{self.source}: no column {heading!r} (env.market.columns.{column}); {there(self.all)}")
-        return exact[0] if len(exact) == 1 else self._only(_plain(heading), column)
+        return exact[0] if len(exact) == 1 else self._only(plain(heading), column)
 
     def usual(self, column: str) -> int | None:
         """Return where the column is by its usual names."""
         name = next((alias for alias in ALIASES[column] if alias in self.places), None)
+        if name is None or (column == "time" and name in _COUNTS):
+            name = self._with_unit(column) or name
         return None if name is None else self._only(name, column)
+
+    def _with_unit(self, column: str) -> str | None:
+        """Return the name of a column that has its unit behind it: open (USD)."""
+        english = column == "volume"  # of which several may stand there, in units and in money
+        names = [name for name in self.places if not (english and name.startswith("vol"))]
+        without = [_UNIT.sub("", name) for name in names]
+        alias = next((one for one in ALIASES[column] if len(one) > 1 and one in without), None)
+        if alias is None:
+            return None
+        found = [name for name, bare in zip(names, without, strict=True) if bare == alias]
+        if len(found) > 1:
+            self.places[alias] = [self.places[name][0] for name in found]
+            return alias
+        return found[0]
 
     def _only(self, name: str, column: str) -> int:
         """Return the one place of a name. :raises MarketError: where there are two."""
@@ -118,31 +172,25 @@ class _Headings:
 
 def has_time_and_close(words: Iterable[str], given: Mapping[Column, Heading] | None = None) -> bool:
     """Whether words are headings of a table, of a time and a close among others."""
-    names = {_plain(word) for word in words}
+    names = {plain(word) for word in words}
+    if {"year", "month"} <= names:
+        names.add("time")
     for column in ("time", "close"):
         called = (given or {}).get(column)
-        wanted = {_plain(called)} if isinstance(called, str) else set(ALIASES[column])
+        wanted = {plain(called)} if isinstance(called, str) else set(ALIASES[column])
         if not isinstance(called, int) and not names & wanted:
             return False
     return True
 
 
+def is_a_number_column(heading: str) -> bool:
+    """Whether a heading is a usual name of a price or a volume."""
+    return any(plain(heading) in ALIASES[name] for name in ("open", "high", "low", "close", "adjusted_close", "volume"))
+
+
 def is_a_close(heading: Hashable) -> bool:
     """Whether a heading may be of a price at the close, whichever column was taken for it."""
-    return _plain(heading) in _CLOSES
-
-
-def there(headings: list[Hashable]) -> str:
-    """Return the words that name the headings."""
-    return f"columns there: {', '.join(map(str, headings)) or 'none'}"
-
-
-def looks_like_data(headings: Iterable[Hashable]) -> bool:
-    """Whether a first row holds numbers and dates, as in a file without a header, or positions."""
-    cells = [str(heading).strip() for heading in headings]
-    known = [cell for cell in cells if cell and not cell.startswith("Unnamed: ")]
-    data = [re.fullmatch(r"[-+\d.,:/ TZeE]*\d[-+\d.,:/ TZeE]*", cell) is not None for cell in known]
-    return bool(data) and sum(data) >= max(2, 0.6 * len(known))
+    return plain(heading) in _CLOSES
 
 
 def _declared_absent(named: Mapping[Column, Heading]) -> set[str]:
@@ -153,74 +201,6 @@ def _declared_absent(named: Mapping[Column, Heading]) -> set[str]:
     return set(absent)
 
 
-def _check_required(found: Mapping[str, int], table: _Headings, sample: pd.DataFrame | None) -> None:
-    closes_only = not {"open", "high", "low"} & found.keys()
-    required = ("time", "close") if closes_only else ("time", *PRICES)
-    missing = [name for name in required if name not in found]
-    if not missing:
-        return
-    headless = looks_like_data(table.all)
-    wanted = "; ".join(f"{name} ({_usual_names(name)})" for name in missing)
-    ways = _ways(found, missing, table, sample, headless)
-    text = f"{table.source}: missing column {wanted}; where it is called something else, set {ways}; {there(table.all)}"
-    if headless:
-        text += "; the first row looks like data: add a header, or name columns by position, counted from 0"
-    elif len(table.all) == 1:
-        text += "; this is one cell: put a comma, semicolon, tab or | between the columns, or say sep=X in a first line"
-    raise MarketError(text)
-
-
-def _ways(
-    found: Mapping[str, int], missing: list[str], table: _Headings, sample: pd.DataFrame | None, headless: bool
-) -> str:
-    """Return the settings that would find the missing columns: guessed from the first rows, or to be filled in."""
-    prices = [name for name in missing if name not in ("time", "close")]
-    if prices == missing:  # of a bar, and the rest is there
-        absent = {f"columns.{name}": NONE for name in ("open", "high", "low") if name not in prices}
-        ways = [" ".join(setting(f"columns.{name}", "HEADING") for name in missing)]
-        return f"{ways[0]} or, to read closes only, {settings({**absent, 'env.fill': 'next_close'})}"
-    if sample is not None and headless and all(isinstance(cell, str) for cell in table.all):
-        first = pd.DataFrame([table.all], columns=sample.columns)
-        sample = pd.concat([first, sample.astype(str)], ignore_index=True)
-    roles, needed = ({}, {}) if sample is None else guess(sample, {} if headless else found)
-    if not set(missing) <= roles.keys():
-        closes = candidates(sample, roles) if sample is not None and missing[-1] == "close" else []
-        if closes and "time" in roles:
-            return ", or ".join(_chosen(table, roles | {"close": place}, found, needed, headless) for place in closes)
-        blank = "POSITION" if headless else "HEADING"
-        return " ".join(setting(f"columns.{name}", blank) for name in missing)
-    return _chosen(table, roles, found, needed, headless)
-
-
-def _chosen(
-    table: _Headings, roles: Mapping[str, int], found: Mapping[str, int], needed: Mapping[str, str], headless: bool
-) -> str:
-    """Return the settings that name the columns that were guessed, by heading where that is unique."""
-    unique = not headless and all(len(places) == 1 for places in table.places.values())
-    chosen: dict[str, str | int] = {}
-    for name, place in roles.items():
-        if headless or name not in found:
-            chosen[f"columns.{name}"] = str(table.all[place]).strip() if unique else place
-    if not headless and _A_PRICE.search(str(chosen.get("columns.volume", ""))):
-        del chosen["columns.volume"]  # of another instrument side by side
-    instruments = {str(chosen.get(f"columns.{name}", "")).lower().removesuffix(name) for name in PRICES}
-    prefix = instruments.pop() if len(instruments) == 1 else ""  # empty where all prices are known
-    if prefix and (name := str(chosen["columns.close"])[: len(prefix)].strip(" .:_-")):
-        chosen["symbol"] = name
-    return settings({**chosen, **needed})
-
-
-def _usual_names(column: str) -> str:
-    names = ALIASES[column]
-    return f"any of {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
-
-
 def _is_volume_in_a_unit(name: str) -> bool:
     match = _VOLUME_IN.fullmatch(name)
     return match is not None and _MADE.fullmatch(match["word"] or match["unit"]) is None
-
-
-def _plain(heading: Hashable) -> str:
-    name = str(heading).strip().lower().strip("<>").rstrip("*")  # <CLOSE> is MetaTrader's, Close* Yahoo's
-    name = re.sub(r"^\d+[a-z]?\. ", "", name)  # "1. open" is Alpha Vantage's
-    return re.sub(r"[\s_]+", " ", name).strip()

@@ -21,6 +21,7 @@ from moe_trader.env.reading.paths import find_files, stem
 from moe_trader.env.reading.pieces import base_name, check_pieces, in_order
 from moe_trader.env.reading.symbols import Symbols
 from moe_trader.env.reading.ways import setting
+from moe_trader.env.reading.zones import is_zone
 from moe_trader.option import option
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,9 @@ class BarFiles(MarketSource):
     :param columns: headings of columns that are called something unusual (``{close: last_price}``), or their positions
         from 0; ``none``: there is no such column
     :param date_format: of the stamps, as ``strptime`` has it (``%d/%m/%Y``), or the unit of numbers (``s``, ``ms``,
-        ``us``, ``ns``, ``ticks``, ``excel``); ``None``: ISO 8601 or unix stamps
+        ``us``, ``ns``, ``ticks``, ``excel``, ``matlab``); ``None``: ISO 8601 or unix stamps
+    :param time_zone: of stamps that name none, by IANA's name (``America/New_York``): they are converted to UTC;
+        ``None``: they stay as they are
     :param adjust: scale prices to the adjusted close where there is one
     :param splits: what to do where a price jumps by a whole factor, scaled to the adjusted close or not: refuse the
         file, repair it by dividing the earlier prices, or keep the jump
@@ -67,12 +70,15 @@ class BarFiles(MarketSource):
     order: Order = "refuse"
     decimal: Decimal | None = None
     encoding: str | None = None
+    time_zone: str | None = None
     start: datetime.date | None = None
     end: datetime.date | None = None
 
     def __post_init__(self) -> None:
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValueError(f"expected start < end, got {self.start}, {self.end}")
+        if self.time_zone is not None and not is_zone(self.time_zone):
+            raise ValueError(f"time_zone: {self.time_zone!r} is unknown; give IANA's name, as America/New_York")
         try:
             codecs.lookup(self.encoding or "utf-8")
         except LookupError:
@@ -160,6 +166,6 @@ class BarFiles(MarketSource):
             chosen = [one.instrument.symbol for one in bars if one.zone == bars[0].zone]
             raise MarketError(
                 f"env.path: the stamps of {zones['UTC']} are in UTC (unix stamps, or with an offset), those of "
-                f"{zones['none']} name no time zone; give all of them an offset, or none, or set "
-                f"{setting('symbols', chosen)} to read only these"
+                f"{zones['none']} name no time zone; set {setting('time_zone', 'UTC')} to read the others as UTC, or "
+                f"their own zone by name (America/New_York), or {setting('symbols', chosen)} to read only these"
             )

@@ -11,18 +11,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe_trader.env import Floats
-from moe_trader.env.reading.cells import as_text, cell, is_missing
-from moe_trader.env.reading.columns import NONE, PRICES, is_a_close
+from moe_trader.env.reading.cells import SIGNS, as_text, cell, is_missing
+from moe_trader.env.reading.columns import is_a_close
+from moe_trader.env.reading.headings import NONE, PRICES
 from moe_trader.env.reading.page import Decimal, Page
 from moe_trader.env.reading.ways import Way
 
-ROUNDED = r"^(?P<number>\d+(?:\.\d+)?|\.\d+)(?P<unit>[kmbKMB])$"  # 1.2M, as Investing.com writes a volume
+# Of a volume, as Investing.com and others write it: 1.2M, 1.2 Mio, 1.2万
+_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "mio": 1e6, "mn": 1e6, "mrd": 1e9, "bn": 1e9, "万": 1e4, "亿": 1e8}
+_UNIT = rf"(?:{'|'.join(sorted(_UNITS, key=len, reverse=True))})"
+ROUNDED = rf"(?i)^(?P<number>\d+(?:\.\d+)?|\.\d+) ?(?P<unit>{_UNIT})\.?$"
 LEAST, MOST = 1e-30, 1e30  # of a price or a volume: far beyond any, and products of a few of them are still numbers
 _ENOUGH, _SMALLEST_STAMP = (
     5,
     20_000,
 )  # rows that distinguish stamps from prices, and the smallest: days of a spreadsheet
-_SIGNS = r"[$€£¥\s_]|(?<=\d)['\u2019](?=\d{3}(?!\d))"  # currency signs, and Swiss thousands separators
 CLOSES: Way = (
     {**{f"columns.{name}": NONE for name in ("open", "high", "low")}, "env.fill": "next_close"},
     "to read closes only",
@@ -57,10 +60,29 @@ def to_floats(column: pd.Series, page: Page, ways: Sequence[Way] = ()) -> Floats
     if kind is not None:
         remedy = "export it as plain numbers"
         raise page.error(f"column {column.name!r} holds {kind}, not numbers ({cell(column, 0)}); {remedy}", ways)
-    plain = column if page.reading.decimal is None else _without_separators(column, page.reading.decimal)
+    plain = plain_numbers(column, page.reading.decimal)
     if plain.dtype == object:
         plain = plain.map(lambda value: value if isinstance(value, str | bytes | int | float) else str(value))
     return pd.to_numeric(plain, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def plain_numbers(column: pd.Series, decimal: Decimal | None) -> pd.Series:
+    """Return 1234.5 for 1.234,5 where the user gives the mark of decimals."""
+    return column if decimal is None else _without_separators(column, decimal)
+
+
+def spelled_out(column: pd.Series) -> pd.Series:
+    """Return 1200000 for 1.2M and 350000 for 350K, where a whole column is written so, but for zeros."""
+    if column.dtype.kind in "iufbMm" or column.empty:
+        return column
+    parts = as_text(column).str.strip().str.extract(ROUNDED)
+    if parts["unit"].isna().all():
+        return column
+    zero = pd.to_numeric(as_text(column), errors="coerce") == 0
+    if not (parts["unit"].notna() | zero).all():
+        return column
+    numbers = parts["number"].astype(float) * parts["unit"].str.lower().map(_UNITS)
+    return numbers.fillna(0.0).rename(column.name)
 
 
 def _other_type(column: pd.Series) -> str | None:
@@ -96,7 +118,7 @@ def refuse_no_numbers(column: pd.Series, numbers: Floats, page: Page, ways: Sequ
     def describe(at: int) -> str:
         shown = cell(column, at)
         remedy = "repair or drop these rows"
-        if re.search(r"\d,\d|\d['\u2019]\d|\d\.\d+\.\d|[$€£¥]", shown):
+        if re.search(r"\d,\d|\d['\u2019]\d|\d\.\d+\.\d|[$€£¥₹₽₩₿]|\d ?[A-Z]{3}'?$", shown):
             remedy = "write numbers with a decimal point, and without thousands separators or currency signs"
         elif re.search(ROUNDED, shown.strip("'")):
             remedy = "write them in full, as 1200000 for 1.2M"
@@ -184,22 +206,23 @@ def _without_separators(column: pd.Series, decimal: Decimal) -> pd.Series:
     """Return 1234.5 for 1,234.5 (``point``) or 1.234,5 (``comma``), without currency signs."""
     if column.dtype.kind in "iufb":
         return column
-    text = as_text(column).str.replace(_SIGNS, "", regex=True)
+    text = as_text(column).str.replace(SIGNS, "", regex=True)
     thousands, mark = (",", ".") if decimal == "point" else (".", ",")
     whole = text.str.fullmatch(
-        rf"[-+]?(?:\d+|\d{{1,3}}(?:\{thousands}\d{{3}})+)?(?:\{mark}\d*)?(?:[eE][-+]?\d+)?[kmbKMB]?"
+        rf"[-+]?(?:\d+|\d{{1,3}}(?:\{thousands}\d{{3}})+)?(?:\{mark}\d*)?(?:[eE][-+]?\d+)?(?i:{_UNIT}\.?)?"
     )
     plain = text.str.replace(thousands, "", regex=False).str.replace(mark, ".", regex=False)
     return plain.where(whole, text.where(is_missing(column), "no number"))
 
 
 def _decimals(bad: pd.Series) -> list[tuple[Decimal, str]]:
-    """Return the marks of decimals that read every one of these cells, and how they read the first."""
-    found = []
-    cells = bad[~is_missing(bad)]
+    """Return the marks of decimals that read every one of these cells, each differently, and how the first."""
+    found: list[tuple[Decimal, str]] = []
+    cells, before = bad[~is_missing(bad)], None
     marks: tuple[Decimal, ...] = ("point", "comma")
     for name in marks:
-        numbers = pd.to_numeric(_without_separators(cells, name), errors="coerce")
-        if len(cells) and numbers.notna().all():
+        numbers = pd.to_numeric(spelled_out(_without_separators(cells, name)), errors="coerce")
+        if len(cells) and np.isfinite(numbers).all() and not (before is not None and numbers.equals(before)):
             found.append((name, f"{cells.iloc[0]} as {numbers.iloc[0]:g}"))
+            before = numbers
     return found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from moe_trader.env import Floats, MarketError
 from moe_trader.env.reading.page import Mask, Page
 from moe_trader.env.reading.stamps import Stamps, Zone
 from moe_trader.env.reading.ways import Way
@@ -44,30 +47,57 @@ def has_repeated(time: Stamps) -> bool:
     return bool(pd.Series(time).duplicated().any())
 
 
-def refuse_repeated(page: Page, zone: Zone, ways: list[Way]) -> None:
-    """Refuse rows whose stamp an earlier row has, or mark them as bad ones.
+def same_rows(columns: Mapping[str, Floats], page: Page) -> Mask:
+    """Mark rows that are the same as an earlier one, stamp and numbers: nothing is lost without them."""
+    if not has_repeated(page.time):
+        return np.zeros(len(page.time), dtype=bool)
+    return pd.DataFrame({"time": page.time, **columns}).duplicated().to_numpy()
+
+
+def refuse_repeated(columns: Mapping[str, Floats], page: Page, zone: Zone, ways: list[Way]) -> Mask:
+    """Refuse rows whose stamp an earlier row has, or mark them as bad ones; return the rows that are not the same.
 
     :param ways: settings that distinguish the rows
     """
+    same = same_rows(columns, page)
+    twice = pd.Series(page.time).duplicated().to_numpy()
+    if twice.any() and (page.reading.bad_rows == "refuse" or ways):
+        raise _repeated(page, zone, twice, same, ways)
+    if same.any():
+        page.warn(
+            f"{same.sum()} rows that are the same as an earlier one left out (first: row {page.rows[same.argmax()]})"
+        )
+        page.leave_out(same)
+        twice = twice[~same]
     time = page.time
-    if not has_repeated(time):
-        return
-    twice = pd.Series(time).duplicated().to_numpy()
+    page.refuse(twice, lambda place: f": its stamp {time[place]} stands twice")
+    return ~same
+
+
+def _repeated(page: Page, zone: Zone, twice: Mask, same: Mask, ways: list[Way]) -> MarketError:
+    time = page.time
     at = int(twice.argmax())
     first = int(np.flatnonzero(time == time[at])[0])
     count = f" ({twice.sum()} rows repeat a stamp)" if twice.sum() > 1 else ""
-    if page.reading.bad_rows == "refuse" or ways:
-        raise page.error(
-            f"rows {page.rows[first]} and {page.rows[at]}: stamp {time[at]} stands twice; stamps must be unique and in "
-            f"order{count}{_clocks(time, at - 1, zone)}",
-            ways or [({"bad_rows": "drop"}, "to keep the first row of each stamp")],
-        )
-    page.refuse(twice, lambda place: f": its stamp {time[place]} stands twice")
+    text = (
+        f"rows {page.rows[first]} and {page.rows[at]}: stamp {time[at]} stands twice; stamps must be unique and in "
+        f"order{count}{_clocks(time, at - 1, zone)}"
+    )
+    if ways:
+        return page.error(text, ways)
+    if (same == twice).all():
+        return page.error(text, [({"bad_rows": "drop"}, "to leave out the rows that are the same as an earlier one")])
+    if page.may_leave_out(int((twice & ~same).sum())):
+        return page.error(text, [({"bad_rows": "drop"}, "to keep the first row of each stamp")])
+    return page.error(
+        f"{text}; their prices differ, and at most a tenth of the rows is left out: make one bar of each stamp, "
+        "as pandas does with table.drop_duplicates(TIME, keep='last')"
+    )
 
 
 def _clocks(time: Stamps, at: int, zone: Zone) -> str:
     """Return a hint where clocks may have been set back between two rows."""
     intraday = not (time == time.astype("datetime64[D]")).all()
     if zone == "none" and intraday and abs(time[at] - time[at + 1]) <= _HOUR:
-        return "; where clocks are set back an hour comes twice: give stamps in UTC, or with their offset"
+        return "; where clocks are set back an hour comes twice: give stamps in UTC, or set env.market.time_zone"
     return ""

@@ -6,6 +6,7 @@ import datetime
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ FILE_SETTINGS = frozenset(
     (
         "columns",
         "date_format",
+        "time_zone",
         "decimal",
         "encoding",
         "adjust",
@@ -52,6 +54,7 @@ class Reading:
 
     columns: Mapping[Column, Heading] = field(default_factory=dict)
     date_format: str | None = None
+    time_zone: str | None = None
     decimal: Decimal | None = None
     encoding: str | None = None
     adjust: bool = True
@@ -116,8 +119,9 @@ class Page:
         text = f"row {self.rows[at]}{describe(at)}"
         if self.reading.bad_rows == "refuse":
             drop: list[Way] = [({"bad_rows": "drop"}, "to leave such rows out")]
-            few = self._may_leave_out(self.n_bad + int(bad.sum()))
-            found = [*ways, *self._cuts(bad, len(bad) // 2), *(drop if few else [])][:_WAYS]
+            drop = drop if self.may_leave_out(self.n_bad + int(bad.sum())) else []
+            cuts = self._cuts(bad, round((1 - _MOST) * (len(bad) - int(bad.sum()))))
+            found = [*ways, *(cuts or drop), *(drop if cuts else self._cuts(bad, len(bad) // 2))][:_WAYS]
             raise self.error(text, found or last or self._cuts(bad, 0))
         self._first_bad = self._first_bad or text
         self.bad |= bad
@@ -133,7 +137,7 @@ class Page:
     def check_bad_rows(self) -> None:
         """Count the bad rows. :raises MarketError: where more than a tenth of the rows is bad."""
         self.n_bad += int(self.bad.sum())
-        if self.n_bad and not self._may_leave_out(self.n_bad):
+        if self.n_bad and not self.may_leave_out(self.n_bad):
             raise self.error(
                 f"{self._first_bad}; {self.n_bad} of {self.n_all} rows are bad, and at most a tenth "
                 "may be left out; repair the file"
@@ -152,7 +156,8 @@ class Page:
         if self.n_bad:
             self.warn(f"{self.n_bad} bad rows left out (first: {self._first_bad})")
 
-    def _may_leave_out(self, n_bad: int) -> bool:
+    def may_leave_out(self, n_bad: int) -> bool:
+        """Whether so many rows may be left out as bad ones: a tenth at most, or one."""
         return n_bad < self.n_all and n_bad <= max(1, _MOST * self.n_all)
 
     def _choose(self, chosen: Any) -> Any:
@@ -188,6 +193,9 @@ def join_pages(pages: Sequence[Page], symbol: str) -> Page:
     whole.time = np.concatenate([page.time for page in pages])
     whole.filled = np.concatenate([page.filled for page in pages])
     whole.inform(f"{len(pages)} files joined: {first.source} to {pages[-1].source}")
-    shared = dict.fromkeys(note for page in pages for note in page.notes)
-    whole.notes += shared
+    for page in pages:  # what holds for a file as a whole is said once
+        file, bracket, symbol = page.source.partition(" (") if page.source.endswith(")") else (page.source, "", "")
+        called = f"{Path(file).name}{bracket}{symbol}"
+        said = [f"{called}: {note}" if "row " in note else note for note in page.notes]
+        whole.notes += [note for note in said if note not in whole.notes]
     return whole

@@ -4,33 +4,50 @@ from __future__ import annotations
 
 import glob
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from moe_trader.env import MarketError
+from moe_trader.env.reading.archives import matching_members
 from moe_trader.env.reading.ways import setting
 
-_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".arrow", ".orc", ".json", ".jsonl", ".ndjson"}
-_SUFFIXES |= {".gz", ".bz2", ".xz", ".zst", ".zip"}
-
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh91AY&SY": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_SUFFIXES = {
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".parquet",
+    ".pq",
+    ".feather",
+    ".arrow",
+    ".arrows",
+    ".orc",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+}
+_SUFFIXES |= {".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz"}
 
 
 def find_files(path: str | Sequence[str]) -> list[str]:
     """Return the files that a path, a glob (``data/*.csv``) or a list of both means, in order, each once.
 
-    ``~`` is the home folder.
+    ``~`` is the home folder; a path may lead into an archive (``data.zip/*.csv``).
 
     :raises MarketError: a glob that matches nothing, a folder, a pipe or a device
     """
     found: list[str] = []
     for one in map(os.path.expanduser, [path] if isinstance(path, str) else path):
         matches = [one]
-        if glob.has_magic(one) and not os.path.exists(one):
+        members = matching_members(one)
+        if members is not None:
+            matches = members
+        elif glob.has_magic(one) and not os.path.exists(one):
             matches = sorted(match for match in glob.glob(one, recursive=True) if Path(match).is_file())
         if not matches:
             raise MarketError(f"{one}: no file matches{whence(one)}")
+        if members is not None:
+            found.extend(members)
+            continue
         if os.path.isdir(one):
             raise MarketError(f"{one}: a folder{_inside(one)}")
         if os.path.exists(one) and not os.path.isfile(one):
@@ -45,36 +62,6 @@ def stem(file: str) -> str:
     while Path(name).suffix.lower() in _SUFFIXES:
         name = Path(name).stem
     return name
-
-
-def beginning(path: str | Path, count: int = 16) -> bytes:
-    """Return the first bytes of a file, none where it cannot be opened: whoever reads on says why."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(count)
-    except OSError:
-        return b""
-
-
-def compression(path: str | Path) -> str:
-    """Return how a file is compressed, as ``pd.read_csv`` has it, by its first bytes; else by its name (``infer``)."""
-    start = beginning(path)
-    if is_archive(path):
-        return "zip"
-    return next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), "infer")
-
-
-def is_archive(path: str | Path) -> bool:
-    """Whether a file is a zip archive, and no Excel workbook, which is one inside."""
-    if not beginning(path).startswith(b"PK\x03\x04"):
-        return False
-    if Path(path).suffix.lower() == ".zip":
-        return True
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "[Content_Types].xml" not in archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return False
 
 
 def no_such_file(path: str | Path) -> str:

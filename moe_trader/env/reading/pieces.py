@@ -65,8 +65,9 @@ def in_order(rows: Sequence[Rows], symbol: str) -> list[Rows]:
         before = ordered[place - 1]
         if {before.zone, one.zone} == {"UTC", "none"}:
             raise MarketError(
-                f"env.path: stamps of {before.page.source} and {one.page.source} differ in their time zone; give all "
-                "of them an offset, or none"
+                f"env.path: stamps of {before.page.source} and {one.page.source} differ in their time zone; set "
+                f"{setting('time_zone', 'UTC')} to read those without any as UTC, or their own by name "
+                "(America/New_York)"
             )
         known = one.page.time <= before.page.time[-1]
         if not known.any():

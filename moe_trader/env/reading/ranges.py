@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moe_trader.env import Floats
-from moe_trader.env.reading.columns import PRICES
+from moe_trader.env.reading.headings import PRICES
 from moe_trader.env.reading.numbers import CLOSES
 from moe_trader.env.reading.page import Page
 from moe_trader.env.reading.ways import Way

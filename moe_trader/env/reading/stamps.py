@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from moe_trader.env import MarketError
 from moe_trader.env.reading.cells import as_text, cell, is_missing
-from moe_trader.env.reading.date_formats import UNITS, fitting_formats
+from moe_trader.env.reading.date_formats import UNITS, as_months, fitting_formats, fitting_unit, read_format
 from moe_trader.env.reading.page import Page
-from moe_trader.env.reading.unix import is_unix, read_named, read_unix
+from moe_trader.env.reading.unix import as_read, is_unix, read_named, read_unix
 from moe_trader.env.reading.ways import Way
+from moe_trader.env.reading.zones import to_utc
 
 Stamps = NDArray[np.datetime64]
 Zone = Literal["UTC", "none", "days"]
@@ -34,7 +35,14 @@ def read_stamps(column: pd.Series, page: Page) -> tuple[Stamps, Zone]:
 
     :raises MarketError: a stamp that is no date, or one without an offset among others that have one
     """
+    column, midnight = _without_24(column)
     stamps, zone = _read(column, page)
+    stamps = np.where(midnight, stamps + np.timedelta64(1, "D"), stamps) if midnight.any() else stamps
+    if zone == "none" and page.reading.time_zone is not None:
+        if _whole_days(pd.Series(stamps)):
+            zone = "days"
+        else:
+            stamps, zone = _in_zone(stamps, page.reading.time_zone, column, page), "UTC"
     with np.errstate(invalid="ignore"):
         coming = stamps > np.datetime64("now") + np.timedelta64(1, "D")
     if coming.any():
@@ -43,11 +51,41 @@ def read_stamps(column: pd.Series, page: Page) -> tuple[Stamps, Zone]:
     return stamps, zone
 
 
+def _without_24(column: pd.Series) -> tuple[pd.Series, NDArray[np.bool_]]:
+    """Return 00:00 for 24:00, and the rows in which it was: it is that of the next day."""
+    if column.dtype.kind in "iufM" or pd.api.types.is_datetime64_any_dtype(column):
+        return column, np.zeros(len(column), dtype=bool)
+    text = as_text(column)
+    found = text.str.contains(" 24:00", regex=False) | text.str.contains("T24:00", regex=False)
+    midnight = found.to_numpy(dtype=bool)
+    if not midnight.any():
+        return column, midnight
+    return column.where(~midnight, text.str.replace("24:00", "00:00")), midnight
+
+
+def _in_zone(stamps: Stamps, zone: str, column: pd.Series, page: Page) -> Stamps:
+    """Return stamps in UTC that clocks of a zone showed."""
+    utc = to_utc(pd.Series(stamps), zone).dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    page.inform(f"stamps are read as of {zone} and converted to UTC")
+    lost = np.isnat(utc) & ~np.isnat(stamps)
+    page.refuse(
+        lost,
+        lambda at: (
+            f", column {column.name!r}: {cell(column, at)} stands for no moment or for two in {zone}, where clocks are "
+            "set"
+        ),
+    )
+    return utc
+
+
 def _read(column: pd.Series, page: Page) -> tuple[Stamps, Zone]:
     date_format = page.reading.date_format
     if date_format in UNITS:
         stamps = read_named(column, date_format, page)
-        return stamps, "days" if _whole_days(pd.Series(stamps)) else "none" if date_format == "excel" else "UTC"
+        return stamps, "days" if _whole_days(pd.Series(stamps)) else "none" if date_format in (
+            "excel",
+            "matlab",
+        ) else "UTC"
     if date_format is None and _mostly_numbers(column):
         _refuse_rounded(column, page)
         values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -126,9 +164,7 @@ def _refuse_dates(column: pd.Series, bad: NDArray[np.bool_], page: Page, date_fo
         return
     fitting = fitting_formats(column)
     wanted = f"the format {date_format!r}" if date_format else "ISO 8601 (2018-12-31)"
-    numbers = pd.to_numeric(column, errors="coerce")
-    if not fitting and ((numbers > 20_000) & (numbers < 80_000)).all():
-        fitting = ["excel"]
+    fitting = fitting or fitting_unit(column)
     both = "; day and month can change places here" if len(fitting) > 1 else ""
     ways: list[Way] = [({"date_format": layout}, f"to read {_as_read(column, layout)}") for layout in fitting]
     if not fitting and not date_format:
@@ -145,18 +181,22 @@ def _refuse_dates(column: pd.Series, bad: NDArray[np.bool_], page: Page, date_fo
 
 def _as_read(column: pd.Series, layout: str) -> str:
     """Return how a format reads the first cell."""
-    first = column.dropna().iloc[0]
-    if layout == "excel":
-        stamp = pd.Timestamp("1899-12-30") + pd.Timedelta(days=float(first))
+    known = column.dropna()
+    first = known.iloc[0]
+    if layout in UNITS:
+        stamp = as_read(float(first), layout)
     else:
-        stamp = pd.to_datetime(str(first).strip(), format=layout)
-    return f"{first} as {str(stamp).removesuffix(' 00:00:00')}"
+        stamp = read_format(as_text(known).str.strip(), layout)[0].iloc[0]
+    return f"{first} as {str(stamp).removesuffix(' 00:00:00').replace('+00:00', ' UTC')}"
 
 
 def _respaced(column: pd.Series, date_format: str | None) -> pd.Series:
-    """Return stamps with one space between day and time where they are written as Interactive Brokers does."""
+    """Return stamps as ISO 8601 has them where they are months, quarters, or written as Interactive Brokers does."""
     if date_format is not None or pd.api.types.is_datetime64_any_dtype(column):
         return column
+    months = as_months(column)
+    if months is not None:
+        return months
     first = as_text(column.dropna().head(1)).str.strip()
     if not first.str.fullmatch(_BROKERS).any():
         return column
@@ -165,39 +205,44 @@ def _respaced(column: pd.Series, date_format: str | None) -> pd.Series:
 
 def _parse(column: pd.Series, page: Page, date_format: str | None) -> tuple[pd.Series, pd.Series | None]:
     """Return the stamps, in UTC where they have an offset, and then what local clocks showed as well."""
-    layout = None if pd.api.types.is_datetime64_any_dtype(column) else date_format or "ISO8601"
     try:
+        if date_format is not None and not pd.api.types.is_datetime64_any_dtype(column):
+            return read_format(as_text(column).str.strip(), date_format)
         try:
+            layout = None if pd.api.types.is_datetime64_any_dtype(column) else "ISO8601"
             stamps = pd.to_datetime(column, errors="coerce", format=layout)
             if stamps.dt.tz is None:
                 return stamps, None
             return stamps.dt.tz_convert("UTC"), stamps.dt.tz_localize(None)
         except ValueError:  # offsets that differ, as in summer and winter, or that some stamps lack
-            _check_offsets(column, page)
-            local = as_text(column).str.strip().str.replace(_ZONE, "", regex=True)
-            return (
-                pd.to_datetime(column, errors="coerce", utc=True, format=layout),
-                pd.to_datetime(local, errors="coerce", format=layout),
-            )
+            return _with_offsets(column, page)
     except (TypeError, ValueError, AttributeError) as error:
         if isinstance(error, MarketError):
             raise
         raise page.error(f"column {column.name!r} holds no dates ({error})") from None
 
 
-def _whole_days(stamps: pd.Series) -> bool:
-    known = stamps.dropna()
-    return bool((known == known.dt.normalize()).all())
-
-
-def _check_offsets(column: pd.Series, page: Page) -> None:
+def _with_offsets(column: pd.Series, page: Page) -> tuple[pd.Series, pd.Series]:
+    """Return ISO 8601 stamps of several offsets; those without any are of the time zone that the user names."""
     text = as_text(column).str.strip()
-    with_offset = text.str.contains(_OFFSET, regex=True).to_numpy()
-    if with_offset.any() and not with_offset.all():
+    local = pd.to_datetime(text.str.replace(_ZONE, "", regex=True), errors="coerce", format="ISO8601")
+    utc = pd.to_datetime(text, errors="coerce", utc=True, format="ISO8601")
+    without = ~text.str.contains(_OFFSET, regex=True).to_numpy()
+    if without.any() and not without.all():
+        zone = page.reading.time_zone
+        if zone is not None:
+            return utc.where(~without, to_utc(local, zone)), local
         page.refuse(
-            ~with_offset,
+            without,
             lambda at: (
                 f", column {column.name!r}: {cell(column, at)} has no time zone, and others have one; give every "
                 "stamp its own"
             ),
+            last=[({"time_zone": "UTC"}, "to read such stamps as UTC, or another zone by name (America/New_York)")],
         )
+    return utc, local
+
+
+def _whole_days(stamps: pd.Series) -> bool:
+    known = stamps.dropna()
+    return bool((known == known.dt.normalize()).all())

@@ -12,22 +12,24 @@ import pandas as pd
 from pandas.errors import ParserError, ParserWarning
 
 from moe_trader.env import MarketError
-from moe_trader.env.reading.columns import NONE, PRICES, find_columns
+from moe_trader.env.reading.archives import beginning, opened
+from moe_trader.env.reading.columns import find_columns
 from moe_trader.env.reading.guess import guess
+from moe_trader.env.reading.headings import NONE
 from moe_trader.env.reading.layout import Layout, cells, first_lines, read_layout, row_widths
 from moe_trader.env.reading.page import Page, Reading
-from moe_trader.env.reading.paths import beginning, compression, no_such_file, reason
+from moe_trader.env.reading.paths import no_such_file, reason
+from moe_trader.env.reading.thousands import refuse_thousands
 from moe_trader.env.reading.ways import Value, Way, offer
 from moe_trader.env.reading.wide import one_row_of_headings
 
 _SAMPLE = 200  # rows by which a refusal guesses what the columns are
 # Encodings to try, the likelier first: GB 2312 decodes little that it is not meant for, the last two everything.
 _ENCODINGS = {"gb2312": "gb18030", "shift_jis": "cp932", "latin-1": "latin-1", "cp1251": "cp1251"}
-_NEAR = 0.2  # of log(1000), by which prices that follow each other may differ from a thousandth
 _MOST_ENCODINGS = 3  # that a refusal names
 _PREAMBLE = 20  # lines that are decoded to show how they read
 _SHOWN = 30  # characters of them
-_BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_BOMS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
@@ -38,7 +40,7 @@ def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
 
     :raises MarketError: no such file, no csv, or a column that is missing
     """
-    encoding = reading.encoding or _BOMS.get(beginning(path)[:2], "utf-8-sig")
+    encoding = reading.encoding or _encoding(beginning(path))
     try:
         layout = read_layout(path, reading, encoding)
         table = _read(path, layout, reading, encoding)
@@ -49,16 +51,34 @@ def read_csv_table(path: str | Path, reading: Reading) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise MarketError(_not_this_text(path, error, reading)) from None
     except Exception as error:  # pandas raises what its parsers and decompressors do, and has them import libraries
-        raise MarketError(f"{path}: cannot be read as csv ({reason(error)})") from None
+        hint = "if it is cut off, export or download it again"
+        raise MarketError(f"{path}: cannot be read as csv ({reason(error)}); {hint}") from None
     table.index = table.index + layout.first + 1  # as an editor counts: the first line is row 1
-    table = table.dropna(how="all")
+    table = _without_headers(table.dropna(how="all"), path)
     if table.empty:
         raise MarketError(f"{path}: no rows below the header; export or download it again")
     if reading.decimal is None and not layout.tickers:
-        _refuse_thousands(table, path, reading)
+        refuse_thousands(table, str(path), layout, lambda: _sample(path, layout, encoding), reading)
     if layout.tickers and len(set(layout.tickers[1:]) - {""}) > 1:
         return _by_ticker(table, layout)
     return table
+
+
+def is_wide_text(start: bytes) -> bool:
+    """Whether a file begins as UTF-16 or UTF-32, in which most letters have a zero byte."""
+    return _encoding(start) != "utf-8-sig"
+
+
+def _encoding(start: bytes) -> str:
+    for mark, encoding in _BOMS.items():
+        if start.startswith(mark):
+            return encoding
+    head = start[:40]
+    if len(head) > 2 and not any(head[1::2]) and all(head[::2]):
+        return "utf-16-le"
+    if len(head) > 2 and not any(head[::2]) and all(head[1::2]):
+        return "utf-16-be"
+    return "utf-8-sig"
 
 
 def _read(path: str | Path, layout: Layout, reading: Reading, encoding: str) -> pd.DataFrame:
@@ -75,40 +95,26 @@ def _read(path: str | Path, layout: Layout, reading: Reading, encoding: str) -> 
             raise MarketError(f"{path}: cannot be read as csv ({reason(error)})") from None
         table = _without_longer_rows(path, layout, reading, encoding, found)
     table.columns = pd.Index(headings, dtype=object)  # positions stay plain numbers
-    table.attrs["prices"] = [found[name] for name in PRICES if name in found]
+    table.attrs["found"] = dict(found)
     return table
 
 
-def _refuse_thousands(table: pd.DataFrame, path: str | Path, reading: Reading) -> None:
-    """Refuse a price that goes on from 997 to 1.003: the dot stands between thousands.
-
-    Such a column holds whole numbers below 1000, and numbers from 1 of three decimals at most.
-    """
-    for place in table.attrs.pop("prices", ()):
-        column = table.iloc[:, place]
-        if column.dtype.kind != "f":
-            continue
-        price = column.dropna()
-        numbers = price.to_numpy()
-        if numbers.max(initial=0) >= 1000 or numbers.min(initial=1) < 1:
-            continue
-        if (np.abs(numbers * 1000 - np.round(numbers * 1000)) > 1e-6).any():
-            continue
-        before, after = numbers[:-1], numbers[1:]
-        crossed = np.abs(np.log(np.maximum(before, after) / np.minimum(before, after) / 1000)) < _NEAR
-        crossed &= np.maximum(before, after) % 1 == 0
-        if crossed.any():
-            at = int(crossed.argmax())
-            dotted = min(before[at], after[at])
-            shown = f"{dotted:.3f}"
-            ways: list[Way] = [
-                ({"decimal": name}, f"to read {shown} as {number:g}")
-                for name, number in (("comma", dotted * 1000), ("point", dotted))
-            ]
-            raise MarketError(
-                f"{path}: row {price.index[at + 1]}, column {column.name!r}: prices go on from {before[at]:g} to "
-                f"{after[at]:g}, as where a dot stands between thousands{offer(ways, reading.settings)}"
-            )
+def _without_headers(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """Leave out rows that repeat the header, as where files were put one after the other."""
+    headings = [str(heading).strip() for heading in table.columns]
+    repeated = np.ones(len(table), dtype=bool)
+    for place, heading in enumerate(headings):
+        if table.iloc[:, place].dtype.kind not in "iufb" and not heading.startswith("Unnamed: "):
+            repeated &= (table.iloc[:, place] == table.columns[place]).to_numpy(dtype=bool, na_value=False)
+            if not repeated.any():
+                return table
+    if repeated.all():
+        return table
+    page = Page(str(path), table.index, Reading())
+    page.warn(f"{repeated.sum()} rows that repeat the header left out (first: row {page.rows[repeated.argmax()]})")
+    kept = table[~repeated]
+    kept.attrs["notes"] = [*kept.attrs.get("notes", ()), *page.notes]
+    return kept
 
 
 def _text(found: Mapping[str, int], reading: Reading) -> dict[int, type]:
@@ -117,10 +123,10 @@ def _text(found: Mapping[str, int], reading: Reading) -> dict[int, type]:
 
 
 def _parse(path: str | Path, layout: Layout, encoding: str, width: int, text: Mapping[int, type]) -> pd.DataFrame:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), opened(path) as source:
         warnings.simplefilter("error", ParserWarning)  # rows longer than the header
         return pd.read_csv(
-            path,
+            source,
             sep=layout.separator,
             skiprows=layout.first,
             header=None,
@@ -128,9 +134,10 @@ def _parse(path: str | Path, layout: Layout, encoding: str, width: int, text: Ma
             index_col=False,
             dtype=text,
             encoding=encoding,
-            compression=compression(path),
+            compression=None,
             keep_default_na=False,
             na_values=[""],
+            quotechar=layout.quote,
             skip_blank_lines=False,  # they keep their place in the count
             low_memory=False,
         )
@@ -143,11 +150,11 @@ def _without_longer_rows(
 
     :raises MarketError: naming the first of them; or the columns by position, if all rows are longer by the same
     """
-    rows = list(row_widths(path, layout, encoding))
-    widths = {len(row) for _, row in rows}
+    text = _text(found, reading)
+    rows = [(at, _without_empty_end(row, layout.width)) for at, row in row_widths(path, layout, encoding)]
     longer = [(at, len(row)) for at, row in rows if len(row) > layout.width]
     if not longer:
-        raise MarketError(f"{path}: rows have more cells than the header")
+        return _parse(path, layout, encoding, _widest(path, layout, encoding), text).iloc[:, : layout.width]
     _, count = longer[0]
     ways = _by_position(pd.DataFrame([row for _, row in rows[:_SAMPLE]]), found) if len(longer) == len(rows) else []
     lacks = " the header lacks a heading, or" if ways else ""
@@ -162,12 +169,21 @@ def _without_longer_rows(
         ways,
     )
     page.check_bad_rows()
-    table = _parse(path, layout, encoding, max(widths), _text(found, reading))
+    table = _parse(path, layout, encoding, _widest(path, layout, encoding), text)
     kept = table.iloc[:, layout.width :].isna().all(axis=1)
     page.note_bad_rows()
     table = table.loc[kept].iloc[:, : layout.width]
     table.attrs["notes"] = page.notes
     return table
+
+
+def _without_empty_end(row: list[str], width: int) -> list[str]:
+    """Return a row without the empty cells beyond the header, as of separators at the end of rows."""
+    return row[:width] if not any(cell.strip() for cell in row[width:]) else row
+
+
+def _widest(path: str | Path, layout: Layout, encoding: str) -> int:
+    return max(len(row) for _, row in row_widths(path, layout, encoding))
 
 
 def _by_position(sample: pd.DataFrame, found: Mapping[str, int]) -> list[Way]:
@@ -213,6 +229,12 @@ def _not_this_text(path: str | Path, error: UnicodeDecodeError, reading: Reading
     for strict, encoding in _ENCODINGS.items():
         with contextlib.suppress(UnicodeDecodeError):
             lines = first_lines(path, strict, _PREAMBLE)
-            foreign = next(line for line in lines if not line.isascii())
-            ways.append(({"encoding": encoding}, f"to read {foreign[:_SHOWN]}"))
+            if all(line.isascii() for line in lines):  # further down
+                lines = first_lines(path, strict)
+            foreign = next((line for line in lines if not line.isascii()), None)
+            if foreign is None:
+                continue
+            at = next(place for place, letter in enumerate(foreign) if not letter.isascii())
+            shown = foreign[max(0, at - _SHOWN // 2) :][:_SHOWN]
+            ways.append(({"encoding": encoding}, f"to read {shown.strip()}"))
     return f"{text}; save it as UTF-8{offer(ways[:_MOST_ENCODINGS], reading.settings)}"

@@ -20,6 +20,7 @@ _NAMED = {
     "ns": (1e-3, 0),
     "ticks": (0.1, -62_135_596_800_000_000),  # of .NET: 100 ns since year 1
     "excel": (86_400e6, -2_209_161_600_000_000),  # days since 1899-12-30
+    "matlab": (86_400e6, -62_167_305_600_000_000),  # days since the beginning of year 0
 }
 _TICKS = (6.2e17, 6.5e17)  # .NET ticks of 1965 to 2060 are nanoseconds of 1989-08 to 1990-08
 
@@ -39,9 +40,10 @@ def read_unix(column: pd.Series, values: NDArray[np.float64], page: Page) -> NDA
     least, unit, scale = next(one for one in _UNITS if middle >= one[0])
     known = values[np.isfinite(values)]
     if (known > _TICKS[0]).all() and (known < _TICKS[1]).all():
+        ticks = as_read(known[0], "ticks").date()
         raise page.error(
-            f"row {column.index[0]}, column {column.name!r}: {cell(column, 0)} is {_said(known[0], 'ticks')} in .NET "
-            f"ticks, but {_said(known[0], 'ns')} in nanoseconds",
+            f"row {column.index[0]}, column {column.name!r}: {cell(column, 0)} is {ticks} in .NET ticks, but "
+            f"{as_read(known[0], 'ns').date()} in nanoseconds",
             [({"date_format": "ticks"}, "for the one"), ({"date_format": "ns"}, "for the other")],
         )
     bad = ~(np.abs(values) < least * 1e3) | _strangers(values, least, scale)
@@ -71,6 +73,12 @@ def read_named(column: pd.Series, unit: str, page: Page) -> NDArray[np.datetime6
     return _micros(exact, values, *_NAMED[unit])
 
 
+def as_read(value: float, unit: str) -> pd.Timestamp:
+    """Return how a unit reads one number."""
+    scale, zero = _NAMED[unit]
+    return pd.Timestamp(np.datetime64(round(value * scale) + zero, "us"))
+
+
 def _micros(column: pd.Series, values: NDArray[np.float64], scale: float, zero: int) -> NDArray[np.datetime64]:
     """Return numbers as stamps; whole numbers stay exact, and those that are none become ``NaT``."""
     if column.dtype.kind in "iu":
@@ -81,11 +89,6 @@ def _micros(column: pd.Series, values: NDArray[np.float64], scale: float, zero: 
         micros = np.where(known, np.round(np.where(known, values, 0) * scale), 0).astype(np.int64)
         micros[~known] = np.iinfo(np.int64).min - zero
     return (micros + zero).view("datetime64[us]")
-
-
-def _said(value: float, unit: str) -> str:
-    scale, zero = _NAMED[unit]
-    return str(np.datetime64(int(value * scale) + zero, "us").astype("datetime64[D]"))
 
 
 def _strangers(values: NDArray[np.float64], least: float, scale: float) -> NDArray[np.bool_]:

@@ -9,13 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe_trader.env import Floats
-from moe_trader.env.reading.cells import as_text, is_missing
-from moe_trader.env.reading.columns import NONE
-from moe_trader.env.reading.numbers import MOST, ROUNDED, refuse_no_numbers, to_floats
+from moe_trader.env.reading.cells import is_missing
+from moe_trader.env.reading.headings import NONE
+from moe_trader.env.reading.numbers import MOST, plain_numbers, refuse_no_numbers, spelled_out, to_floats
 from moe_trader.env.reading.page import Page
 from moe_trader.env.reading.ways import Way
 
-_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 _NO_VOLUME: list[Way] = [({"columns.volume": NONE}, "to read none")]
 _NEAR = 0.3  # of log(money / units) to log(price): the average price of a bar is no close
 _FAR = 1.0  # of log(price) from 0, below which units and money cannot be distinguished
@@ -57,7 +56,9 @@ def _volume(column: pd.Series, page: Page) -> Floats | None:
     """Return a column's volumes, 0 where there is none; ``None`` where it is -1 throughout."""
     missing = is_missing(column)
     numbers = np.zeros(len(column))
-    plain = _spelled_out(column[~missing])
+    plain = column[~missing]
+    in_full = spelled_out(plain_numbers(plain, page.reading.decimal))
+    plain = in_full if in_full.dtype.kind == "f" else plain
     numbers[~missing] = to_floats(plain, page, _NO_VOLUME)
     refuse_no_numbers(column, numbers, page, _NO_VOLUME)
     none = numbers == -1
@@ -78,20 +79,6 @@ def _volume(column: pd.Series, page: Page) -> Floats | None:
         _NO_VOLUME,
     )
     return numbers
-
-
-def _spelled_out(column: pd.Series) -> pd.Series:
-    """Return 1200000 for 1.2M and 350000 for 350K, where a whole column is written so, but for zeros."""
-    if column.dtype.kind in "iufbMm" or column.empty:
-        return column
-    parts = as_text(column).str.strip().str.extract(ROUNDED)
-    if parts["unit"].isna().all():
-        return column
-    zero = pd.to_numeric(as_text(column), errors="coerce") == 0
-    if not (parts["unit"].notna() | zero).all():
-        return column
-    numbers = parts["number"].astype(float) * parts["unit"].str.lower().map(_UNITS)
-    return numbers.fillna(0.0).rename(column.name)
 
 
 def _traded_units(first: Floats, column: pd.Series, other: pd.Series, close: Floats, page: Page) -> Floats | None:
