@@ -129,6 +129,7 @@ class MoEAgent:
         :param callback: a callback of SB3's, a list of them, or a function. Where SB3's callbacks save a model
             (``CheckpointCallback``, ``EvalCallback``), a bundle is written, a directory that :meth:`load` opens
         :param log_interval: updates between two writes of the logger
+        :param tb_log_name: not used: an agent writes to the logger of :meth:`set_logger`, or to none
         :raises ValueError: without an environment to learn in, or for another number of steps
         :raises TrainingError: for a reward or an observation that is not finite, naming environment, step and column;
             and when training diverges. The agent then has the last weights that gave finite numbers
@@ -195,7 +196,7 @@ class MoEAgent:
     def act(self, observations: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the most likely action of these experts under other gate weights, ``(batch, K)``.
 
-        One-hot weights give one expert alone, equal weights the ensemble without a gate.
+        One-hot weights give a single expert, equal weights the ensemble without a gate.
         """
         return self.decide(observations, weights)[0]
 
@@ -224,7 +225,7 @@ class MoEAgent:
     def save(self, path: str | Path, task: Mapping[str, Any] | None = None) -> None:
         """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.
 
-        :param task: what to remember of the task beside the agent: feature names, scaler, data hash
+        :param task: what to remember of the task: feature names, scaler, data hash
         :raises BundleError: when something else is at ``path``, or ``task`` cannot be written as JSON
         """
         path = to_path(path, "path")

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 import moe_trader
 from moe_trader.config import composing, config_directory
+from moe_trader.interrupt import Terminated, listen
 from moe_trader.legacy import translated
 from moe_trader.option import ConfigError
 from moe_trader.overrides import override
@@ -101,7 +102,7 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
     overrides = list(given.overrides)
     if _runs(given):
         given.overrides += _OWN_OVERRIDES
-    signal.signal(signal.SIGTERM, _terminate)
+    listen()
     try:
         with _reporting(overrides):
             _run_hydra(given, parser, task, config_directory(), config_name)
@@ -158,11 +159,3 @@ def check_overrides(arguments: Sequence[str]) -> None:
             except HydraException:
                 continue  # it is not the value; Hydra says what it is
             sys.exit(f"{path}: {value} holds characters that need quotes; write {quoted}")
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, by which schedulers and containers stop a run: it saves what a Ctrl-C saves."""
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated

@@ -36,7 +36,7 @@ def test_one_expert_has_nothing_to_contradict():
 def test_entropy_against_information():
     assert found("expert.ent_coef=0.05") == [
         "expert.ent_coef (0.05) and gating.losses.information.weight (0.05 at the end) pull against each other: "
-        "entropy rewards soft gates and noisy experts, information sharp gates and experts that can be told apart; "
+        "entropy rewards soft gates and noisy experts, information sharp gates and experts that differ; "
         "keep expert.ent_coef well below it, as 0.005"
     ]
     assert found("expert.ent_coef=0.04") == []

@@ -19,6 +19,7 @@ LEAVES = {
     "device",
     "finite",
     "legacy",
+    "interrupt",
     "overrides",
     "plain_yaml",
     "terminal",

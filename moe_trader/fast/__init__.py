@@ -1,6 +1,6 @@
 """Compiled code of learning, behind one door: the same numbers to rounding, in a fraction of the time.
 
-Three things are taken from here, by :mod:`moe_trader.learner` alone: :class:`~moe_trader.fast.backend.FastBackend`,
+Three things are taken from here, by learners and expert families: :class:`~moe_trader.fast.backend.FastBackend`,
 which evaluates a mixture, :func:`~moe_trader.fast.update.ppo_gradient`, which differentiates a minibatch, and
 :class:`~moe_trader.fast.adam.ClippingAdam`, which takes the step. ``kernels=off`` uses none of them.
 

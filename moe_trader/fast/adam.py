@@ -74,7 +74,7 @@ class ClippingAdam(torch.optim.Adam):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients; PyTorch's own also opens and closes a record for its profiler, for every minibatch."""
-        assert set_to_none, "gradients are made anew, not added to"
+        assert set_to_none, "gradients are replaced, not added to"
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None

@@ -38,8 +38,8 @@ def padded_columns(n_columns: int) -> int:
 def multiply(a: Array, b: Array, c: Array, add: bool) -> None:
     """Write ``a @ b`` to ``c``, or add it; numbers of a row of ``b`` and of ``c`` must stand side by side.
 
-    Every number of ``c`` is added up over the depth in order: it depends on its row of ``a`` and its column of ``b``
-    alone, not on where in the matrix they stand.
+    Every number of ``c`` is added up over the depth in order: it depends only on its row of ``a`` and its column of
+    ``b``, not on where in the matrix they stand.
     """
     _multiply(a[::1, ::1], b[::1, ::1], c[::1, ::1], add)  # of any strides: compiled once for all
 

@@ -1,4 +1,4 @@
-"""A stack of experts run by compiled code: forward, backward, and the actors alone, in float32 on a CPU."""
+"""A stack of experts run by compiled code: forward, backward, and the actors without critics; float32 on a CPU."""
 
 from __future__ import annotations
 

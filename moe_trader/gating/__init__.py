@@ -20,7 +20,7 @@ class GatingNetwork(nn.Module, ABC):
     """What a gate reads of an observation -> gate weights ``(batch, n_experts)``, rows summing to 1.
 
     It reads the market features of one bar, ``(batch, n_gate_features)``, or what else :meth:`Gate.reads` says: several
-    bars side by side, oldest first, or regimes. Weights are a function of one row of the batch alone: a gate that looks
+    bars side by side, oldest first, or regimes. Weights are a function of one row of the batch: a gate that looks
     across the batch would show one bar to another.
     """
 
@@ -98,7 +98,7 @@ class GateLoss(ABC):
     """A term added to the training loss: an entry of ``gating.losses``."""
 
     trains_experts: ClassVar[bool] = False
-    """Whether its gradient reaches the experts too, and not the gate alone."""
+    """Whether its gradient reaches the experts too, not only the gate."""
     compares_bars: ClassVar[bool] = False
     """Whether it reads :attr:`GateBatch.previous_weights`."""
 

@@ -70,8 +70,8 @@ def _against_entropy(losses: dict[str, GateLoss], ent_coef: float) -> Iterator[s
         if isinstance(loss, Information) and ent_coef >= (weight := loss.weight_at(1.0)) > 0:
             yield (
                 f"expert.ent_coef ({ent_coef:g}) and {path}.weight ({weight:g} at the end) pull against each other: "
-                "entropy rewards soft gates and noisy experts, information sharp gates and experts that can be told "
-                f"apart; keep expert.ent_coef well below it, as {weight / 10:g}"
+                "entropy rewards soft gates and noisy experts, information sharp gates and experts that differ; "
+                f"keep expert.ent_coef well below it, as {weight / 10:g}"
             )
 
 

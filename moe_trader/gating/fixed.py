@@ -30,7 +30,7 @@ class Random(Gate):
 
     For: telling what specialising at all is worth, whatever the gate: the market is divided among the experts at
     random, and stays divided. Roller et al., "Hash layers" (arXiv 2106.04426) route likewise. Under PPO: legal, since
-    the weights are a function of the bar; noise drawn anew at every look would not be.
+    the weights are a function of the bar; noise drawn at every look would not be.
 
     :param sharpness: larger is nearer to one expert a bar
     :param losses: name -> term added to the training loss

@@ -23,7 +23,7 @@ LEAST = 1e-6  # chance of staying and of leaving: keeps logarithms finite
 class Sticky(Gate):
     """g = (1 - floor) alpha_T + floor / K, alpha_t ~ exp(l(x_t)) * (A' alpha_(t-1)): a hidden Markov model's filter.
 
-    A = (1 - rho) I + rho (11' - I) / (K - 1) leaves an expert with chance rho a bar, which is learned beside the
+    A = (1 - rho) I + rho (11' - I) / (K - 1) leaves an expert with chance rho a bar, which is learned with the
     scores l(x_t) of an MLP; the filter runs over the newest ``rows`` bars, from alpha_0 = 1 / K. Rabiner, "A tutorial
     on hidden Markov models" (1989). For: regimes that last, where one bar's features say little. Under PPO: legal, the
     weights are a function of the bars in the observation.

@@ -26,7 +26,7 @@ class TorchRolloutBuffer(RolloutBuffer):
             super().compute_returns_and_advantage(last_values, dones)
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
-        """Yield the rollout in minibatches, shuffled anew."""
+        """Yield the rollout in minibatches, in a new order."""
         observations, actions, scalars = self._samples = self._samples or self._converted()
         n = len(observations)
         order = torch.from_numpy(np.random.permutation(n)).to(self.device)  # noqa: NPY002 - the draw that SB3 makes

@@ -16,7 +16,7 @@ def mixture_metrics(mixture: Choice, names: Sequence[str]) -> dict[str, float]:
     *Importance* is an expert's mean gate weight, *load* the share of states on which it has the largest. The effective
     number of experts is exp(H) of the importance: 1 when one expert does everything, K when all do the same. *Gate
     entropy* is the mean entropy of one state's weights (nats): 0 for a gate that has made up its mind. *Disagreement*
-    is the experts' mean Jensen-Shannon divergence (nats): 0 when all would act alike.
+    is the experts' mean Jensen-Shannon divergence (nats): 0 when all act the same way.
     """
     weights = mixture.weights
     importance = weights.mean(dim=0)

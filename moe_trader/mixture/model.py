@@ -93,7 +93,7 @@ class MixtureModel(nn.Module):
         return torch.as_tensor(np.atleast_2d(found), device=self.device), found.ndim > 1
 
     def gate_weights(self, observations: Tensor) -> Tensor:
-        """Run the gate alone on whole observations, shape ``(batch, size)``; return ``(batch, K)``.
+        """Run only the gate on whole observations, shape ``(batch, size)``; return ``(batch, K)``.
 
         :raises ValueError: for another shape
         :raises OutputError: when the weights are not finite

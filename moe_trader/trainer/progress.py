@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from stable_baselines3.common.callbacks import BaseCallback
 
+from moe_trader import interrupt
 from moe_trader.option import describe
 from moe_trader.terminal import console, current_prefix
 from moe_trader.trainer.collapse import CollapseWatch
@@ -65,6 +66,7 @@ class Progress(BaseCallback):
         self._listeners.append(self._report)
 
     def _on_step(self) -> bool:
+        interrupt.check()
         return True
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ class Diversity(ScheduledLoss):
     JS is the Jensen-Shannon divergence of the action densities p_k under the gate weights g (Lin, IEEE Trans. Inf.
     Theory 37:145, 1991). g is held fixed: JS cannot exceed the entropy of g, so that a gate could meet the loss by
     becoming soft instead of the experts by becoming different. The hinge is on the mean over states: where all experts
-    do well to act alike, they may.
+    do well to act the same way, they may.
 
     :param delta: disagreement that costs nothing, in nats; it cannot exceed log K
     """

@@ -15,7 +15,7 @@ class LoadBalance(ScheduledLoss):
     """K sum_k f_k mean g_k - 1, f_k the share of states on which expert k has the largest weight.
 
     Fedus, Zoph and Shazeer, "Switch transformers" (arXiv 2101.03961), less the constant. The gradient goes through g
-    alone, and takes weight from experts that lead too often even where they lead by little, which
+    only, and takes weight from experts that lead too often even where they lead by little, which
     :class:`~moe_trader.gating.losses.importance.Importance` does not see. It asks for equal use likewise.
     """
 
