@@ -230,7 +230,7 @@ def test_a_saved_agent_reads_as_before(name, prepared_for, make_agent, tmp_path)
     agent = scatter(make_agent(count=4, gating=gates()[name]))
     agent.save(tmp_path / "agent")
     loaded = MoEAgent.load(tmp_path / "agent", env=prepared_for(gates()[name]).training_env(4, 0))
-    assert loaded.view == agent.layout
+    assert loaded.layout == agent.layout
     observations = prepared_for(gates()[name]).training_env(4, 3).reset()
     np.testing.assert_array_equal(loaded.gate_weights(observations), agent.gate_weights(observations))
     np.testing.assert_array_equal(loaded.predict(observations)[0], agent.predict(observations)[0])
@@ -340,7 +340,7 @@ def test_experts_do_not_hear_of_what_the_gate_alone_sees(two_bars, make_agent, t
     assert not np.allclose(agent.gate_weights(seen), agent.gate_weights(other))
     agent.learn(256).save(tmp_path / "agent")
     loaded = MoEAgent.load(tmp_path / "agent", env=env)
-    assert loaded.view == agent.layout
+    assert loaded.layout == agent.layout
     np.testing.assert_array_equal(loaded.predict(other)[0], agent.predict(other)[0])
     exported = PPO.load(next((tmp_path / "agent" / "experts").glob("*.zip")))
     assert exported.observation_space.shape == (seen.shape[1] - len(hidden),)
