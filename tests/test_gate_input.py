@@ -348,7 +348,7 @@ def test_experts_do_not_hear_of_what_the_gate_alone_sees(two_bars, make_agent, t
 
 def test_everyone_sees_everything_if_asked(make_settings, make_agent):
     env = make_settings("env.gate_only=[]").env.prepare().training_env(4, 0)
-    assert make_agent(env=env).view.experts == tuple(range(env.observation_space.shape[0]))
+    assert make_agent(env=env).layout.experts == tuple(range(env.observation_space.shape[0]))
 
 
 def test_more_can_be_the_gates_alone(make_settings):
@@ -365,7 +365,7 @@ def test_where_the_gate_reads_no_features_experts_see_all_of_them(name, prepared
 
 def test_sb3s_own_vectorised_environments_keep_who_sees_what(two_bars, make_agent):
     ours, theirs = two_bars.training_env(4, 0), DummyVecEnv([lambda: two_bars.env("train")] * 4)
-    assert make_agent(env=theirs).view == make_agent(env=ours).view
+    assert make_agent(env=theirs).layout == make_agent(env=ours).layout
 
 
 def test_where_there_is_nothing_else_experts_see_it_too(make_settings):
