@@ -47,6 +47,12 @@ def option(cls: type[T]) -> type[T]:
     return cast("type[T]", made)
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def option_base(cls: type[T]) -> type[T]:
+    """Make ``cls`` a class that options derive from: they have its fields, and it cannot be built itself."""
+    return cast("type[T]", dataclass(cast("Any", cls), frozen=True, kw_only=True, config=_SETTINGS))
+
+
 def build(node: Any, path: str, plugins: Sequence[str] = ()) -> Any:
     """Build the option that a config node describes, and every option inside it.
 

@@ -8,15 +8,16 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from gymnasium import spaces
+from pydantic import Field
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from moe_trader.bounds import WIDEST
+from moe_trader.bounds import WIDEST, Bars, Count, Fraction, LearningRate, NonNegative, Positive, Widths
 from moe_trader.device import Kernels
 from moe_trader.expert import ExpertFamily
 from moe_trader.fast.backend import FastBackend
@@ -32,14 +33,24 @@ from moe_trader.mixture.backend import Backend
 from moe_trader.mixture.bank import ExpertBank
 from moe_trader.mixture.model import MixtureModel
 from moe_trader.mixture.stacked import bank_of
+from moe_trader.option import option_base
 
+_SB3_SETTINGS = ("n_steps", "gamma", "gae_lambda", "normalize_advantage", "ent_coef", "vf_coef", "max_grad_norm")
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
+@option_base
 class ActorCriticExperts(ExpertFamily):
-    """K actor-critics, trained jointly by an on-policy algorithm of SB3.
+    """K actor-critics, trained jointly by an on-policy algorithm of SB3; settings are SB3's unless said otherwise.
 
-    A family is an option with the fields below and those of :meth:`hyperparameters`.
+    :param count: K
+    :param prefix: experts are called ``prefix_1`` ... ``prefix_K``
+    :param net_arch: hidden layers of each expert's policy, and of its critic
+    :param final_learning_rate: the learning rate falls linearly to this, which the last update uses
+    :param gate_lr_scale: the gate's learning rate over the experts'
+    :param n_steps: steps of each env between updates
+    :param expert_value_share: share of the value loss that fits each critic by itself, sum_k r_k (V_k - R)^2; the rest
+        fits their mixture. It makes the critic of an exported expert usable
     """
 
     action_spaces = (spaces.Discrete, spaces.Box)
@@ -50,20 +61,25 @@ class ActorCriticExperts(ExpertFamily):
     minibatch_setting: ClassVar[str]
     """Config path of the setting that :meth:`minibatch` follows from."""
 
-    count: int
-    prefix: str
-    net_arch: list[int]
-    activation: str
-    learning_rate: float
-    final_learning_rate: float
-    gate_lr_scale: float
-    n_steps: int
-    ent_coef: float
-    expert_value_share: float
+    count: Count
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$", max_length=40)]
+    net_arch: Annotated[Widths, Field(min_length=1)]
+    activation: Literal["tanh", "relu"]
+    learning_rate: LearningRate
+    final_learning_rate: LearningRate
+    gate_lr_scale: NonNegative
+    n_steps: Bars
+    gamma: Fraction
+    gae_lambda: Fraction
+    normalize_advantage: bool
+    ent_coef: NonNegative
+    vf_coef: NonNegative
+    expert_value_share: Fraction
+    max_grad_norm: Positive
 
-    @abstractmethod
     def hyperparameters(self) -> dict[str, Any]:
         """Return arguments of SB3's algorithm, without policy, environment, learning rate, seed and device."""
+        return {name: getattr(self, name) for name in _SB3_SETTINGS}
 
     @abstractmethod
     def optimizer(self, is_fast: bool) -> dict[str, Any]:
@@ -182,7 +198,7 @@ class ActorCriticExperts(ExpertFamily):
 
         best = min(range(1, min(64 * self.net_arch[0], WIDEST)), key=distance)
         changes: dict[str, Any] = {"count": 1, "prefix": "single", "net_arch": widened(best)}
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+        return dataclasses.replace(self, **changes)
 
     def warnings(self, gate: Gate, gate_learns: bool, n_envs: int) -> list[str]:
         """Return the contradictions of gate, losses and experts."""

@@ -1,12 +1,8 @@
 """An expert family: advantage-weighted regression on the mixture density (arXiv 1910.00177), on rollouts of its own."""
 
-from typing import Any
-
-import torch
 from stable_baselines3 import A2C
 
-from moe_trader.bounds import Bars, Count, Fraction, LearningRate, NonNegative, Positive, Widths
-from moe_trader.expert.actor_critics import ActorCriticExperts
+from moe_trader.expert.a2c import A2CExperts
 from moe_trader.gating import with_gate_losses
 from moe_trader.learner.on_policy import OnPolicyLearner, Terms
 from moe_trader.mixture.on_policy import on_policy_batch, value_loss
@@ -37,35 +33,7 @@ class AWRLearner(OnPolicyLearner, A2C):
 
 
 @option
-class AWRExperts(ActorCriticExperts):
-    """K experts trained by advantage-weighted regression."""
+class AWRExperts(A2CExperts):
+    """K experts of A2C's settings, trained by advantage-weighted regression."""
 
-    count: Count
-    net_arch: Widths
-    learning_rate: LearningRate
-    n_steps: Bars
-    gamma: Fraction
-    vf_coef: NonNegative
-    max_grad_norm: Positive
-
-    sb3_algorithm = A2C
     learner_class = AWRLearner
-    minibatch_setting = "expert.n_steps x trainer.n_envs"
-    prefix, activation, gate_lr_scale, ent_coef, expert_value_share = "awr", "tanh", 1.0, 0.0, 0.5
-
-    @property
-    def final_learning_rate(self) -> float:
-        """Return the rate, which stays."""
-        return self.learning_rate
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """Return those of SB3's A2C."""
-        return {name: getattr(self, name) for name in ("n_steps", "gamma", "vf_coef", "max_grad_norm")}
-
-    def optimizer(self, is_fast: bool) -> dict[str, Any]:
-        """Return Adam."""
-        return {"optimizer_class": torch.optim.Adam, "optimizer_kwargs": {}}
-
-    def minibatch(self, n_envs: int) -> int:
-        """Return the states of a rollout."""
-        return self.n_steps * n_envs
