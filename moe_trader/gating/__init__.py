@@ -36,7 +36,8 @@ class GatingNetwork(nn.Module, ABC):
         """Change what no gradient reaches; called before each rollout, and never again until its updates are done.
 
         PPO compares densities across a rollout and its updates: a gate that changed in between would be off-policy.
-        What it changes must be a registered buffer, so that it is saved.
+        What it changes must be a registered buffer, so that it is saved, and so that a copy of the gate, as the target
+        of an off-policy learner, can take it over.
 
         :param progress: fraction of training done
         :param weights: gate weights on a sample of the last rollout's states, shape ``(n, n_experts)``; ``None`` before

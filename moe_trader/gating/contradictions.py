@@ -24,7 +24,7 @@ def contradictions(
     *,
     n_experts: int,
     gate_learns: bool,
-    ent_coef: float,
+    ent_coef: float | None,
     batch_size: int,
     batch_setting: str = "expert.batch_size",
 ) -> list[str]:
@@ -33,7 +33,7 @@ def contradictions(
     :param gate: settings of the gate
     :param n_experts: ``expert.count``; with one there is nothing to contradict
     :param gate_learns: whether it has parameters, and a learning rate
-    :param ent_coef: ``expert.ent_coef``
+    :param ent_coef: ``expert.ent_coef``; ``None`` for experts without it
     :param batch_size: states in a minibatch
     :param batch_setting: the setting that it follows from
     """
@@ -43,7 +43,7 @@ def contradictions(
     if not gate_learns:
         return list(_idle(losses, gate))
     return [
-        *_against_entropy(losses, ent_coef),
+        *(_against_entropy(losses, ent_coef) if ent_coef is not None else ()),
         *_small_batch(losses, batch_size, batch_setting),
         *_balanced_twice(losses, gate),
         *_below_the_floor(losses, gate),

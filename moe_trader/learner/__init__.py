@@ -1,4 +1,4 @@
-"""Learners: Stable-Baselines3 algorithms that train a mixture. Each overrides ``train`` and owns its state."""
+"""Learners: Stable-Baselines3 algorithms that train a mixture. Each overrides its update, and owns its state."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from moe_trader.gating import with_gate_losses
-from moe_trader.learner.on_policy import OnPolicyLearner, Terms
+from moe_trader.learner.mixture_learner import Terms
+from moe_trader.learner.on_policy import OnPolicyLearner
 from moe_trader.mixture.on_policy import on_policy_batch, value_loss
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from torch import nn
 
 from moe_trader.finite import TrainingError, as_float32, named_columns
@@ -23,26 +23,30 @@ from moe_trader.mixture.model import MixtureModel
 LARGE_REWARD = 1e6  # from here on a divergence is blamed on the rewards
 
 
-class WatchedEnv:
+class WatchedEnv(VecEnvWrapper):
     """The environment of a rollout; its rewards and observations must be finite, as under SB3's ``VecCheckNan``.
 
-    :param env: what it stands for, everything but ``step`` included
+    :param venv: the environment
     :param last: the observations that the rollout begins with, shape ``(n_envs, size)``
     :param steps: steps that each environment has taken so far in this training
     :param names: of the columns of an observation, as far as they are known
-    :raises TrainingError: here and in :meth:`step`, naming environment, step and columns
+    :raises TrainingError: here and in every step, naming environment, step and columns
     """
 
-    def __init__(self, env: VecEnv, last: np.ndarray, steps: int, names: Sequence[str]) -> None:
-        self._env, self._steps, self._names = env, steps, names
+    def __init__(self, venv: VecEnv, last: np.ndarray, steps: int, names: Sequence[str]) -> None:
+        super().__init__(venv)
+        self._steps, self._names = steps, names
         self._check_observations(last, range(len(last)))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._env, name)
+    def reset(self) -> np.ndarray:
+        """Reset every environment."""
+        observations = cast("np.ndarray", self.venv.reset())
+        self._check_observations(observations, range(len(observations)))
+        return observations
 
-    def step(self, actions: np.ndarray) -> Any:
+    def step_wait(self) -> Any:
         """Step every environment, and check what comes back."""
-        stepped = self._env.step(actions)
+        stepped = self.venv.step_wait()
         observations, rewards, dones, infos = cast("tuple[np.ndarray, np.ndarray, np.ndarray, Any]", stepped)
         self._steps += 1
         rewards = as_float32(rewards)

@@ -102,17 +102,9 @@ class MixturePolicy(ActorCriticPolicy):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """Return an action for one whole observation or for each of a batch, clipped to the space, and ``state``.
-
-        :raises ValueError: as :meth:`MixtureModel.to_tensor`
-        :raises OutputError: when gate or experts put out numbers that are not finite
-        """
+        """Return :meth:`MixtureModel.act` on whole observations, and ``state``; the signature is SB3's."""
         self.set_training_mode(False)
-        whole, is_batch = self.model.to_tensor(observation)
-        with torch.no_grad():
-            mixture = self.model.choice(whole)
-            actions = self.model.executed(mixture.mode() if deterministic else mixture.sample())
-        return actions if is_batch else actions.squeeze(axis=0), state
+        return self.model.act(observation, deterministic), state
 
     @property
     def gate_learns(self) -> bool:

@@ -14,7 +14,8 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from moe_trader.fast.backend import FastBackend
 from moe_trader.fast.update import ppo_gradient
-from moe_trader.learner.on_policy import OnPolicyLearner, Terms
+from moe_trader.learner.mixture_learner import Terms
+from moe_trader.learner.on_policy import OnPolicyLearner
 from moe_trader.mixture.ppo_loss import Coefficients, ppo_loss
 
 

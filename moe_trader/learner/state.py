@@ -13,19 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from moe_trader.learner.divergence import KeptWeights
-
 if TYPE_CHECKING:
-    from moe_trader.learner.on_policy import OnPolicyLearner
-
-COUNTERS = (
-    "num_timesteps",
-    "_num_timesteps_at_start",
-    "_total_timesteps",
-    "_current_progress_remaining",
-    "_n_updates",
-    "_episode_num",
-)
+    from moe_trader.learner.mixture_learner import MixtureLearner
 
 
 @dataclass(frozen=True)
@@ -36,7 +25,7 @@ class LearnerState:
     values: dict[str, Any]
 
 
-def state_of(learner: OnPolicyLearner) -> LearnerState:
+def state_of(learner: MixtureLearner) -> LearnerState:
     """Return weights, optimiser, counters, random generators, last observations and environment.
 
     A rollout is not part of it: between two updates the next one is still to be collected. Schedules are functions of
@@ -47,19 +36,18 @@ def state_of(learner: OnPolicyLearner) -> LearnerState:
     if learner._last_obs is None:
         raise ValueError("state: training has not begun, so there is nothing to go on from; call learn() first")
     tensors: dict[str, Tensor] = {}
-    values: dict[str, Any] = {name: getattr(learner, name) for name in COUNTERS}
+    values: dict[str, Any] = {name: getattr(learner, name) for name in learner.counters}
     values["learner"] = type(learner).__name__
     values["metrics"] = dict(learner.metrics)
     values["episodes"] = [dict(one) for one in learner.ep_info_buffer or ()]
 
     # Weights, those before the last update, and the optimiser.
-    _add(tensors, "model", learner.policy.model.state_dict())
-    _add(tensors, "optimizer", _moments(learner.policy.optimizer))
+    _add(tensors, "model", learner.model.state_dict())
+    for name, optimizer in learner.optimizers().items():
+        _add(tensors, name, _moments(optimizer))
     if learner._gate_weights is not None:
         tensors["gate_weights"] = learner._gate_weights
-    if learner._kept is not None:
-        _add(tensors, "kept.experts", {str(k): one for k, one in enumerate(learner._kept.experts)})
-        _add(tensors, "kept.gate", learner._kept.gate)
+    _add(tensors, "own", learner.own_state())
 
     # Environment, and what it showed last.
     environment = _environment(learner, "state")()
@@ -80,13 +68,13 @@ def state_of(learner: OnPolicyLearner) -> LearnerState:
     return LearnerState({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
 
 
-def load_state(learner: OnPolicyLearner, state: LearnerState) -> None:
+def load_state(learner: MixtureLearner, state: LearnerState) -> None:
     """Put a state back. :raises ValueError: for the state of another kind of learner, naming what differs."""
     tensors, values = state.tensors, state.values
     own = type(learner).__name__
     if values["learner"] != own:
         raise ValueError(f"state: expected one of {own}, got one of {values['learner']}")
-    expected = {f"model.{name}": one.shape for name, one in learner.policy.model.state_dict().items()}
+    expected = {f"model.{name}": one.shape for name, one in learner.model.state_dict().items()}
     found = {name: one.shape for name, one in tensors.items() if name.startswith("model.")}
     if expected != found:
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -100,22 +88,18 @@ def load_state(learner: OnPolicyLearner, state: LearnerState) -> None:
     learner._last_obs = tensors["last_observations"].numpy().copy()
     learner._last_episode_starts = tensors["last_episode_starts"].numpy().copy()
 
-    for name in COUNTERS:
+    for name in learner.counters:
         setattr(learner, name, values[name])
     learner.metrics = dict(values["metrics"])
     learner.ep_info_buffer = deque(values["episodes"], maxlen=learner._stats_window_size)
     learner.ep_success_buffer = deque(maxlen=learner._stats_window_size)
 
-    learner.policy.model.load_state_dict(_part(tensors, "model"))
-    _load_moments(learner.policy.optimizer, _part(tensors, "optimizer"))
+    learner.model.load_state_dict(_part(tensors, "model"))
+    for name, optimizer in learner.optimizers().items():
+        _load_moments(optimizer, _part(tensors, name))
     gate_weights = tensors.get("gate_weights")
     learner._gate_weights = None if gate_weights is None else gate_weights.to(learner.device)
-    if any(name.startswith("kept.") for name in tensors):
-        experts = _part(tensors, "kept.experts")
-        kept = KeptWeights(learner.policy.model)
-        kept.experts = [experts[str(k)].to(learner.device) for k in range(len(experts))]
-        kept.gate = _part(tensors, "kept.gate")
-        learner._kept = kept
+    learner.load_own_state(_part(tensors, "own"))
 
     name, *rest = values["numpy_random"]
     np.random.set_state((name, tensors["numpy_random"].numpy().astype(np.uint32), *rest))  # noqa: NPY002
@@ -149,7 +133,7 @@ def _load_moments(optimizer: Optimizer, moments: Mapping[str, Tensor]) -> None:
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _environment(learner: OnPolicyLearner, verb: str) -> Callable[..., Any]:
+def _environment(learner: MixtureLearner, verb: str) -> Callable[..., Any]:
     """Return the environment's own ``state`` or ``load_state``. :raises ValueError: for one that has none."""
     found = getattr(learner.env, verb, None)
     if not callable(found):

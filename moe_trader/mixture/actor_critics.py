@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
-from torch import Tensor, nn
+from torch import Tensor
 
 from moe_trader.mixture.bank import ExpertBank, MakeDiscrete
 from moe_trader.mixture.choice import Choice
@@ -66,17 +65,3 @@ class ModuleBank(ActorCriticBank):
         if hasattr(self[0], "log_std"):
             log_std = torch.stack([expert.log_std for expert in self.actor_critics])
         return ActorCriticOutputs(torch.stack(scores, dim=1), torch.cat(values, dim=-1), log_std)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return a group for each expert."""
-        return [{"params": list(expert.parameters()), "owners": 1} for expert in self]
-
-    def trained(self) -> list[nn.Parameter]:
-        """Return the experts' own parameters."""
-        return list(self.parameters())
-
-    def gradients(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the gradients of parameters that have one."""
-        for name, parameter in self.named_parameters():
-            if parameter.grad is not None:
-                yield name, parameter.grad

@@ -52,21 +52,23 @@ class ExpertBank(nn.ModuleList, ABC):
     def values(self, outputs: Any) -> Tensor | None:
         """Return V_k, shape ``(batch, K)``; ``None`` for experts without a critic of states."""
 
-    @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the optimiser's groups: ``params``, and ``owners``, how many experts share each parameter evenly.
 
-        With more than one owner, ``blocks`` holds the sizes of the stretches of a parameter, in each of which every
-        owner has an equal part, in order.
+        By default a group for each expert. With more than one owner, ``blocks`` holds the sizes of the stretches of a
+        parameter, in each of which every owner has an equal part, in order.
         """
+        return [{"params": list(expert.parameters()), "owners": 1} for expert in self]
 
-    @abstractmethod
     def trained(self) -> list[nn.Parameter]:
         """Return the parameters of :meth:`parameter_groups`, with what was loaded into the experts."""
+        return list(self.parameters())
 
-    @abstractmethod
     def gradients(self) -> Iterator[tuple[str, Tensor]]:
         """Yield each expert's gradients under the names of its own parameters, ``0.action_net.weight``."""
+        for name, parameter in self.named_parameters():
+            if parameter.grad is not None:
+                yield name, parameter.grad
 
     @property
     def policies(self) -> list[BasePolicy]:

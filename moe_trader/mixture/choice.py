@@ -37,7 +37,8 @@ class Choice(ABC):
     def disagreement(self) -> Tensor:
         """Return how differently the experts act under g, shape ``(batch,)``: 0 where all act the same way.
 
-        With densities it is their Jensen-Shannon divergence, H(m) - sum_k g_k H(p_k), in nats.
+        With densities it is their Jensen-Shannon divergence, H(m) - sum_k g_k H(p_k), in nats. It has a gradient by the
+        experts' outputs, which the loss ``diversity`` needs.
         """
 
     @abstractmethod

@@ -112,6 +112,19 @@ class MixtureModel(nn.Module):
         choice = self.evaluate(observations).checked().choice
         return choice if weights is None else choice.reweighted(weights)
 
+    def act(self, observations: Any, deterministic: bool) -> np.ndarray:
+        """Return an action for one whole observation, or for each of a batch, as an environment gets them.
+
+        :param deterministic: the most likely action; otherwise a draw, with PyTorch's global generator
+        :raises ValueError: as :meth:`to_tensor`
+        :raises OutputError: when gate or experts put out numbers that are not finite
+        """
+        whole, is_batch = self.to_tensor(observations)
+        with torch.no_grad():
+            choice = self.choice(whole)
+            actions = self.executed(choice.mode() if deterministic else choice.sample())
+        return actions if is_batch else actions.squeeze(axis=0)
+
     def expert_actions(self, observations: Tensor) -> Tensor:
         """Return each expert's most likely action, shape ``(batch, K, ...)``; errors as :meth:`choice`."""
         return self.choice(observations).expert_modes()

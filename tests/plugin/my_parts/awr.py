@@ -4,7 +4,8 @@ from stable_baselines3 import A2C
 
 from moe_trader.expert.a2c import A2CExperts
 from moe_trader.gating import with_gate_losses
-from moe_trader.learner.on_policy import OnPolicyLearner, Terms
+from moe_trader.learner.mixture_learner import Terms
+from moe_trader.learner.on_policy import OnPolicyLearner
 from moe_trader.mixture.on_policy import on_policy_batch, value_loss
 from moe_trader.option import option
 
