@@ -130,7 +130,7 @@ class MoEAgent:
             (``CheckpointCallback``, ``EvalCallback``), a bundle is written, a directory that :meth:`load` opens
         :param log_interval: updates between two writes of the logger
         :param tb_log_name: not used: an agent writes to the logger of :meth:`set_logger`, or to none
-        :raises ValueError: without an environment to learn in, or for another number of steps
+        :raises ValueError: without an environment to learn in, for another number of steps, and for a frozen expert
         :raises TrainingError: for a reward or an observation that is not finite, naming environment, step and column;
             and when training diverges. The agent then has the last weights that gave finite numbers
         """
@@ -140,6 +140,7 @@ class MoEAgent:
             check_types(callback=(one, BaseCallback | Callable | None))
         if self.algorithm.env is None:
             raise ValueError("this agent was loaded without an environment: MoEAgent.load(path, env=...) can learn on")
+        self.model.experts.check_trainable()
         for line in self.expert.warnings(self.gating, self.gate_learns, self.algorithm.env.num_envs):
             log.warning("%s", line)
         if self._learns_on:
@@ -208,7 +209,8 @@ class MoEAgent:
         :param drawn: rows whose action is drawn from the mixture, shape ``(batch,)``; training's own draws are not
             disturbed. The others, and all of them without it, get the most likely action
         :param seed: of the draws
-        :raises ValueError: for weights that are none, for a seed below 0, and for observations as in :meth:`predict`
+        :raises ValueError: unless rows of weights are non-negative and sum to 1, for a seed below 0, and for
+            observations as in :meth:`predict`
         """
         seed = whole_number(seed, "seed", least=0)
         with torch.no_grad():
@@ -218,7 +220,7 @@ class MoEAgent:
     def with_weights(self, weights: np.ndarray, drawn: np.ndarray | None = None) -> WithWeights:
         """Return these experts under the gate weights of many decisions, ``(n_decisions, batch, K)``, for evaluation.
 
-        :raises ValueError: for weights that are none
+        :raises ValueError: unless rows of weights are non-negative and sum to 1
         """
         return WithWeights(self.model, weights, drawn)
 

@@ -20,6 +20,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 import moe_trader
+from moe_trader import interrupt
 from moe_trader.config import composing, config_directory
 from moe_trader.interrupt import Terminated, listen
 from moe_trader.legacy import translated
@@ -66,7 +67,11 @@ def _logged(directory: Path) -> Iterator[None]:
     from moe_trader.finite import TrainingError
 
     try:
-        yield
+        try:
+            yield
+        except Exception:
+            interrupt.check()  # a signal within a compiled kernel comes out as an error of Python's
+            raise
     except (ConfigError, MarketError, LookAheadError) as error:
         log.debug("Refused: %s", error)  # for the log file; Hydra prints it
         raise
@@ -74,10 +79,10 @@ def _logged(directory: Path) -> Iterator[None]:
         log.debug("Training failed", exc_info=True)  # for the log file
         raise
     except KeyboardInterrupt:
-        log.warning("Stopped from outside; what there is of the run is in %s", directory)
+        log.warning("Interrupted; partial results are in %s", directory)
         raise
     except Exception:
-        log.exception("The run failed; what there is of it is in %s", directory)
+        log.exception("The run failed; partial results are in %s", directory)
         raise
 
 
@@ -97,7 +102,8 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
     check_overrides(given.overrides)
-    if not (given.config_path or given.config_dir):  # a config that is not ours may have names of its own
+    is_saved = any(".hydra" in str(folder) for folder in (given.config_path, given.config_dir))
+    if not is_saved:  # a saved config has the names of its own version
         given.overrides = translated(given.overrides)
     overrides = list(given.overrides)
     if _runs(given):

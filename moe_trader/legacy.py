@@ -64,7 +64,8 @@ def translated(overrides: Sequence[str], saved: Mapping[str, Any] | None = None)
     """
     names = dict(RENAMED)
     if saved is not None:
-        names = {new: old for old, new in RENAMED.items() if _holds(saved, old)}
+        is_old = {old: _holds(saved, old) for old in RENAMED}
+        names = {new if is_old[old] else old: old if is_old[old] else new for old, new in RENAMED.items()}
     found = []
     for word in overrides:
         path, equals, value = word.partition("=")

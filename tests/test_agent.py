@@ -360,7 +360,7 @@ def test_a_device_that_is_none_is_refused(device, prepared, small_experts, setti
         ),
         (
             {"n_steps": 10_000_000, "batch_size": 2},
-            r"^expert\.n_steps, trainer\.n_envs: a rollout of 10,000,000 steps in 2,000 lanes that show 3 numbers",
+            r"^expert\.n_steps, trainer\.n_envs: a rollout of 10,000,000 steps in 2,000 envs that show 3 numbers",
         ),
     ],
 )

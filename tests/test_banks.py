@@ -148,3 +148,27 @@ def test_an_update_trains_experts_of_different_widths(
     norms = [agent.algorithm.logger.name_to_value[f"gradient_norm/expert_{k}"] for k in (1, 2)]
     assert norms[0] > 0
     assert (norms[1] == 0) == family.freeze
+
+
+# --- what is done to experts after they were stacked ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_weights_loaded_into_any_expert_count(k, make_agent):
+    """SB3's load_from_vector gives every parameter memory of its own."""
+    agent, observations = make_agent(), np.random.default_rng(0)
+    observations = torch.from_numpy(observations.normal(size=(20, agent.model.n_columns)).astype(np.float32))
+    one = agent.model.experts[k]
+    one.load_from_vector(np.random.default_rng(k).normal(size=len(one.parameters_to_vector())))
+    found = agent.model.evaluate(observations).mixture.expert_log_probs[:, k]
+    seen = agent.model.seen_by_experts(observations)
+    torch.testing.assert_close(found, one.get_distribution(seen).distribution.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_an_expert_that_is_frozen_too_late_is_refused(make_agent):
+    agent = make_agent()
+    agent.model.experts[1].requires_grad_(False)
+    with pytest.raises(
+        ValueError, match=r"^experts: expert 2 was frozen after it was stacked with the others, and would"
+    ):
+        agent.learn(128)

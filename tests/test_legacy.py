@@ -115,3 +115,12 @@ def test_a_removed_setting_is_refused_unless_it_says_what_is_true_today(settings
     assert build({**node, "compile": False}, "trainer") == settings.trainer
     with pytest.raises(ConfigError, match=r"^trainer\.compile: removed setting; expected False or nothing, got True$"):
         build({**node, "compile": True}, "trainer")
+
+
+def test_the_old_name_changes_a_run_of_today_too():
+    today = {"expert": {"gate_lr_scale": 1.0}}
+    assert translated(["expert.gate_rate_factor=0.5", "seed=1"], today) == ["expert.gate_lr_scale=0.5", "seed=1"]
+    assert translated(["expert.gate_lr_scale=0.5"], today) == ["expert.gate_lr_scale=0.5"]
+    old = {"expert": {"gate_rate_factor": 1.0}}
+    assert translated(["expert.gate_lr_scale=0.5"], old) == ["expert.gate_rate_factor=0.5"]
+    assert translated(["expert.gate_rate_factor=0.5"], old) == ["expert.gate_rate_factor=0.5"]

@@ -10,6 +10,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
 
 from moe_trader.agent import MoEAgent
 from moe_trader.learner.state import LearnerState
@@ -182,3 +184,79 @@ def test_a_copy_saves_itself(maker, tmp_path):
     saved = MoEAgent.load(tmp_path / "copy").model.state_dict()
     assert all(torch.equal(one, saved[name]) for name, one in other.model.state_dict().items())
     assert not all(torch.equal(one, saved[name]) for name, one in agent.model.state_dict().items())
+
+
+@pytest.mark.parametrize("when", ["_on_step", "_on_rollout_end"])
+def test_a_state_within_a_rollout_is_refused(when, maker):
+    agent = maker("discrete")()
+
+    class Ask(BaseCallback):
+        def _on_step(self):
+            return True
+
+    setattr(Ask, when, lambda self: self.model.state() is not None)
+    with pytest.raises(
+        ValueError, match=r"^state: a rollout is being collected or learned from; take the state in an "
+    ):
+        agent.learn(128, callback=Ask())
+
+
+def test_a_state_at_the_start_of_a_rollout_goes_on_to_the_bit(maker):
+    agent, states = maker("discrete")(), []
+
+    class Ask(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_start(self):
+            states.append(self.model.state())
+
+    agent.learn(256, callback=Ask())
+    resumed = maker("discrete")(seed=5)
+    resumed.algorithm.load_state(states[1])
+    resumed.learn(128, reset_num_timesteps=False)
+    assert_same(resumed.algorithm.state(), agent.algorithm.state(), but={"_num_timesteps_at_start"})
+
+
+def test_a_state_that_lacks_something_changes_nothing(make_agent):
+    state = make_agent().learn(128).algorithm.state()
+    other = make_agent(seed=3).learn(128)
+    before = other.algorithm.state()
+    del state.values["numpy_random"]
+    with pytest.raises(ValueError, match=r"^state: numpy_random is missing; take it again with state\(\)$"):
+        other.algorithm.load_state(state)
+    with pytest.raises(ValueError, match=r"^state: expected a LearnerState, as state\(\) returns it, got dict$"):
+        other.algorithm.load_state({})
+    assert_same(other.algorithm.state(), before)
+
+
+def test_an_agent_without_an_environment_has_nothing_to_go_on_in(make_agent, tmp_path):
+    state = make_agent().learn(128)
+    state.save(tmp_path / "agent")
+    loaded = MoEAgent.load(tmp_path / "agent")
+    with pytest.raises(
+        ValueError, match=r"^state: this agent has no environment to go on in; MoEAgent\.load\(path, env="
+    ):
+        loaded.algorithm.load_state(state.algorithm.state())
+
+
+def test_a_copy_does_not_write_to_the_originals_logs(make_agent, tmp_path):
+    agent = make_agent()
+    agent.set_logger(configure(str(tmp_path), ["csv", "stdout"]))
+    agent.learn(128)
+    size = (tmp_path / "progress.csv").stat().st_size
+    for copied in COPIES.values():
+        copied(agent).learn(128)
+    assert (tmp_path / "progress.csv").stat().st_size == size
+    agent.algorithm.logger.close()
+
+
+def test_acting_on_bar_indices_is_refused_with_the_way_out(make_agent):
+    agent = make_agent().learn(128)
+    shown = agent.algorithm.env.reset()
+    with pytest.raises(
+        ValueError, match=r"got bar indices, \(4, 3\), which only the training environment shows; act on "
+    ):
+        agent.algorithm.predict(shown)
+    whole = agent.algorithm.policy.whole_observations(torch.from_numpy(shown)).numpy()
+    assert agent.algorithm.predict(whole)[0].shape == (4,)

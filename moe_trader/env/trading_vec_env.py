@@ -98,7 +98,7 @@ class TradingVecEnv(VecEnv):
     def load_state(self, state: dict[str, Any]) -> None:
         """Put a state back. :raises ValueError: for one of another number of lanes."""
         if len(state["values"]) != self.num_envs:
-            raise ValueError(f"state: expected one of {self.num_envs} lanes, got {len(state['values'])}")
+            raise ValueError(f"state: expected one of {self.num_envs} envs, got {len(state['values'])}")
         self.lanes.load_state(state["arrays"])
         for generator, own in zip(self._generators, state["values"], strict=True):
             generator.bit_generator.state = own

@@ -233,7 +233,7 @@ class ActorCriticExperts(ExpertFamily):
         size = math.prod(shown.shape or ())
         check_memory(
             "expert.n_steps, trainer.n_envs",
-            f"a rollout of {self.n_steps:,} steps in {n_envs:,} lanes that show {size:,} numbers",
+            f"a rollout of {self.n_steps:,} steps in {n_envs:,} envs that show {size:,} numbers",
             4 * 2 * self.n_steps * n_envs * (size + 6),  # kept twice: as it comes, and for minibatches
         )
 

@@ -22,7 +22,7 @@ KINDS: dict[type[nn.Module], int] = {nn.Tanh: TANH, nn.ReLU: RELU}
 
 def can_run(bank: ExpertBank) -> bool:
     """Whether compiled code can run the experts: stacked, tanh or ReLU, in float32 on a CPU."""
-    if not isinstance(bank, StackedBank) or type(bank.activation) not in KINDS:
+    if type(bank) is not StackedBank or type(bank.activation) not in KINDS:
         return False
     return bank.weights.device.type == "cpu" and bank.weights.dtype == torch.float32
 

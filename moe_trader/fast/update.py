@@ -1,4 +1,4 @@
-"""The gradient of a minibatch of PPO: the one function by which compiled code takes part in an update.
+"""The gradient of a minibatch of PPO, by compiled code.
 
 For discrete actions, in float32 on a CPU, with losses of the gate in :data:`~moe_trader.fast.losses.GRADIENTS`, it
 needs no autograd: each part of the mixture is compiled, with the chain rule between them by hand. In a small minibatch

@@ -81,7 +81,7 @@ def _small_batch(losses: dict[str, GateLoss], batch_size: int, setting: str) -> 
             yield (
                 f"{setting} ({batch_size}) is small for {path}, which balances the experts within every "
                 "minibatch, and misleads where one misses a regime; set "
-                f"{setting}={LEAST_BATCH} or more, or {path}.weight=0"
+                f"{setting}{' to ' if ' ' in setting else '='}{LEAST_BATCH} or more, or {path}.weight=0"
             )
 
 

@@ -34,9 +34,9 @@ class A2CLearner(OnPolicyLearner, A2C):
 
         :param batch: with whole observations
         """
-        output = self.model.evaluate(batch.observations, compare=self.model.gate_settings.compares_bars())
+        output = self.model.evaluate_for_update(batch.observations)
         mixture, actions, advantages = output.mixture, batch.actions, batch.advantages
-        if self.normalize_advantage:
+        if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
         policy_loss = -(advantages * mixture.log_prob(actions)).mean()

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -54,6 +55,10 @@ class MixtureLearner(BaseAlgorithm):
         self._norm_names = [f"gradient_norm/{name}" for name in (*names, "gate")]
         self._gate_weights: Tensor | None = None
         super().__init__(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the logger behind: a copy must not write to the same files."""
+        return {**vars(self), "_logger": Logger(None, [])}
 
     @property
     def model(self) -> MixtureModel:

@@ -41,6 +41,7 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
 
     def __init__(self, *args: Any, expert_value_share: float, **kwargs: Any) -> None:
         self.expert_value_share = expert_value_share
+        self._is_collecting = False
         self._kept: KeptWeights | None = None
         super().__init__(*args, **kwargs)
 
@@ -60,6 +61,8 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
         """
         self.model.gate.adapt(self._progress, self._gate_weights)
         steps = self.num_timesteps // env.num_envs
+        self._is_collecting = True
+        self.rollout_buffer.reset()
         watched = WatchedEnv(env, cast("np.ndarray", self._last_obs), steps, self.model.column_names)
         try:
             return super().collect_rollouts(watched, *args, **kwargs)
@@ -85,6 +88,7 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
         if fault := fault_of_trace(trace) or fault_of_weights(self.model, self.names):
             self._diverged(fault)
         self._record(trace)
+        self._is_collecting = False
         self._announce()
 
     def _record(self, trace: Sequence[dict[str, float]]) -> None:
@@ -116,7 +120,15 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
         )
 
     def own_state(self) -> dict[str, Tensor]:
-        """Return the weights from before the last update, which a diverged rollout would bring back."""
+        """Return the weights from before the last update, which a diverged rollout would bring back.
+
+        :raises ValueError: within a rollout
+        """
+        if self._is_collecting and self.rollout_buffer.pos > 0:
+            raise ValueError(
+                "state: a rollout is being collected or learned from; take the state in an update listener, or in a "
+                "callback's _on_rollout_start"
+            )
         if self._kept is None:
             return {}
         experts = {f"kept.experts.{k}": one for k, one in enumerate(self._kept.experts)}
@@ -124,6 +136,7 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
 
     def load_own_state(self, tensors: dict[str, Tensor]) -> None:
         """Put them back."""
+        self._kept = None
         if not tensors:
             return
         kept = KeptWeights(self.model)

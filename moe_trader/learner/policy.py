@@ -104,6 +104,12 @@ class MixturePolicy(ActorCriticPolicy):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Return :meth:`MixtureModel.act` on whole observations, and ``state``; the signature is SB3's."""
         self.set_training_mode(False)
+        if self.bar_index is not None and np.shape(observation)[-1:] == (N_NUMBERS,):
+            raise ValueError(
+                f"observations: expected shape (n, {self.model.n_columns}), got bar indices, {np.shape(observation)}, "
+                "which only the training environment shows; act on whole observations (policy.whole_observations), or "
+                "in an environment of its own, such as task.training_env(2, seed=1)"
+            )
         return self.model.act(observation, deterministic), state
 
     @property

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from moe_trader.learner.mixture_learner import MixtureLearner
 
 
+_RANDOM = ("numpy_random", "python_random", "action_space_random")
+
+
 @dataclass(frozen=True)
 class LearnerState:
     """Tensors by name, and values that JSON holds."""
@@ -26,7 +29,7 @@ class LearnerState:
 
 
 def state_of(learner: MixtureLearner) -> LearnerState:
-    """Return weights, optimiser, counters, random generators, last observations and environment.
+    """Return weights, optimiser, counters, metrics, random generators, last observations and environment.
 
     A rollout is not part of it: between two updates the next one is still to be collected. Schedules are functions of
     the counters.
@@ -70,7 +73,12 @@ def state_of(learner: MixtureLearner) -> LearnerState:
 
 def load_state(learner: MixtureLearner, state: LearnerState) -> None:
     """Put a state back. :raises ValueError: for the state of another kind of learner, naming what differs."""
+    if not isinstance(state, LearnerState):
+        raise ValueError(f"state: expected a LearnerState, as state() returns it, got {type(state).__name__}")
     tensors, values = state.tensors, state.values
+    needed = {"learner", "metrics", "episodes", "environment", *_RANDOM, *learner.counters}
+    if missing := sorted((needed - values.keys()) | ({"torch_random", "numpy_random"} - tensors.keys())):
+        raise ValueError(f"state: {missing[0]} is missing; take it again with state()")
     own = type(learner).__name__
     if values["learner"] != own:
         raise ValueError(f"state: expected one of {own}, got one of {values['learner']}")
@@ -135,6 +143,8 @@ def _load_moments(optimizer: Optimizer, moments: Mapping[str, Tensor]) -> None:
 
 def _environment(learner: MixtureLearner, verb: str) -> Callable[..., Any]:
     """Return the environment's own ``state`` or ``load_state``. :raises ValueError: for one that has none."""
+    if learner.env is None:
+        raise ValueError("state: this agent has no environment to go on in; MoEAgent.load(path, env=...) gives it one")
     found = getattr(learner.env, verb, None)
     if not callable(found):
         raise ValueError(

@@ -45,7 +45,7 @@ class ExpertBank(nn.ModuleList, ABC):
     def choice(self, weights: Tensor, outputs: Any, discrete: MakeDiscrete) -> Choice:
         """Return how experts of these outputs choose under gate weights, shape ``(batch, K)``.
 
-        :param discrete: makes the choice where actions are discrete, in the place of a class of this bank's own
+        :param discrete: makes the choice from weights and logits, for banks that put out logits of discrete actions
         """
 
     @abstractmethod
@@ -53,12 +53,15 @@ class ExpertBank(nn.ModuleList, ABC):
         """Return V_k, shape ``(batch, K)``; ``None`` for experts without a critic of states."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the optimiser's groups: ``params``, and ``owners``, how many experts share each parameter evenly.
+        """Return the optimiser's groups: ``params``, and ``owners``, the number of experts that own each parameter.
 
-        By default a group for each expert. With more than one owner, ``blocks`` holds the sizes of the stretches of a
-        parameter, in each of which every owner has an equal part, in order.
+        By default a group for each expert. With more than one owner a parameter is a row of blocks; ``blocks`` holds
+        their sizes, and each block is divided evenly among the owners, in order.
         """
         return [{"params": list(expert.parameters()), "owners": 1} for expert in self]
+
+    def check_trainable(self) -> None:
+        """Refuse a state of the experts in which training would not do what it shows. :raises ValueError: naming it."""
 
     def trained(self) -> list[nn.Parameter]:
         """Return the parameters of :meth:`parameter_groups`, with what was loaded into the experts."""

@@ -28,8 +28,9 @@ def clip_gradients(param_groups: Iterable[dict[str, Any]], max_norm: float) -> T
             squares.append(torch.stack(torch._foreach_norm(parts)).view(-1, n_owners).square().sum(0))
         else:
             squares.append(torch.zeros(n_owners))
-    device = gradients[0].device
+    device = gradients[0].device if gradients else torch.device("cpu")
     norms = torch.cat([one.to(device) for one in squares]).sqrt_()
     factor = max_norm / (torch.linalg.vector_norm(norms) + 1e-6)
-    torch._foreach_mul_(gradients, factor.clamp_max_(1.0))
+    if gradients:
+        torch._foreach_mul_(gradients, factor.clamp_max_(1.0))
     return norms

@@ -126,7 +126,7 @@ class MixtureModel(nn.Module):
         return actions if is_batch else actions.squeeze(axis=0)
 
     def expert_actions(self, observations: Tensor) -> Tensor:
-        """Return each expert's most likely action, shape ``(batch, K, ...)``; errors as :meth:`choice`."""
+        """Return each expert's most likely action, ``(batch, K, ...)``, before :meth:`executed`; see :meth:`choice`."""
         return self.choice(observations).expert_modes()
 
     def evaluate(self, observations: Tensor, compare: bool = False) -> MixtureOutput:
@@ -141,6 +141,10 @@ class MixtureModel(nn.Module):
         outputs = self.backend.evaluate(self, self.seen_by_experts(observations))
         choice = self.experts.choice(weights, outputs, self.backend.discrete)
         return MixtureOutput(choice, logits, self.experts.values(outputs), before)
+
+    def evaluate_for_update(self, observations: Tensor) -> MixtureOutput:
+        """Run gate and experts as a learner needs them, with the bar before where the gate's losses compare bars."""
+        return self.evaluate(observations, compare=self.gate_settings.compares_bars())
 
     def chooser(self) -> Callable[[Tensor, Tensor], Choice]:
         """Return a function from what experts see and gate weights, ``(batch, K)``, to the experts' choice.

@@ -76,7 +76,7 @@ def ppo_loss(
     :param batch: with whole observations
     :param losses: name -> a loss of the gate and its present weight
     """
-    output = model.evaluate(batch.observations, compare=model.gate_settings.compares_bars())
+    output = model.evaluate_for_update(batch.observations)
     advantages = batch.advantages  # (batch,)
     if normalize_advantage and len(advantages) > 1:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)

@@ -34,7 +34,7 @@ class StackedBank(ActorCriticBank):
 
     weights: nn.Parameter
     activation: nn.Module
-    _first: nn.Parameter  # of the first block
+    _places: list[tuple[nn.Parameter, int]]  # every parameter, and where its numbers are while it is a view
     views: list[Tensor]
     """The blocks of :attr:`weights`, which the experts' parameters are views of."""
 
@@ -50,7 +50,6 @@ class StackedBank(ActorCriticBank):
         vars(self)["activation"] = tower[1]  # not registered: it is the expert's own module
         self.has_log_std = hasattr(experts[0], "log_std")
         # Not registered: the same numbers are the experts' parameters, under their own names.
-        vars(self)["_first"] = first.weight
         vars(self)["weights"] = nn.Parameter(torch.empty(0, device=first.weight.device))
         self.gather()
 
@@ -72,10 +71,11 @@ class StackedBank(ActorCriticBank):
             for parameters, views in zip(blocks, self.views, strict=True):
                 for parameter, view in zip(parameters, views, strict=True):
                     parameter.data = view
+            self._places = [(parameter, parameter.data_ptr()) for block in blocks for parameter in block]
 
     def current_weights(self) -> nn.Parameter:
         """Return :attr:`weights`, gathered again if an expert's parameters have left them (``load_from_vector``)."""
-        if self._first.data_ptr() != self.views[0].data_ptr():
+        if any(parameter.data_ptr() != place for parameter, place in self._places):
             self.gather()
         return self.weights
 
@@ -85,7 +85,7 @@ class StackedBank(ActorCriticBank):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "views"}
+        return {name: value for name, value in vars(self).items() if name not in ("views", "_places")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -98,6 +98,15 @@ class StackedBank(ActorCriticBank):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return one group of one vector."""
         return [{"params": [self.weights], "owners": len(self), "blocks": self.sizes}]
+
+    def check_trainable(self) -> None:
+        """Refuse an expert that was frozen once it was stacked."""
+        for k, expert in enumerate(self):
+            if not all(parameter.requires_grad for parameter in expert.parameters()):
+                raise ValueError(
+                    f"experts: expert {k + 1} was frozen after it was stacked with the others, and would learn on; "
+                    "freeze it in the model() of its family, before bank_of()"
+                )
 
     def trained(self) -> list[nn.Parameter]:
         """Return the vector."""

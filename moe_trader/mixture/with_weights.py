@@ -20,7 +20,7 @@ class WithWeights:
 
     :param weights: at each decision, shape ``(n_decisions, batch, K)``
     :param drawn: rows whose action is drawn instead of being the most likely, shape ``(batch,)``; ``None``: no row
-    :raises ValueError: for weights that are none, and for another ``drawn``
+    :raises ValueError: unless rows are non-negative and sum to 1, and for another ``drawn``
     """
 
     def __init__(self, model: MixtureModel, weights: np.ndarray, drawn: np.ndarray | None = None) -> None:
@@ -69,7 +69,7 @@ def as_weights(given: Any) -> NDArray[Any]:
 
 
 def _checked(weights: NDArray[Any], n_experts: int) -> NDArray[Any]:
-    """Return weights as they are. :raises ValueError: for what are none."""
+    """Return weights as they are. :raises ValueError: unless rows are non-negative and sum to 1."""
     wanted = f"weights: expected rows of shape (batch, {n_experts}) that are not negative and sum to 1"
     if weights.ndim != 3 or weights.shape[-1] != n_experts or not weights.size:
         raise ValueError(f"{wanted}, got shape {weights.shape[1:]}")

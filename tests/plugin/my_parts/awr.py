@@ -17,7 +17,7 @@ class AWRLearner(OnPolicyLearner, A2C):
 
     def _update(self) -> list[Terms]:
         (batch,) = self.rollout_buffer.get(batch_size=None)
-        output = self.model.evaluate(self.policy.whole_observations(batch.observations))
+        output = self.model.evaluate_for_update(self.policy.whole_observations(batch.observations))
         mixture, actions = output.mixture, batch.actions
         factor = (batch.advantages / self.beta).exp().clamp_max(20)
         policy_loss = -(factor * mixture.log_prob(actions)).mean()
