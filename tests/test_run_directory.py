@@ -174,9 +174,11 @@ def test_two_runs_at_once_do_not_share_a_directory(tmp_path):
     long = [*SMALL, "trainer.total_timesteps=100000000", "hydra.run.dir=run"]
     with subprocess.Popen([SCRIPTS / "moe-train", *long], cwd=tmp_path, stdout=subprocess.DEVNULL) as first:
         try:
-            while not (tmp_path / "run" / ".hydra" / "overrides.yaml").is_file():
+            last = tmp_path / "run" / ".hydra" / "overrides.yaml"
+            while not (last.is_file() and last.stat().st_size):
                 assert first.poll() is None
                 time.sleep(0.05)
+            time.sleep(0.2)  # until its last line is written
             before = state(tmp_path / "run" / ".hydra")
             second = moe_train(*SMALL, "seed=1", "hydra.run.dir=run", cwd=tmp_path)
         finally:
