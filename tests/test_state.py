@@ -199,6 +199,7 @@ def test_a_state_within_a_rollout_is_refused(when, maker):
         ValueError, match=r"^state: a rollout is being collected or learned from; take the state in an "
     ):
         agent.learn(128, callback=Ask())
+    assert agent.algorithm.num_timesteps == (4 if when == "_on_step" else 128)  # at once
 
 
 def test_a_state_at_the_start_of_a_rollout_goes_on_to_the_bit(maker):
@@ -224,6 +225,10 @@ def test_a_state_that_lacks_something_changes_nothing(make_agent):
     before = other.algorithm.state()
     del state.values["numpy_random"]
     with pytest.raises(ValueError, match=r"^state: numpy_random is missing; take it again with state\(\)$"):
+        other.algorithm.load_state(state)
+    del state.tensors["optimizer.0.step"]
+    state.values["numpy_random"] = before.values["numpy_random"]
+    with pytest.raises(ValueError, match=r"^state: optimizer\.0\.step is missing; take it again with state\(\)$"):
         other.algorithm.load_state(state)
     with pytest.raises(ValueError, match=r"^state: expected a LearnerState, as state\(\) returns it, got dict$"):
         other.algorithm.load_state({})

@@ -41,7 +41,7 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
 
     def __init__(self, *args: Any, expert_value_share: float, **kwargs: Any) -> None:
         self.expert_value_share = expert_value_share
-        self._is_collecting = False
+        self._rollout_from: int | None = None  # steps taken when the rollout began that is collected or learned from
         self._kept: KeptWeights | None = None
         super().__init__(*args, **kwargs)
 
@@ -61,8 +61,7 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
         """
         self.model.gate.adapt(self._progress, self._gate_weights)
         steps = self.num_timesteps // env.num_envs
-        self._is_collecting = True
-        self.rollout_buffer.reset()
+        self._rollout_from = self.num_timesteps
         watched = WatchedEnv(env, cast("np.ndarray", self._last_obs), steps, self.model.column_names)
         try:
             return super().collect_rollouts(watched, *args, **kwargs)
@@ -88,7 +87,7 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
         if fault := fault_of_trace(trace) or fault_of_weights(self.model, self.names):
             self._diverged(fault)
         self._record(trace)
-        self._is_collecting = False
+        self._rollout_from = None
         self._announce()
 
     def _record(self, trace: Sequence[dict[str, float]]) -> None:
@@ -124,7 +123,7 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
 
         :raises ValueError: within a rollout
         """
-        if self._is_collecting and self.rollout_buffer.pos > 0:
+        if self._rollout_from not in (None, self.num_timesteps):
             raise ValueError(
                 "state: a rollout is being collected or learned from; take the state in an update listener, or in a "
                 "callback's _on_rollout_start"

@@ -68,6 +68,7 @@ def state_of(learner: MixtureLearner) -> LearnerState:
         tensors["cuda_random"] = torch.cuda.get_rng_state(learner.device)
     values["python_random"] = list(random.getstate())
     values["action_space_random"] = learner.action_space.np_random.bit_generator.state
+    values["tensors"] = sorted(tensors)
     return LearnerState({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
 
 
@@ -76,8 +77,8 @@ def load_state(learner: MixtureLearner, state: LearnerState) -> None:
     if not isinstance(state, LearnerState):
         raise ValueError(f"state: expected a LearnerState, as state() returns it, got {type(state).__name__}")
     tensors, values = state.tensors, state.values
-    needed = {"learner", "metrics", "episodes", "environment", *_RANDOM, *learner.counters}
-    if missing := sorted((needed - values.keys()) | ({"torch_random", "numpy_random"} - tensors.keys())):
+    needed = {"learner", "metrics", "episodes", "environment", "tensors", *_RANDOM, *learner.counters}
+    if missing := sorted((needed - values.keys()) or ({*values["tensors"]} - tensors.keys())):
         raise ValueError(f"state: {missing[0]} is missing; take it again with state()")
     own = type(learner).__name__
     if values["learner"] != own:

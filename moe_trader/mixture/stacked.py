@@ -105,7 +105,7 @@ class StackedBank(ActorCriticBank):
             if not all(parameter.requires_grad for parameter in expert.parameters()):
                 raise ValueError(
                     f"experts: expert {k + 1} was frozen after it was stacked with the others, and would learn on; "
-                    "freeze it in the model() of its family, before bank_of()"
+                    "thaw it, requires_grad_(True), or freeze it in the model() of its family, before bank_of()"
                 )
 
     def trained(self) -> list[nn.Parameter]:
