@@ -104,7 +104,10 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
     check_overrides(given.overrides)
     is_saved = any(".hydra" in str(folder) for folder in (given.config_path, given.config_dir))
     if not is_saved:  # a saved config has the names of its own version
-        given.overrides = translated(given.overrides)
+        try:
+            given.overrides = translated(given.overrides)
+        except ValueError as error:
+            sys.exit(f"ConfigError: {error}")
     overrides = list(given.overrides)
     if _runs(given):
         given.overrides += _OWN_OVERRIDES

@@ -112,8 +112,12 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     if not (isinstance(overrides, list | tuple) and all(isinstance(one, str) for one in overrides)):
         raise ConfigError(f"overrides: expected a list of texts, such as ['seed=1'], got {shown(overrides)}")
+    try:
+        current = translated(overrides)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     with initialize_config_dir(version_base="1.3", config_dir=config_directory()), composing(overrides):
-        return to_plain(hydra_compose("train", overrides=translated(overrides)))
+        return to_plain(hydra_compose("train", overrides=current))
 
 
 @contextmanager

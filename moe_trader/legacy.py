@@ -61,6 +61,7 @@ def translated(overrides: Sequence[str], saved: Mapping[str, Any] | None = None)
     """Return overrides under the names that the config has which they change.
 
     :param saved: the config of a run that is repeated; ``None``: today's
+    :raises ValueError: for a removed setting with a value that nothing stands for
     """
     names = dict(RENAMED)
     if saved is not None:
@@ -70,6 +71,10 @@ def translated(overrides: Sequence[str], saved: Mapping[str, Any] | None = None)
     for word in overrides:
         path, equals, value = word.partition("=")
         bare = path.lstrip("+~")
+        if bare in RETIRED and equals:
+            if value.lower() != str(RETIRED[bare]).lower():
+                raise ValueError(f"{bare}: removed setting; expected {RETIRED[bare]} or nothing, got {value}")
+            continue
         if bare in names:
             if saved is None:
                 _warn(bare)

@@ -56,7 +56,10 @@ def rerun_arguments(given: Sequence[str]) -> list[str]:
     named, rest = parser.parse_known_args(given[1:])
     trusted = [name for name in named.plugins.split(",") if name]
     config = _checked_config(saved / "config.yaml", trusted, ["moe-train", "rerun", given[0]], rest)
-    rest = translated(rest, config)
+    try:
+        rest = translated(rest, config)
+    except ValueError as error:
+        sys.exit(f"ConfigError: {error}")
     own = [f"rerun_of={_quoted(str(saved.parent))}"]
     if trusted:
         own.append(f"plugins=[{','.join(map(_quoted, trusted))}]")

@@ -308,5 +308,5 @@ def test_it_is_known_whether_an_earlier_run_has_compiled(make_agent, tmp_path):
     assert towers.are_compiled()
     code = "from moe_trader.fast import towers; print(towers.are_compiled())"
     fresh = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    told = subprocess.run([sys.executable, "-c", code], env=fresh, capture_output=True, text=True, check=True).stdout
-    assert told.strip() == "False"
+    printed = subprocess.run([sys.executable, "-c", code], env=fresh, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "False"

@@ -124,3 +124,9 @@ def test_the_old_name_changes_a_run_of_today_too():
     old = {"expert": {"gate_rate_factor": 1.0}}
     assert translated(["expert.gate_lr_scale=0.5"], old) == ["expert.gate_rate_factor=0.5"]
     assert translated(["expert.gate_rate_factor=0.5"], old) == ["expert.gate_rate_factor=0.5"]
+
+
+def test_a_removed_setting_is_dropped_or_refused_on_the_command_line():
+    assert translated(["trainer.compile=false", "seed=1"]) == ["seed=1"]
+    with pytest.raises(ConfigError, match=r"^trainer\.compile: removed setting; expected False or nothing, got true$"):
+        compose(["trainer.compile=true"])
