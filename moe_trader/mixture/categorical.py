@@ -20,26 +20,18 @@ class CategoricalMixture(Mixture):
         super().__init__(weights)
         self.logits = logits
 
-    @property
+    @cached_property
     def expert_log_probs(self) -> Tensor:
         """Log p_k of every action, shape ``(batch, K, n_actions)``."""
-        return self._expert_log_probs
-
-    @property
-    def log_probs(self) -> Tensor:
-        """Log m of every action, shape ``(batch, n_actions)``."""
-        return self._log_probs
-
-    @cached_property
-    def _expert_log_probs(self) -> Tensor:
         return torch.log_softmax(self.logits, dim=-1)
 
     @cached_property
     def _log_joint(self) -> Tensor:
-        return self._expert_log_probs + torch.log(positive(self.weights)).unsqueeze(-1)  # (batch, K, n_actions)
+        return self.expert_log_probs + torch.log(positive(self.weights)).unsqueeze(-1)  # (batch, K, n_actions)
 
     @cached_property
-    def _log_probs(self) -> Tensor:
+    def log_probs(self) -> Tensor:
+        """Log m of every action, shape ``(batch, n_actions)``."""
         return torch.logsumexp(self._log_joint, dim=1)
 
     def expert_log_prob(self, actions: Tensor) -> Tensor:
@@ -52,7 +44,7 @@ class CategoricalMixture(Mixture):
 
     def responsibilities(self, actions: Tensor) -> Tensor:
         """Return r, by Bayes' rule."""
-        return at_actions(self._log_joint - self._log_probs.unsqueeze(1), actions).exp().detach()
+        return at_actions(self._log_joint - self.log_probs.unsqueeze(1), actions).exp().detach()
 
     def entropy(self) -> Tensor:
         """Return the exact entropy."""
@@ -65,7 +57,7 @@ class CategoricalMixture(Mixture):
 
     def posterior_entropy(self, actions: Tensor) -> Tensor:
         """Return sum_a m(a) H(r(.|a)); ``actions`` are not needed."""
-        log_r = self._log_joint - self._log_probs.unsqueeze(1)
+        log_r = self._log_joint - self.log_probs.unsqueeze(1)
         return -(self._log_joint.exp() * log_r).sum((1, 2))
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
