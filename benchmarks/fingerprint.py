@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 
 from moe_trader.config import compose, config_directory, run_settings
-from moe_trader.evaluation.evaluate import FILES
+from moe_trader.run_files import TABLES
 from moe_trader.train import run_seed
 
 STEPS = "trainer.total_timesteps=20_000"
@@ -55,7 +55,7 @@ def fingerprint(overrides: list[str]) -> dict[str, str]:
         found = {"weights": weights_of(directory / "bundle" / "policy.safetensors")}
         found["single policy"] = weights_of(directory / "single_policy" / "bundle" / "policy.safetensors")
         return found | {
-            name: hashlib.sha256((directory / file).read_bytes()).hexdigest() for name, file in FILES.items()
+            name: hashlib.sha256((directory / file).read_bytes()).hexdigest() for name, file in TABLES.items()
         }
 
 

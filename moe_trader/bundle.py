@@ -16,8 +16,6 @@ import io
 import json
 import os
 import platform
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -31,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 import moe_trader
+from moe_trader.durable import new_directory
 from moe_trader.expert import ExpertFamily
 from moe_trader.gate_input import ObservationLayout
 from moe_trader.gating import Gate
@@ -98,9 +97,8 @@ def write(
     except (TypeError, ValueError) as error:
         raise BundleError(f"{path}: not saved: a value of its {MANIFEST} cannot be written as JSON ({error})") from None
     path = _place_for(path)
-    building = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        (building / "experts").mkdir(parents=True)
+    with new_directory(path) as building:
+        (building / "experts").mkdir()
         (building / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
         kept = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         (building / WEIGHTS).write_bytes(save(kept))
@@ -111,11 +109,6 @@ def write(
         files = {name: sha256(building / name) for name in sorted([CONFIG, WEIGHTS, *names])}
         text = json.dumps({**head, "files": files}, indent=2) + "\n"
         (building / MANIFEST).write_text(text, encoding="utf-8")
-        if path.exists():
-            shutil.rmtree(path)
-        building.rename(path)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _place_for(path: Path) -> Path:

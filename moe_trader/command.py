@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,18 +16,23 @@ from typing import Any
 from hydra import version
 from hydra._internal import utils
 from hydra._internal.utils import _run_hydra, get_args_parser, run_and_report
-from hydra.errors import CompactHydraException
-from omegaconf import DictConfig
+from hydra.errors import CompactHydraException, HydraException
+from omegaconf import DictConfig, OmegaConf
 
 import moe_trader
 from moe_trader import interrupt
 from moe_trader.config import composing, config_directory
+from moe_trader.exhausted import explained
 from moe_trader.interrupt import Terminated, listen
 from moe_trader.legacy import translated
 from moe_trader.option import ConfigError
 from moe_trader.overrides import override
 from moe_trader.run_directory import RunDirectories, claimed_job, release_sweeps
+from moe_trader.run_files import holds_run
 from moe_trader.saved_config import check_folder
+
+FAILED = 2
+"""Exit status of a run that failed; 1: a user's mistake, 130 and 143: interrupted."""
 
 log = logging.getLogger(__name__)
 
@@ -42,28 +47,48 @@ class Refusal(CompactHydraException):
     """A user's mistake: Hydra prints its message alone, without a traceback, and exits with status 1."""
 
 
+class Failure(Refusal):
+    """A run that failed, through no mistake of the user's: printed as a line too, with exit status 2."""
+
+
+def mistakes() -> tuple[type[Exception], ...]:
+    """Return the errors that a user corrects."""
+    from moe_trader.env import MarketError
+    from moe_trader.env.lookahead import LookAheadError
+
+    return (ConfigError, MarketError, LookAheadError)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn a user's mistakes into :class:`Refusal`, and a training that diverged into :class:`Failure`."""
+    from moe_trader.finite import TrainingError
+
+    try:
+        yield
+    except mistakes() as error:
+        raise Refusal(f"{type(error).__name__}: {error}") from None
+    except TrainingError as error:
+        raise Failure(f"{type(error).__name__}: {error}") from None
+
+
 @contextmanager
 def run_directory(config: DictConfig, keep: bool = True) -> Iterator[Path]:
     """Give a Hydra job its run directory, turn mistakes into :class:`Refusal`, and log everything else that fails.
 
     :param keep: whether the directory is the run's for good once it began to train
     """
-    from moe_trader.env import MarketError
-    from moe_trader.env.lookahead import LookAheadError
-    from moe_trader.finite import TrainingError
-
-    try:
-        with claimed_job(config, keep) as directory, _logged(directory):
-            yield directory
-    except (ConfigError, MarketError, LookAheadError, TrainingError) as error:
-        raise Refusal(f"{type(error).__name__}: {error}") from None
+    plugins = OmegaConf.select(config, "plugins", default=())
+    with refusing(), claimed_job(config, keep) as directory, _logged(directory, plugins):
+        yield directory
 
 
 @contextmanager
-def _logged(directory: Path) -> Iterator[None]:
-    """Log how a run ended, unless it came to its end; the log file is in its directory."""
-    from moe_trader.env import MarketError
-    from moe_trader.env.lookahead import LookAheadError
+def _logged(directory: Path, plugins: Sequence[str]) -> Iterator[None]:
+    """Log how a run ended, unless it came to its end; the log file is in its directory.
+
+    :raises Failure: where disk or memory were too small, or the directory is gone
+    """
     from moe_trader.finite import TrainingError
 
     try:
@@ -72,18 +97,33 @@ def _logged(directory: Path) -> Iterator[None]:
         except Exception:
             interrupt.check()  # a signal within a compiled kernel comes out as an error of Python's
             raise
-    except (ConfigError, MarketError, LookAheadError) as error:
+    except mistakes() as error:
         log.debug("Refused: %s", error)  # for the log file; Hydra prints it
         raise
     except TrainingError:
         log.debug("Training failed", exc_info=True)  # for the log file
         raise
     except KeyboardInterrupt:
-        log.warning("Interrupted; partial results are in %s", directory)
+        log.warning("Interrupted. %s", _way_on(directory, plugins))
         raise
-    except Exception:
-        log.exception("The run failed; partial results are in %s", directory)
+    except Exception as error:
+        if line := explained(error, directory):
+            log.debug("Failed", exc_info=True)
+            raise Failure(f"{line}. {_way_on(directory, plugins)}") from None
+        log.exception("The run failed. %s", _way_on(directory, plugins))
         raise
+
+
+def _way_on(directory: Path, plugins: Sequence[str]) -> str:
+    """Return how to go on with a run that began to train."""
+    if not holds_run(directory):
+        return f"Nothing was trained in {directory}"
+    return f"To go on: moe-train resume {shlex.quote(os.path.relpath(directory))}{naming(plugins)}"
+
+
+def naming(plugins: Sequence[str]) -> str:
+    """Return how a command names the packages that a run imports: nothing of a saved run is imported without."""
+    return f" --plugins {','.join(plugins)}" if plugins else ""
 
 
 def start(task: Callable[[DictConfig], None], config_name: str, arguments: Sequence[str]) -> None:
@@ -108,13 +148,22 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
             given.overrides = translated(given.overrides)
         except ValueError as error:
             sys.exit(f"ConfigError: {error}")
-    overrides = list(given.overrides)
+    listen()
+    _run(task, config_name, given, parser)
+
+
+def _run(task: Callable[[DictConfig], None], config_name: str, given: Namespace, parser: ArgumentParser) -> None:
+    """Have Hydra run the job, and exit with the status that says how it ended."""
+    overrides, failures = list(given.overrides), list[Exception]()
     if _runs(given):
         given.overrides += _OWN_OVERRIDES
-    listen()
     try:
-        with _reporting(overrides):
+        with _reporting(overrides, failures):
             _run_hydra(given, parser, task, config_directory(), config_name)
+    except SystemExit as left:
+        if left.code == 1 and failures:
+            sys.exit(FAILED)
+        raise
     except BrokenPipeError:  # `moe-train --help | head` is no mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Terminated:
@@ -126,13 +175,21 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
 
 
 @contextmanager
-def _reporting(overrides: Sequence[str]) -> Iterator[None]:
-    """Have Hydra report whatever goes wrong while it reads overrides in a line, as it reports most mistakes."""
+def _reporting(overrides: Sequence[str], failures: list[Exception]) -> Iterator[None]:
+    """Have Hydra report whatever goes wrong while it reads overrides in a line, as it reports most mistakes.
+
+    :param failures: gets the error of a run that failed through no mistake of the user's
+    """
 
     def report(func: Any) -> Any:
         def composed() -> Any:
-            with composing(overrides):
-                return func()
+            try:
+                with composing(overrides):
+                    return func()
+            except Exception as error:
+                if isinstance(error, Failure) or not isinstance(error, HydraException):
+                    failures.append(error)
+                raise
 
         return run_and_report(composed)
 

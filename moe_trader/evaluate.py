@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import moe_trader
 from moe_trader.run_directory import check_free
+from moe_trader.run_files import BUNDLE, CONFIG, SINGLE_POLICY, seed_directories
 
 if TYPE_CHECKING:
     from moe_trader.env import Feature
@@ -60,7 +61,7 @@ def saved_config(run: Path) -> Path:
     """Return the file of a run's config. :raises BundleError: where there is none."""
     from moe_trader.bundle import BundleError
 
-    saved = run / ".hydra" / "config.yaml"
+    saved = run / CONFIG
     if not saved.is_file():
         raise BundleError(f"{run}: not a run directory (no .hydra/config.yaml there); give one that moe-train made")
     return saved
@@ -93,23 +94,23 @@ def evaluate_run(run: Path, split: str, output: Path | None, plugins: Sequence[s
     from moe_trader.terminal import console, say
 
     saved = saved_config(run)
-    if seeds := sorted(path.name for path in run.glob("seed_*")):
-        raise BundleError(f"{run}: holds a run of several seeds; give one of them, such as {run / seeds[0]}")
+    if seeds := seed_directories(run):
+        raise BundleError(f"{run}: holds a run of several seeds; give one of them, such as {min(seeds.items())[1]}")
     plain = to_plain(load_config(saved)) | {"plugins": list(plugins)}
-    manifest = read_manifest(run / "bundle")
+    manifest = read_manifest(run / BUNDLE)
     keeps_config = check_config(plain, manifest["task"], run)
     settings = run_settings(plain)
     torch.set_num_threads(manifest["threads"])
-    features = saved_features(run / "bundle", settings.env.features, plugins)
+    features = saved_features(run / BUNDLE, settings.env.features, plugins)
     task = dataclasses.replace(settings.env, features=features).prepare(
-        saved_scaler(run / "bundle"), gate_input=settings.gating.gate_input()
+        saved_scaler(run / BUNDLE), gate_input=settings.gating.gate_input()
     )
-    agent = MoEAgent.load(run / "bundle", device=settings.device, plugins=plugins)
+    agent = MoEAgent.load(run / BUNDLE, device=settings.device, plugins=plugins)
     if not keeps_config:
         check_task(task.summary(), manifest["task"], run)
     if task.market.sha256() != manifest["task"]["market_sha256"]:
         say(f"Note: the prices of {task.market.name} are not those that the agent was trained on.")
-    alone = run / "single_policy" / "bundle"
+    alone = run / SINGLE_POLICY / BUNDLE
     single = MoEAgent.load(alone, device=settings.device, plugins=plugins) if alone.is_dir() else None
     tables = evaluate(task, agent, single, settings.seed, shapley=settings.shapley)
     console().print(performance_view(tables.experts, split, console().width))

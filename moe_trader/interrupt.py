@@ -1,9 +1,22 @@
-"""Ctrl-C and SIGTERM that are not lost: Python swallows an exception that a signal raises inside a finaliser."""
+"""Ctrl-C and SIGTERM: training ends where it can go on from, everything else ends at once.
+
+A signal raises KeyboardInterrupt (:class:`Terminated` for SIGTERM). Within :func:`deferred` it is only remembered, so
+that training reaches the end of its update and writes a checkpoint; after :data:`GRACE` seconds it is raised wherever
+the work stands. A second Ctrl-C ends the process at once. Python swallows an exception that a signal raises inside a
+finaliser: :func:`check` raises it again.
+"""
 
 from __future__ import annotations
 
+import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+
+GRACE = 3.0  # seconds
+
+log = logging.getLogger(__name__)
 
 
 class Terminated(KeyboardInterrupt):
@@ -11,6 +24,7 @@ class Terminated(KeyboardInterrupt):
 
 
 _requested: KeyboardInterrupt | None = None
+_is_deferred = False
 
 
 def listen() -> None:
@@ -20,18 +34,57 @@ def listen() -> None:
     """
     global _requested
     _requested = None
-    signal.signal(signal.SIGTERM, _raise)
-    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _raise):
-        signal.signal(signal.SIGINT, _raise)
+    signal.signal(signal.SIGTERM, _signalled)
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _signalled):
+        signal.signal(signal.SIGINT, _signalled)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Within, a signal is raised by :func:`check`, or after :data:`GRACE` seconds."""
+    global _is_deferred
+    _is_deferred = True
+    try:
+        yield
+    finally:
+        _is_deferred = False
+        if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is _grace_is_over:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def requested() -> bool:
+    """Whether a signal came."""
+    return _requested is not None
 
 
 def check() -> None:
-    """Raise again what a signal raised, if it went nowhere; called at every step of training."""
+    """Raise what a signal asked for, if it was deferred or went nowhere."""
     if _requested is not None:
         raise _requested
 
 
-def _raise(number: int, _: FrameType | None) -> None:
+def check_late() -> None:
+    """As :func:`check`, but not while a signal is deferred."""
+    if not _is_deferred:
+        check()
+
+
+def _signalled(number: int, _: FrameType | None) -> None:
     global _requested
+    is_first = _requested is None
     _requested = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
-    raise _requested
+    if signal.getsignal(signal.SIGINT) is _signalled:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next one ends the process
+    if not _is_deferred:
+        raise _requested
+    if is_first:
+        log.warning("Interrupted: ending this update and writing a checkpoint (Ctrl-C again to stop at once)")
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, _grace_is_over)
+            signal.setitimer(signal.ITIMER_REAL, GRACE)
+
+
+def _grace_is_over(_: int, __: FrameType | None) -> None:
+    global _is_deferred
+    _is_deferred = False
+    check()

@@ -17,7 +17,7 @@ RENAMED = {"expert.gate_rate_factor": "expert.gate_lr_scale"}
 """Config path then -> now."""
 RETIRED: dict[str, Any] = {"trainer.compile": False}
 """Config path of a removed setting -> the value that still means what it did."""
-ADDED: dict[str, Any] = {"kernels": "auto"}
+ADDED: dict[str, Any] = {"kernels": "auto", "trainer.checkpoint_seconds": 60, "trainer.resume": "never"}
 """Config path of a setting that is newer than a config -> the value that means what the config meant."""
 
 _warned: set[str] = set()
@@ -49,6 +49,17 @@ def current(node: Mapping[str, Any], path: str, known: Collection[str]) -> dict[
         parent, _, key = full.rpartition(".")
         if parent == path and key in known:
             found.setdefault(key, value)
+    return found
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plain config with the settings that are newer than it: :data:`ADDED`."""
+    found = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    for full, value in ADDED.items():
+        group, _, key = full.rpartition(".")
+        node = found.get(group) if group else found
+        if isinstance(node, dict):
+            node.setdefault(key, value)
     return found
 
 

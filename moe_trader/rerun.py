@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,8 @@ from omegaconf import OmegaConf
 from moe_trader.config import load_config, to_plain
 from moe_trader.legacy import translated
 from moe_trader.option import ConfigError
+from moe_trader.run_files import BUNDLE, COMPARED, CONFIG, MANIFEST, seed_directories, seed_directory
 from moe_trader.saved_config import PLAIN, as_of_seed, check_plugins, difference, states_plugins
-
-COMPARED = {
-    "weights of the mixture": "bundle/policy.safetensors",
-    "weights of the single policy": "single_policy/bundle/policy.safetensors",
-    "activations": "activations/steps.parquet",
-    "activations by regime": "activations/by_regime.csv",
-    "performance": "evaluation/experts.csv",
-    "comparisons": "evaluation/comparisons.csv",
-    "competence": "evaluation/competence.csv",
-    "specialisation": "evaluation/specialisation.csv",
-    "disagreement": "evaluation/disagreement.csv",
-    "Shapley values": "evaluation/shapley.csv",
-    "coalitions": "evaluation/coalitions.csv",
-    "attribution": "evaluation/attribution.csv",
-    "equity": "evaluation/equity.parquet",
-}
 
 CHANGED = "; the prices are not those of the original run"
 
@@ -45,27 +30,36 @@ Packages that the run lists under `plugins` are imported only if you name them w
 
 def rerun_arguments(given: Sequence[str]) -> list[str]:
     """Turn the arguments after ``moe-train rerun`` into Hydra's; exits where they cannot be used."""
+    return saved_run_arguments("rerun", USAGE, given, lambda run: [f"rerun_of={quoted(str(run))}"])
+
+
+def saved_run_arguments(verb: str, usage: str, given: Sequence[str], own: Callable[[Path], Sequence[str]]) -> list[str]:
+    """Turn the arguments after ``moe-train VERB`` into Hydra's, with the config of a saved run; exits on a mistake.
+
+    :param given: the run, and overrides
+    :param own: run directory -> overrides that the verb adds
+    """
     if not given or given[0] in ("-h", "--help"):
-        print(USAGE)
+        print(usage)
         sys.exit(0 if given else 1)
     saved = Path(given[0]).resolve() / ".hydra"
     if not (saved / "config.yaml").is_file():
         sys.exit(f"{given[0]}: not a run directory (no .hydra/config.yaml there); give one that moe-train made")
-    parser = ArgumentParser(prog="moe-train rerun", add_help=False, allow_abbrev=False)
+    parser = ArgumentParser(prog=f"moe-train {verb}", add_help=False, allow_abbrev=False)
     parser.add_argument("--plugins", default="")
     named, rest = parser.parse_known_args(given[1:])
     trusted = [name for name in named.plugins.split(",") if name]
-    config = _checked_config(saved / "config.yaml", trusted, ["moe-train", "rerun", given[0]], rest)
+    config = _checked_config(saved / "config.yaml", trusted, ["moe-train", verb, given[0]], rest)
     try:
         rest = translated(rest, config)
     except ValueError as error:
         sys.exit(f"ConfigError: {error}")
-    own = [f"rerun_of={_quoted(str(saved.parent))}"]
+    added = list(own(saved.parent))
     if trusted:
-        own.append(f"plugins=[{','.join(map(_quoted, trusted))}]")
+        added.append(f"plugins=[{','.join(map(quoted, trusted))}]")
     at = next((i for i, word in enumerate(rest) if "=" in word and not word.startswith("-")), len(rest))
     # Hydra wants all overrides in one piece
-    return ["--config-dir", str(saved), "--config-name", "rerun", *rest[:at], *own, *rest[at:]]
+    return ["--config-dir", str(saved), "--config-name", "rerun", *rest[:at], *added, *rest[at:]]
 
 
 def _checked_config(
@@ -82,7 +76,7 @@ def _checked_config(
     return plain
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return text as a value of Hydra's."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
@@ -93,17 +87,21 @@ def changed_config(original: Path) -> str | None:
 
     Of several seeds, the first bundle is asked. A bundle of version 0.1.0 keeps no config.
     """
-    bundles = sorted(original.glob("bundle")) or sorted(original.glob("seed_[0-9]*/bundle"))
-    task = _task(bundles[0].parent) if bundles else {}
+    runs = {None: original} if (original / BUNDLE).is_dir() else seed_directories(original)
+    saved = {seed: run for seed, run in runs.items() if (run / BUNDLE).is_dir()}
+    if not saved:
+        return None
+    seed, run = next(iter(saved.items()))
+    task = _task(run)
     if PLAIN not in task:
         return None
-    plain = to_plain(load_config(original / ".hydra" / "config.yaml"))
-    if bundles[0].parent != original:
-        plain = as_of_seed(plain, int(bundles[0].parent.name.removeprefix("seed_")))
+    plain = to_plain(load_config(original / CONFIG))
+    if seed is not None:
+        plain = as_of_seed(plain, seed)
     try:
         found = difference(plain, task)
     except ValueError as error:
-        return f"{bundles[0]}: {error}"
+        return f"{run / BUNDLE}: {error}"
     if found is None:
         return None
     key, now, then = found
@@ -114,8 +112,8 @@ def changed_config(original: Path) -> str | None:
 
 def rerun_report(original: Path, repeated: Path) -> str:
     """Compare the files of :data:`COMPARED` and return the result as a sentence."""
-    if seeds := {path.name for run in (original, repeated) for path in run.glob("seed_[0-9]*")}:
-        return _seeds_report(original, repeated, seeds)
+    if seeds := {**seed_directories(original), **seed_directories(repeated)}:
+        return _seeds_report(original, repeated, sorted(seeds))
     found: dict[str, list[str]] = {"same": [], "different": [], "lost": [], "gone": []}
     for what, file in COMPARED.items():
         one, other = _digest(original / file), _digest(repeated / file)
@@ -138,17 +136,18 @@ def rerun_report(original: Path, repeated: Path) -> str:
     return "; ".join(begin + ", ".join(found[kind]) for kind, begin in words.items() if found[kind]) + changed
 
 
-def _seeds_report(original: Path, repeated: Path, seeds: Iterable[str]) -> str:
+def _seeds_report(original: Path, repeated: Path, seeds: Iterable[int]) -> str:
     """Compare runs of several seeds, seed by seed."""
     same, lines = [], []
-    for name in sorted(seeds, key=lambda name: int(name.removeprefix("seed_"))):
-        number, found = name.removeprefix("seed_"), rerun_report(original / name, repeated / name)
-        if not ((original / name).is_dir() and (repeated / name).is_dir()):
-            lines.append(f"Seed {number} is in {'this run' if (repeated / name).is_dir() else original} alone")
+    for seed in seeds:
+        one, other = seed_directory(original, seed), seed_directory(repeated, seed)
+        found = rerun_report(one, other)
+        if not (one.is_dir() and other.is_dir()):
+            lines.append(f"Seed {seed} is in {'this run' if other.is_dir() else original} alone")
         elif found.startswith("Identical to") and not found.endswith(CHANGED):
-            same.append(number)
+            same.append(str(seed))
         else:
-            lines.append(f"Seed {number}: {found}")
+            lines.append(f"Seed {seed}: {found}")
     if same:
         lines.insert(0, f"Identical to {original}, to the last bit: seed{'s' * (len(same) > 1)} {', '.join(same)}")
     return "; ".join(lines)
@@ -171,7 +170,7 @@ def _task(run: Path) -> dict[str, Any]:
 
 def _manifest(run: Path, key: str) -> dict[str, Any]:
     try:
-        found = json.loads((run / "bundle" / "manifest.json").read_text(encoding="utf-8"))[key]
+        found = json.loads((run / MANIFEST).read_text(encoding="utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

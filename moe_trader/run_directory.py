@@ -6,27 +6,25 @@ directory that is taken as soon as its name is known, and :func:`claim` takes on
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from moe_trader.durable import write_file
 from moe_trader.option import ConfigError
+from moe_trader.run_files import CLAIM, CONFIG, PROGRESS, holds_run, holds_sweep
 
-CLAIM = ".claimed"
-_sweeps: list[Path] = []  # whose claims this process holds
-
-
-def holds_run(directory: Path) -> bool:
-    """Whether a run began to train there, of one seed or of several."""
-    return any(any(directory.glob(one)) for one in ("bundle", "progress.csv", "seed_*/progress.csv"))
+AT_WORK = "is claimed by another run, which is at work; wait for it, or choose another directory"
+_sweeps: list[tuple[Path, FileLock]] = []  # whose claims this process holds
 
 
 def check_free(directory: Path, setting: str) -> None:
@@ -47,66 +45,106 @@ def check_free(directory: Path, setting: str) -> None:
 
 def _taken(directory: Path) -> str | None:
     """Return why nothing may be written into a directory, and the way out; ``None`` where it is free."""
+    if holds := _holds(directory):
+        return holds
+    return AT_WORK if (directory / CLAIM).exists() and _is_locked(directory) else None
+
+
+def _holds(directory: Path) -> str | None:
+    """Return what a directory holds that is not to be written over, and the way out."""
     place = directory.resolve()
     if any(
         (folder / "manifest.json").is_file() and (folder / "experts").is_dir() for folder in (place, *place.parents)
     ):
         return "lies inside a saved bundle; choose another directory"
     if holds_run(place):
-        return "holds a run already; choose another directory"
+        return (
+            "holds a run already; choose another directory, or go on with that run: "
+            f"moe-train resume {shlex.quote(str(directory))}"
+        )
     if any((folder / ".hydra").is_dir() and holds_run(folder) for folder in place.parents):
         return "lies inside the directory of a run; choose another directory"
-    if (place / "multirun.yaml").is_file() and any(place.rglob("progress.csv")):
-        return "holds a sweep already; choose another directory"
-    if (place / CLAIM).exists():
+    if holds_sweep(place):
         return (
-            f"is claimed by another run, which is at work or was killed ({CLAIM}); choose another directory, or delete "
-            "this one if that run is gone"
+            "holds a sweep already; choose another directory, or repeat the same command with trainer.resume=auto to "
+            "go on with that sweep"
         )
     return None
 
 
-def claim(directory: Path, setting: str) -> None:
+def _is_locked(directory: Path) -> bool:
+    """Whether a process is at work in a directory that was claimed."""
+    lock = FileLock(directory / CLAIM, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:  # a directory that cannot be written is refused in other words
+        return False
+    lock.release()
+    return False
+
+
+def claim(directory: Path, setting: str) -> FileLock:
     """Take a directory for one run or sweep: of several that try at once, one succeeds.
 
-    :raises ConfigError: as :func:`check_free`
+    :return: the lock on the directory, which ends with the process at the latest
+    :raises ConfigError: as :func:`check_free`, and when another process is at work there
     """
     check_free(directory, setting)
+    lock = lock_directory(directory, setting)
+    if taken := _holds(directory):  # another run may have ended since
+        lock.release()
+        raise ConfigError(f"{setting}: {directory} {taken}")
+    return lock
+
+
+def lock_directory(directory: Path, setting: str) -> FileLock:
+    """Lock a directory for this process. :raises ConfigError: when another process is at work there."""
+    lock = FileLock(directory / CLAIM, timeout=0, thread_local=False)
     try:
-        os.close(os.open(directory / CLAIM, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-    except FileExistsError:
-        check_free(directory, setting)  # which says who was quicker
-        raise ConfigError(f"{setting}: {directory} was claimed by another run just now; try again") from None
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"{setting}: {directory} {AT_WORK}") from None
     except OSError as error:
         raise _unusable(directory, setting, error) from None
+    return lock
 
 
-def release(directory: Path) -> None:
-    """Give a directory back in which nothing was trained, so that a corrected command may use it."""
-    with suppress(OSError):
-        (directory / CLAIM).unlink()
+def release(directory: Path, lock: FileLock, keep: bool) -> None:
+    """Give a directory back. :param keep: whether something was trained there, so that the claim stays visible."""
+    if not keep:
+        with suppress(OSError):
+            (directory / CLAIM).unlink()
+    lock.release()
 
 
 def release_sweeps() -> None:
-    """Give back the directories of this process's sweeps in which no job began to train."""
+    """Give back the directories of this process's sweeps."""
     while _sweeps:
-        sweep = _sweeps.pop()
-        if not (any(sweep.rglob("progress.csv")) or any(sweep.rglob(f"*/{CLAIM}"))):
-            release(sweep)
+        sweep, lock = _sweeps.pop()
+        release(sweep, lock, keep=any(sweep.rglob(PROGRESS)) or any(sweep.rglob(f"*/{CLAIM}")))
 
 
 @contextmanager
 def claimed_job(config: DictConfig, keep: bool) -> Iterator[Path]:
     """Claim the directory of the Hydra job that runs now, and save ``.hydra`` there, as Hydra would have done.
 
+    A run that may be gone on with (``trainer.resume``) keeps the ``.hydra`` that is there.
+
     :param config: of the job, without Hydra's own settings
     :param keep: whether a run that began to train keeps the directory for good
     :raises ConfigError: when the directory is taken
     """
-    settings = HydraConfig.get()
-    directory = Path(settings.runtime.output_dir)
-    setting = "hydra.run.dir" if OmegaConf.is_missing(settings.job, "num") else "hydra.sweep.subdir"
-    claim(directory, setting)
+    directory, setting = job_directory()
+    if resumes(config) and (directory / CONFIG).is_file():
+        lock = lock_directory(directory, setting)
+        try:
+            yield directory
+        finally:
+            lock.release()
+        return
+    lock = claim(directory, setting)
     try:
         try:
             _save_config(config, directory)
@@ -114,8 +152,19 @@ def claimed_job(config: DictConfig, keep: bool) -> Iterator[Path]:
             raise _unusable(directory, setting, error) from None
         yield directory
     finally:
-        if not (keep and holds_run(directory)):
-            release(directory)
+        release(directory, lock, keep=keep and holds_run(directory))
+
+
+def job_directory() -> tuple[Path, str]:
+    """Return the directory of the Hydra job that runs now, and the setting that names it."""
+    settings = HydraConfig.get()
+    setting = "hydra.run.dir" if OmegaConf.is_missing(settings.job, "num") else "hydra.sweep.subdir"
+    return Path(settings.runtime.output_dir), setting
+
+
+def resumes(config: DictConfig) -> bool:
+    """Whether a config says that a run that is there is gone on with."""
+    return OmegaConf.select(config, "trainer.resume", default="never") != "never"
 
 
 def _save_config(config: DictConfig, directory: Path) -> None:
@@ -123,9 +172,9 @@ def _save_config(config: DictConfig, directory: Path) -> None:
     folder = directory / ".hydra"
     folder.mkdir(exist_ok=True)
     hydra = HydraConfig.get()
-    parts = {"config": config, "hydra": OmegaConf.create({"hydra": hydra}), "overrides": hydra.overrides.task}
-    for name, part in parts.items():
-        OmegaConf.save(part, folder / f"{name}.yaml")
+    parts = {"hydra": OmegaConf.create({"hydra": hydra}), "overrides": hydra.overrides.task, "config": config}
+    for name, part in parts.items():  # the config last: a directory that has it can be gone on with
+        write_file(folder / f"{name}.yaml", OmegaConf.to_yaml(part))
 
 
 def _unusable(directory: Path, setting: str, error: Exception) -> ConfigError:
@@ -140,15 +189,19 @@ class RunDirectories(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse the directory of a run."""
+        """Refuse the directory of a run, unless that run is gone on with."""
         with _refusing("hydra.run.dir"):
-            check_free(_named(config, "hydra.run.dir"), "hydra.run.dir")
+            directory = _named(config, "hydra.run.dir")
+            if not (resumes(config) and (directory / CONFIG).is_file()):
+                check_free(directory, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of a sweep, which stays that sweep's once one of its jobs began to train."""
         with _refusing("hydra.sweep.dir"):
             sweep = _named(config, "hydra.sweep.dir")
-            check_free(sweep, "hydra.sweep.dir")
+            goes_on = resumes(config) and holds_sweep(sweep)
+            if not goes_on:
+                check_free(sweep, "hydra.sweep.dir")
             subdir = str(OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"])  # type: ignore[index, call-overload]
             if "${" not in subdir:  # the same for every job
                 if (sweep / subdir).resolve() == sweep.resolve():
@@ -156,9 +209,10 @@ class RunDirectories(Callback):
                         f"hydra.sweep.subdir: {subdir!r} is the directory of the sweep itself; give each job one of "
                         "its own: hydra.sweep.subdir='${hydra.job.num}'"
                     )
-                check_free(sweep / subdir, "hydra.sweep.subdir")
-            claim(sweep, "hydra.sweep.dir")
-            _sweeps.append(sweep)
+                if not goes_on:
+                    check_free(sweep / subdir, "hydra.sweep.subdir")
+            take = lock_directory if goes_on else claim
+            _sweeps.append((sweep, take(sweep, "hydra.sweep.dir")))
 
 
 @contextmanager

@@ -12,11 +12,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from moe_trader.config import load_config
+from moe_trader.durable import write_file
+from moe_trader.legacy import completed
 from moe_trader.option import ConfigError, join
 
-# These change no result: which run is repeated, which packages may be imported, the device, and where files are. Prices
-# have a hash of their own.
-NOT_COMPARED = ("rerun_of", "plugins", "device", "env.market.path", "env.market.cache", "env.market.refresh")
+# These change no result: which run is repeated, which packages may be imported, the device, where files are, and when
+# checkpoints are written. Prices have a hash of their own.
+NOT_COMPARED = (
+    *("rerun_of", "plugins", "device", "env.market.path", "env.market.cache", "env.market.refresh"),
+    *("trainer.checkpoint_seconds", "trainer.resume"),
+)
 PLAIN, SHA256 = "run_config", "run_config_sha256"  # keys in the manifest's task
 _NOTHING = object()
 
@@ -31,7 +36,7 @@ def save_as_of_seed(saved: Path, target: Path, seed: int) -> None:
     config = load_config(saved / "config.yaml")
     config.seed, config.trainer.parallel_seeds = seed, 1
     target.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, target / "config.yaml")
+    write_file(target / "config.yaml", OmegaConf.to_yaml(config))
 
 
 def as_of_seed(plain: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -76,6 +81,14 @@ def check_folder(folder: str | None, name: str, overrides: Sequence[str]) -> Non
 def states_plugins(overrides: Sequence[str]) -> bool:
     """Whether an override says which packages may be imported."""
     return any(word.lstrip("+").startswith("plugins=") for word in overrides)
+
+
+def difference_of_runs(plain: Mapping[str, Any], saved: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Return where a plain config is not the one that a run was started with, which may be older.
+
+    :return: the key, its value here, and its value in the run; ``None`` for the same config
+    """
+    return _difference(_compared(completed(plain)), _compared(completed(saved)), "")
 
 
 def record(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,17 +7,16 @@ import logging
 import os
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-import moe_trader
-from moe_trader.command import run_directory, start
+from moe_trader.command import naming, refusing, run_directory, start
 from moe_trader.config import run_settings, to_plain
-from moe_trader.run_directory import holds_run
+from moe_trader.run_files import holds_run, seed_directory
 from moe_trader.saved_config import as_of_seed, record, save_as_of_seed
 
 if TYPE_CHECKING:
@@ -32,21 +31,22 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
     """Carry out a run; this is the whole story of ``moe-train``, top to bottom.
 
     :param config: the plain config of the settings, which bundles then keep
-    :raises ConfigError: when a run began to train in the directory already
+    :raises ConfigError: when a run began to train in the directory already, unless ``trainer.resume`` goes on with it
     """
     import torch
 
     from moe_trader.fast.towers import are_compiled
     from moe_trader.option import ConfigError
+    from moe_trader.trainer.facts import seen_by_gate_alone
 
-    if holds_run(directory):
+    if settings.trainer.resume == "never" and holds_run(directory):
         raise ConfigError(f"{directory} holds a run already; choose another directory")
     torch.set_num_threads(settings.threads)
     log.info("Run directory: %s", directory)
     task = settings.env.prepare(gate_input=settings.gating.gate_input())
     for line in task.split_lines():
         log.info("%s", line)
-    if alone := _seen_by_gate_alone(settings):
+    if alone := seen_by_gate_alone(settings):
         log.info("No expert sees %s, but the gate and a single policy do (env.gate_only)", alone)
     if settings.kernels != "off" and not are_compiled():
         log.info("Compiling kernels for this CPU (about 15 s, first run only)")
@@ -68,35 +68,13 @@ def run_seed(
     :param config: the plain config of this seed, which bundles then keep
     :return: what evaluation found, and what one must know before believing it
     """
-    from moe_trader.agent import MoEAgent
-    from moe_trader.evaluation.evaluate import evaluate, write_tables
-    from moe_trader.evaluation.report import write_report
-    from moe_trader.gating.fixed import Uniform
+    from moe_trader.trainer.facts import notes
+    from moe_trader.trainer.run import Run
 
-    trainer, seed = settings.trainer, settings.seed
-    how: dict[str, Any] = {"seed": seed, "device": settings.device, "kernels": settings.kernels}
-
-    remembered = task.summary() | (record(config) if config else {})
-    env = task.training_env(trainer.n_envs, seed)
-    agent = MoEAgent(env, settings.expert, settings.gating, **how)
-    trainer.fit(agent, directory, task=remembered)
-
-    single = None
-    if settings.single_policy and len(agent.expert_names) > 1:
-        family = settings.expert.parameter_matched(agent.model)
-        env = task.training_env(trainer.n_envs, seed)
-        single = MoEAgent(env, family, Uniform(losses={}), **how)  # one has all the weight
-        trainer.fit(single, directory / "single_policy", title="single policy", task=remembered)
-
-    tables = evaluate(task, agent, single, seed, shapley=settings.shapley)
-    write_tables(tables, directory)
-    notes = _notes(settings, tables)
-    facts = _facts(settings, task) | {
-        "parameters": f"{agent.model.n_parameters():,}",
-        "single policy": f"{single.model.n_parameters():,} parameters" if single else "not trained",
-    }
-    write_report(tables, directory, facts, notes)
-    return tables, notes
+    made = Run(settings, task, directory, record(config) if config else {})
+    made.carry_out()
+    tables = made.tables()
+    return tables, notes(settings, tables)
 
 
 def run_seeds(
@@ -106,6 +84,7 @@ def run_seeds(
     from moe_trader.finite import TrainingError
     from moe_trader.option import ConfigError
     from moe_trader.terminal import log_prefix
+    from moe_trader.trainer.facts import facts
 
     numbers = range(settings.seed, settings.seed + settings.trainer.parallel_seeds)
     if settings.device == "cpu":
@@ -116,7 +95,7 @@ def run_seeds(
     failures: list[Exception] = []
     try:
         for seed in numbers:
-            mine = directory / f"seed_{seed}"
+            mine = seed_directory(directory, seed)
             save_as_of_seed(directory / ".hydra", mine / ".hydra", seed)
             own = as_of_seed(config, seed) if config else None
             with log_prefix(f"seed {seed}"):
@@ -132,7 +111,7 @@ def run_seeds(
                     failures.append(error)
     finally:
         if len(done) > 1:
-            _show_seeds(done, _facts(settings, task), settings.plugins, directory)
+            _show_seeds(done, facts(settings, task), settings.plugins, directory)
     if failures:
         raise failures[0]
 
@@ -165,61 +144,9 @@ def _show_seeds(
     say(
         f"\nLook at the report:  {where}/report.html\n"
         f"Curves:              tensorboard --logdir {shlex.quote(where)}\n"
-        f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}{_naming(plugins)}\n"
-        f"Repeat:              moe-train rerun {shlex.quote(where)}{_naming(plugins)}"
+        f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}{naming(plugins)}\n"
+        f"Repeat:              moe-train rerun {shlex.quote(where)}{naming(plugins)}"
     )
-
-
-def _seen_by_gate_alone(settings: RunSettings) -> str:
-    """Return the features that no expert sees, as text; of one expert, or a gate that reads regimes, there are none."""
-    hidden = len(settings.expert.names()) > 1 and settings.gating.gate_input().of == "features"
-    return ", ".join(settings.env.seen_by_gate_alone) if hidden else ""
-
-
-def _notes(settings: RunSettings, tables: Tables) -> list[str]:
-    """Return what one must know before believing a run's results."""
-    notes = []
-    if settings.env.fill == "this_close":
-        notes.append("Orders were filled at the close they were decided on. Nobody can trade like that.")
-    if "bayes_filter" in tables.equity:
-        notes.append("The Bayes filter knows the market's true parameters: a reference, not tradable.")
-    if caveat := settings.gating.caveat():
-        notes.append(caveat)
-        log.warning("%s", caveat)
-    if "oracle_routing" in tables.equity and not settings.env.regimes.causal:
-        notes.append("Oracle routing is told the market's true regimes: a reference, not tradable.")
-    broke = tables.comparisons.query("bankrupt != ''")
-    for split, found in broke.groupby("split", sort=False)["bankrupt"]:
-        who = ", ".join(dict.fromkeys(name for names in found for name in names.split(" and ")))
-        notes.append(f"Bankrupt on the {split} split, closed and earning nothing after: {who}.")
-        log.warning("%s", notes[-1])
-    return notes
-
-
-def _facts(settings: RunSettings, task: PreparedTask) -> dict[str, object]:
-    """Return what a report's head says of a run."""
-    from moe_trader.env.costs import describe_costs
-    from moe_trader.env.margin import describe_margin
-
-    kinds = Counter(settings.expert.kinds())
-    return {
-        "market": task.market.name,
-        "instruments": len(task.market.instruments),
-        "experts": ", ".join(f"{n} {kind} expert{'s' if n > 1 else ''}" for kind, n in kinds.items()),
-        "gate": f"{type(settings.gating).__name__}; losses: {', '.join(settings.gating.losses) or 'none'}",
-        "seen by the gate alone": _seen_by_gate_alone(settings) or "nothing",
-        "training steps": f"{settings.trainer.total_timesteps:,}",
-        "seed": settings.seed,
-        "fill": settings.env.fill.replace("_", " "),
-        "costs": describe_costs(task.rules.costs),
-        "margin": describe_margin(settings.env.margin),
-        "moe_trader": moe_trader.__version__,
-    }
-
-
-def _naming(plugins: Sequence[str]) -> str:
-    """Return how a command names the packages that a run imports: nothing of a saved run is imported without."""
-    return f" --plugins {','.join(plugins)}" if plugins else ""
 
 
 def _show(tables: Tables, plugins: Sequence[str], directory: Path) -> None:
@@ -236,31 +163,45 @@ def _show(tables: Tables, plugins: Sequence[str], directory: Path) -> None:
     say(
         f"\nLook at the report:  {os.path.relpath(directory / 'report.html')}\n"
         f"Curves:              tensorboard --logdir {where}\n"
-        f"Evaluate again:      moe-evaluate {where}{_naming(plugins)}\n"
-        f"Repeat:              moe-train rerun {where}{_naming(plugins)}"
+        f"Evaluate again:      moe-evaluate {where}{naming(plugins)}\n"
+        f"Repeat:              moe-train rerun {where}{naming(plugins)}"
     )
 
 
 def _job(config: DictConfig) -> None:
     from moe_trader.rerun import changed_config, rerun_report
+    from moe_trader.resume import finished_before, save_extended_config
+    from moe_trader.run_directory import job_directory
+    from moe_trader.terminal import say
 
-    with run_directory(config) as directory:
-        plain = to_plain(config)
-        settings = run_settings(plain)
-        original = None if settings.rerun_of is None else Path(settings.rerun_of)
-        if original and (changed := changed_config(original)):
-            log.warning("%s", changed)
-        run(settings, directory, plain)
-        if original:
-            log.info("%s", rerun_report(original, directory))
+    with refusing():
+        if finished_before(config):
+            say(f"Finished before, nothing to do: {os.path.relpath(job_directory()[0])}")
+            return
+        with run_directory(config) as directory:
+            plain = to_plain(config)
+            settings = run_settings(plain)
+            if settings.trainer.resume == "extend":
+                save_extended_config(plain, directory)
+            original = None if settings.rerun_of is None else Path(settings.rerun_of)
+            if original and (changed := changed_config(original)):
+                log.warning("%s", changed)
+            run(settings, directory, plain)
+            if original:
+                log.info("%s", rerun_report(original, directory))
+
+
+VERBS = {"rerun": "moe_trader.rerun:rerun_arguments", "resume": "moe_trader.resume:resume_arguments"}
+"""First words of ``moe-train``, and the function that turns the words after them into Hydra's arguments."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``moe-train``."""
-    from moe_trader.rerun import rerun_arguments
-
     given = sys.argv[1:] if arguments is None else arguments
-    start(_job, "train", rerun_arguments(given[1:]) if given[:1] == ["rerun"] else given)
+    if given[:1] and given[0] in VERBS:
+        module, _, function = VERBS[given[0]].partition(":")
+        given = getattr(import_module(module), function)(given[1:])
+    start(_job, "train", given)
 
 
 if __name__ == "__main__":

@@ -292,7 +292,7 @@ def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_weights(tmp_path):
     """Of several seeds each says so and saves its own; the traceback is in the log file."""
     rate = ["expert.learning_rate=1e30", "expert.final_learning_rate=1e30"]
     done = moe_train(*SMALL, *rate, "trainer.parallel_seeds=2", "hydra.run.dir=run", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     line = (
         r"mixture: training diverged at step 128: train/value_loss is inf in minibatch 2 of the update; lower "
         r"expert.learning_rate \(now 1e\+30\) or expert.max_grad_norm \(now 1\); the last finite weights were saved to "
@@ -333,7 +333,10 @@ def test_a_stopped_run_saves_the_mixture_as_it_is(stop, code, tmp_path):
     begun = tmp_path / "run" / "progress.csv"
     left, printed = stopped_train(*long, stop=stop, begun=begun, cwd=tmp_path)
     assert left == code, printed
-    assert re.search(r"Stopped after \d+ steps; the mixture as it is was saved", printed)
+    assert re.search(
+        r"Stopped after [\d,]+ steps; the newest checkpoint is of step [\d,]+; the mixture was saved", printed
+    )
+    assert printed.rstrip().endswith("Interrupted. To go on: moe-train resume run")
     assert "Traceback" not in printed
     assert MoEAgent.load(tmp_path / "run" / "bundle").expert_names == EXPERTS
 
@@ -408,7 +411,10 @@ def test_a_directory_that_holds_a_run_is_not_used_again(first, tmp_path):
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     done = moe_train(*SMALL, f"hydra.run.dir={run}", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == f"ConfigError: hydra.run.dir: {run} holds a run already; choose another directory\n"
+    reason = (
+        f"ConfigError: hydra.run.dir: {run} holds a run already; choose another directory, or go on with that run: "
+    )
+    assert done.stderr == f"{reason}moe-train resume {run}\n"
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 

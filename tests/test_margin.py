@@ -444,8 +444,8 @@ def test_positions_that_name_no_largest_target_work(make_settings):
 
 
 def test_the_margin_is_named_among_the_facts_of_a_run(settings, prepared):
-    from moe_trader.train import _facts
+    from moe_trader.trainer.facts import facts
 
-    assert _facts(settings, prepared)["margin"] == "closed below 25 % equity over position"
+    assert facts(settings, prepared)["margin"] == "closed below 25 % equity over position"
     assert describe_margin(Margin(maintenance=0.29)) == "closed below 29 % equity over position"
     assert describe_margin(None) == "none"

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import commands
 import pytest
 from commands import SCRIPTS, moe_train
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict, read_write
@@ -26,7 +27,11 @@ from moe_trader.run_directory import CLAIM, RunDirectories, check_free, claim, c
 from moe_trader.saved_config import as_of_seed, difference, record, save_as_of_seed
 
 SMALL = (*commands.SMALL, "trainer.total_timesteps=128", "single_policy=false", "shapley=false")
-HOLDS = "holds a run already; choose another directory"
+HOLDS = "holds a run already; choose another directory, or go on with that run: moe-train resume"
+SWEEP = (
+    "holds a sweep already; choose another directory, or repeat the same command with trainer.resume=auto to go on "
+    "with that sweep"
+)
 
 
 def state(directory):
@@ -84,7 +89,7 @@ def test_the_directory_of_a_finished_run_is_refused_however_it_is_named(override
     (tmp_path / "conf" / "mine" / "into_the_run.yaml").write_text(mine)
     before = state(run)
     said = refusal(RunDirectories().on_run_start, composed(override, folder=tmp_path / "conf"))
-    assert re.fullmatch(rf"ConfigError: hydra\.run\.dir: \S+ {HOLDS}", said)
+    assert re.fullmatch(rf"ConfigError: hydra\.run\.dir: \S+ {HOLDS} \S+", said)
     assert state(run) == before
 
 
@@ -101,7 +106,7 @@ def test_a_config_of_ones_own_cannot_write_into_a_finished_run(run, tmp_path):
     )
     before = state(run)
     done = moe_train(*SMALL, "seed=7", "+mine=mine", "--config-dir", "conf", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (1, f"ConfigError: hydra.run.dir: run {HOLDS}\n")
+    assert (done.returncode, done.stderr) == (1, f"ConfigError: hydra.run.dir: run {HOLDS} run\n")
     assert state(run) == before
 
 
@@ -119,14 +124,14 @@ def test_a_sweep_is_not_begun_where_a_sweep_was(sweep, tmp_path):
     before = state(sweep)
     done = moe_train("-m", *SMALL, "seed=7,8", "expert.count=3", "hydra.sweep.dir=S", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "ConfigError: hydra.sweep.dir: S holds a sweep already; choose another directory\n"
+    assert done.stderr == f"ConfigError: hydra.sweep.dir: S {SWEEP}\n"
     assert state(sweep) == before
 
 
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        (["hydra.sweep.dir=S", "hydra.sweep.subdir=new"], "dir: S holds a sweep already; choose another directory"),
+        (["hydra.sweep.dir=S", "hydra.sweep.subdir=new"], f"dir: S {SWEEP}"),
         (["hydra.sweep.dir=S/0"], f"dir: S/0 {HOLDS}"),
         (["hydra.sweep.dir=T", "hydra.sweep.subdir=../S/0"], f"subdir: T/../S/0 {HOLDS}"),
         (["hydra.sweep.dir=T", "hydra.sweep.subdir=''"], "subdir: '' is the directory of the sweep itself; give each"),
@@ -189,9 +194,11 @@ def test_two_runs_at_once_do_not_share_a_directory(tmp_path):
 
 
 def test_of_many_that_claim_a_directory_at_once_one_gets_it(tmp_path):
+    held = []
+
     def attempt(_):
         try:
-            claim(tmp_path / "run", "hydra.run.dir")
+            held.append(claim(tmp_path / "run", "hydra.run.dir"))
         except ConfigError as error:
             return str(error)
         return "claimed"
@@ -199,10 +206,21 @@ def test_of_many_that_claim_a_directory_at_once_one_gets_it(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(attempt, range(64)))
     assert results.count("claimed") == 1
-    said = f"hydra.run.dir: {tmp_path / 'run'} is claimed by another run, which is at work or was killed (.claimed); "
-    assert {one for one in results if one != "claimed"} == {
-        said + "choose another directory, or delete this one if that run is gone"
-    }
+    said = f"hydra.run.dir: {tmp_path / 'run'} is claimed by another run, which is at work; wait for it, or choose "
+    assert {one for one in results if one != "claimed"} == {said + "another directory"}
+    held[0].release()
+    claim(tmp_path / "run", "hydra.run.dir")  # what a killed process claimed is free again
+
+
+def test_a_process_that_was_killed_holds_nothing(tmp_path):
+    hold = "import sys, time; from moe_trader.run_directory import *; from pathlib import Path\n"
+    hold += "held = claim(Path('run'), 'x'); print('held', flush=True); time.sleep(300)"
+    with subprocess.Popen([sys.executable, "-c", hold], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(ConfigError, match="is claimed by another run, which is at work"):
+            claim(tmp_path / "run", "x")
+        process.kill()
+    claim(tmp_path / "run", "x").release()
 
 
 @pytest.fixture
@@ -286,7 +304,7 @@ def test_a_directory_that_cannot_be_written_is_refused_in_one_line(tmp_path, mon
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os, "open", refuse)  # whoever runs the tests may be root
+    monkeypatch.setattr(FileLock, "acquire", refuse)  # whoever runs the tests may be root
     with pytest.raises(
         ConfigError, match=r"^hydra\.run\.dir: \S+ cannot be used \(Permission denied\); choose another"
     ):
@@ -309,7 +327,7 @@ def test_nothing_is_written_into_a_bundle(run):
 
 def test_an_evaluation_is_not_written_into_a_run(run):
     before = state(run)
-    assert refusal(evaluate.main, ["run", "--output", "run"]) == f"ConfigError: --output: run {HOLDS}"
+    assert refusal(evaluate.main, ["run", "--output", "run"]) == f"ConfigError: --output: run {HOLDS} run"
     assert state(run) == before
 
 

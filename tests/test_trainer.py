@@ -15,11 +15,11 @@ from gymnasium import spaces
 
 from moe_trader.agent import MoEAgent
 from moe_trader.gating.fixed import Uniform
-from moe_trader.trainer import Trainer, summarise
-from moe_trader.trainer.progress import Progress, blocks
+from moe_trader.trainer import Trainer
+from moe_trader.trainer.progress import Progress, blocks, summarise
 
 NAMES = ["expert_1", "expert_2"]
-trainer = functools.partial(Trainer, parallel_seeds=1)
+trainer = functools.partial(Trainer, parallel_seeds=1, checkpoint_seconds=60, resume="never")
 
 
 def metrics_of(first, second, gate_entropy=0.5):
@@ -61,12 +61,13 @@ class StubAgent:
         self.history = iter(metrics or [])
         self.calls, self.metrics, self.logger, self.update_listeners = [], {}, None, []
         self.num_timesteps, self.ep_info_buffer = 0, []
+        self.algorithm = self
 
     def set_logger(self, logger):
         self.calls.append("set_logger")
         self.logger = logger
 
-    def learn(self, total_timesteps, callback=None):
+    def learn(self, total_timesteps, callback=None, reset_num_timesteps=True):
         self.calls.append("learn")
         self.asked = total_timesteps
         callback.init_callback(self)
@@ -127,7 +128,7 @@ def test_a_run_learns_then_saves_and_logs_the_mixture(tmp_path, caplog):
     assert list(run.glob("events.out.tfevents.*"))
 
     messages = [record.getMessage() for record in caplog.records]
-    assert messages[0] == "Training mixture: 20 steps, 1 lanes"
+    assert messages[0] == "Training mixture: 20 steps"
     assert messages[-2] == (
         "Mixture at the end: importance expert_1 0.70, expert_2 0.30; "
         "gate entropy 0.50, effective experts 1.80, disagreement 0.10"
@@ -163,7 +164,7 @@ def test_a_failed_run_raises_and_saves_nothing(tmp_path):
 def test_a_trainer_that_would_do_nothing_is_refused():
     for wrong in ({"total_timesteps": 0, "n_envs": 1}, {"total_timesteps": 1, "n_envs": 0}):
         with pytest.raises(ValueError, match="greater than 0"):
-            Trainer(**wrong)
+            trainer(**wrong)
 
 
 # --- the loop, with the real agent ------------------------------------------------------------------------------------
@@ -264,7 +265,9 @@ def warnings_after(importances, caplog):
     agent.logger = SimpleNamespace(record=lambda *args: None, dump=lambda *args: None)
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="moe_trader"):
-        agent.learn(len(importances), callback=Progress(agent, len(importances), "mixture"))
+        progress = Progress(agent, len(importances), "mixture")
+        agent.update_listeners.append(progress.report)
+        agent.learn(len(importances), callback=progress)
     return [record.getMessage() for record in caplog.records]
 
 
@@ -294,12 +297,15 @@ def test_a_summary_of_one_expert_says_so():
 
 def test_an_interrupted_run_keeps_what_was_learned(tmp_path, caplog):
     class Interrupted(StubAgent):
-        def learn(self, total_timesteps, callback=None):
-            super().learn(total_timesteps, callback)
+        def learn(self, total_timesteps, callback=None, reset_num_timesteps=True):
+            super().learn(total_timesteps, callback, reset_num_timesteps)
             raise KeyboardInterrupt
 
     agent = Interrupted(StubEnv())
     with caplog.at_level(logging.INFO, logger="moe_trader"), pytest.raises(KeyboardInterrupt):
         trainer(total_timesteps=20, n_envs=1).fit(agent, tmp_path)
     assert agent.saved_to == tmp_path / "bundle"
-    assert f"Stopped after 20 steps; the mixture as it is was saved to {tmp_path / 'bundle'}" in caplog.text
+    assert (
+        f"Stopped after 20 steps; there is no checkpoint yet; the mixture was saved to {tmp_path / 'bundle'}"
+        in caplog.text
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from moe_trader.durable import write_file
 from moe_trader.evaluation import Decider, Walkable
 from moe_trader.evaluation import tables as make
 from moe_trader.evaluation.attribution import attribution_table
@@ -18,8 +19,24 @@ from moe_trader.evaluation.shapley import coalition_table, shapley_table
 from moe_trader.evaluation.specialisation import specialisation_table
 from moe_trader.evaluation.strategies import worth_coalitions
 from moe_trader.evaluation.walk import walk
+from moe_trader.run_files import TABLES
 
 log = logging.getLogger(__name__)
+
+
+_TEXTS = (
+    "split",
+    "instrument",
+    "strategy",
+    "kind",
+    "regime",
+    "expert",
+    "other",
+    "against",
+    "bankrupt",
+    "measure",
+    "members",
+)
 
 
 @dataclass(frozen=True)
@@ -39,21 +56,6 @@ class Tables:
     equity: pd.DataFrame
 
 
-FILES = {
-    "steps": "activations/steps.parquet",
-    "by_regime": "activations/by_regime.csv",
-    "experts": "evaluation/experts.csv",
-    "comparisons": "evaluation/comparisons.csv",
-    "competence": "evaluation/competence.csv",
-    "specialisation": "evaluation/specialisation.csv",
-    "disagreement": "evaluation/disagreement.csv",
-    "shapley": "evaluation/shapley.csv",
-    "coalitions": "evaluation/coalitions.csv",
-    "attribution": "evaluation/attribution.csv",
-    "equity": "evaluation/equity.parquet",
-}
-
-
 def evaluate(
     task: Walkable,
     agent: Decider,
@@ -68,7 +70,7 @@ def evaluate(
     :param shapley: walk the experts' coalitions for their Shapley values too, where there are few enough experts
     """
     names, regimes = agent.expert_names, task.labels.names
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FILES}
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     coalitions = shapley and worth_coalitions(len(names))
     routing = best_experts(task, agent) if len(names) > 1 else None
     for split in splits:
@@ -92,20 +94,33 @@ def evaluate(
 
 def write_tables(tables: Tables, directory: Path) -> None:
     """Write every table below ``directory``; csv keeps every digit of a float."""
-    for name, file in FILES.items():
+    for name, file in TABLES.items():
         path = directory / file
         path.parent.mkdir(parents=True, exist_ok=True)
         table: pd.DataFrame = getattr(tables, name)
-        if path.suffix == ".parquet":
-            table.to_parquet(path, index=False)
-        else:
-            table.to_csv(path, index=False)
+        is_parquet = path.suffix == ".parquet"
+        write_file(path, table.to_parquet(index=False) if is_parquet else table.to_csv(index=False))
+
+
+def read_tables(directory: Path) -> Tables:
+    """Read what :func:`write_tables` wrote, to the last bit. :raises OSError: where a file is missing."""
+    return Tables(**{name: _read(directory / file) for name, file in TABLES.items()})
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    names = pd.read_csv(path, nrows=0).columns
+    texts = {name: "" for name in names if name in _TEXTS}  # an instrument may be called 600519
+    kinds = dict.fromkeys(texts, "str")
+    table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+    return table.fillna(texts)
 
 
 def differing(tables: Tables, directory: Path) -> list[str]:
-    """Say which of :data:`FILES` below ``directory`` do not hold ``tables`` to the last bit, or are missing."""
+    """Say which files below ``directory`` do not hold ``tables`` to the last bit, or are missing."""
     found = []
-    for name, file in FILES.items():
+    for name, file in TABLES.items():
         path, table = directory / file, getattr(tables, name)
         if not path.is_file():
             found.append(f"{file} is missing")

@@ -12,14 +12,15 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.table import Table
 
+from moe_trader.durable import write_file
 from moe_trader.evaluation.alignment import expert_names
 from moe_trader.evaluation.console import number
 from moe_trader.evaluation.evaluate import Tables
 from moe_trader.evaluation.statistics import t_interval
 from moe_trader.evaluation.tables import ALL
+from moe_trader.run_files import REPORT, SEEDS_TABLES
 
 ALIGNED_ON = "validation"
-FILES = {"strategies": "seeds.csv", "regimes": "seeds_by_regime.csv"}
 
 
 def strategies_over_seeds(tables: Sequence[Tables]) -> pd.DataFrame:
@@ -70,7 +71,7 @@ def regimes_over_seeds(tables: Sequence[Tables]) -> pd.DataFrame:
 def write_seeds(
     tables: Mapping[int, Tables], notes: Sequence[str], directory: Path, facts: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Write :data:`FILES` and a page that leads to the seeds' reports; return the table of strategies.
+    """Write the tables and a page that leads to the seeds' reports; return the table of strategies.
 
     :param tables: by seed, whose run directory is ``directory/seed_N``
     :param notes: what a reader must know before believing a number
@@ -78,7 +79,7 @@ def write_seeds(
     """
     strategies, regimes = (of(list(tables.values())) for of in (strategies_over_seeds, regimes_over_seeds))
     for name, table in (("strategies", strategies), ("regimes", regimes)):
-        table.to_csv(directory / FILES[name], index=False)
+        write_file(directory / SEEDS_TABLES[name], table.to_csv(index=False))
     page = Environment(
         loader=PackageLoader("moe_trader.evaluation", "."), autoescape=True, undefined=StrictUndefined
     ).get_template("seeds.html.j2")
@@ -93,7 +94,7 @@ def write_seeds(
         signed=signed,
         number=number,
     )
-    (directory / "report.html").write_text(text, encoding="utf-8")
+    write_file(directory / REPORT, text)
     return strategies
 
 

@@ -10,12 +10,14 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from moe_trader.durable import write_file
 from moe_trader.evaluation import disagreement, routing, specialisation
 from moe_trader.evaluation.console import number, verdict, weights_of
 from moe_trader.evaluation.evaluate import Tables
 from moe_trader.evaluation.figures import save_figures
 from moe_trader.evaluation.metrics import METRICS
 from moe_trader.evaluation.tables import ALL
+from moe_trader.run_files import FIGURES, PROGRESS, REPORT, SINGLE_POLICY
 
 _PERCENT = {"annual_return", "volatility", "max_drawdown", "hit_rate", "exposure", "cost"}
 _COUNTS = {"trades", "turnover", "margin_calls"}
@@ -30,12 +32,12 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], note
     :param notes: what a reader must know before believing a number
     :return: the page's path
     """
-    logs = {"mixture": directory / "progress.csv", "single policy": directory / "single_policy" / "progress.csv"}
+    logs = {"mixture": directory / PROGRESS, "single policy": directory / SINGLE_POLICY / PROGRESS}
     curves = {title: pd.read_csv(file) for title, file in logs.items() if file.is_file()}
     mixture = tables.experts[(tables.experts["strategy"] == "mixture") & (tables.experts["instrument"] != ALL)]
     weights = mixture.set_index(["split", "instrument"])["weight"]
     drawn = (tables.steps, tables.equity, weights, tables.by_regime, tables.competence, tables.attribution)
-    figures = save_figures(directory / "figures", *drawn, curves)
+    figures = save_figures(directory / FIGURES, *drawn, curves)
     page = Environment(
         loader=PackageLoader("moe_trader.evaluation", "."), autoescape=True, undefined=StrictUndefined
     ).get_template("report.html.j2")
@@ -56,8 +58,8 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], note
         worth=None if alone else _worth_rows(tables, splits[0]),
         disagreement=None if alone else _disagreement_rows(tables, splits[0]),
     )
-    path = directory / "report.html"
-    path.write_text(text, encoding="utf-8")
+    path = directory / REPORT
+    write_file(path, text)
     return path
 
 

@@ -56,5 +56,5 @@ class Learner(Protocol):
     def state(self) -> LearnerState:
         """Return all that training goes on from, between two updates."""
 
-    def load_state(self, state: LearnerState) -> None:
-        """Go on from a state."""
+    def load_state(self, state: LearnerState, total_timesteps: int | None = None) -> None:
+        """Go on from a state, in a training of so many steps in all."""

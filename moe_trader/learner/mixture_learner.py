@@ -138,12 +138,16 @@ class MixtureLearner(BaseAlgorithm):
         """
         return state_of(self)
 
-    def load_state(self, state: LearnerState) -> None:
+    def load_state(self, state: LearnerState, total_timesteps: int | None = None) -> None:
         """Go on from a state: ``learn(remaining, reset_num_timesteps=False)`` does what the other would have done.
 
+        :param total_timesteps: of the whole training, where it is another than the other's: schedules then stand where
+            they would stand at this step of it
         :raises ValueError: for the state of another kind of learner, naming what differs
         """
         load_state(self, state)
+        if total_timesteps is not None:
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
 
     def own_state(self) -> dict[str, Tensor]:
         """Return what else a learner goes on from, such as a replay buffer or a target network."""

@@ -68,6 +68,10 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
         except OutputError as error:
             self._diverged(str(error))
 
+    def dump_logs(self, iteration: int = 0) -> None:
+        """Write a row of the log. Iterations count from the first step of training, not from this call of ``learn``."""
+        super().dump_logs(self.num_timesteps // (self.n_steps * self.n_envs))
+
     def train(self) -> None:
         """Update gate and experts on the rollout, record what the update did, and call :attr:`update_listeners`.
 

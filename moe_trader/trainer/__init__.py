@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.logger import Logger
 
 from moe_trader.argument import check_types, to_path
-from moe_trader.bounds import Whole, Width
-from moe_trader.finite import TrainingError
+from moe_trader.bounds import NonNegative, Whole, Width
+from moe_trader.learner import Learner
 from moe_trader.option import option
-from moe_trader.trainer.progress import Progress
-
-log = logging.getLogger(__name__)
+from moe_trader.trainer.training import Training
 
 
 class Agent(Protocol):
@@ -39,11 +36,17 @@ class Agent(Protocol):
     def metrics(self) -> dict[str, float]:
         """The mixture's metrics at the last update."""
 
+    @property
+    def algorithm(self) -> Learner:
+        """The SB3 algorithm, whose state checkpoints hold."""
+
     def set_logger(self, logger: Logger) -> None:
         """Log to an SB3 logger."""
 
-    def learn(self, total_timesteps: int, callback: BaseCallback | None = None) -> Any:
-        """Train for at least that many environment steps."""
+    def learn(
+        self, total_timesteps: int, callback: BaseCallback | None = None, *, reset_num_timesteps: bool = True
+    ) -> Any:
+        """Train for at least that many environment steps more."""
 
     def save(self, path: str | Path, task: Mapping[str, Any] | None = None) -> None:
         """Save to a directory."""
@@ -56,61 +59,35 @@ class Trainer:
     :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them
     :param n_envs: lanes that trade at the same time
     :param parallel_seeds: how many seeds a run trains, from ``seed`` on, one after the other
+    :param checkpoint_seconds: between two checkpoints; 0: one after every update
+    :param resume: what to do in a directory that holds a run of the same config: ``never`` refuses it, ``auto`` goes on
+        from its last checkpoint, and ``extend`` also trains a finished run up to more steps
     """
 
     total_timesteps: Annotated[Whole, Field(gt=0, le=10**12)]
     n_envs: Width
     parallel_seeds: Annotated[Whole, Field(ge=1, le=1_024)]
+    checkpoint_seconds: NonNegative
+    resume: Literal["never", "auto", "extend"]
 
     def fit(
         self, agent: Agent, run_directory: str | Path, title: str = "mixture", task: Mapping[str, Any] | None = None
     ) -> Path:
         """Train ``agent``, log the mixture's metrics, and save the agent as ``run_directory/bundle``.
 
+        Checkpoints go to ``run_directory/checkpoint``. Unless :attr:`resume` is ``never``, training goes on from the
+        newest.
+
         :param title: what logs and progress bar call the agent
         :param task: what the bundle should remember of the task, see :meth:`MoEAgent.save`
         :return: the bundle's path
         :raises TrainingError: when training met numbers that are not finite; the last finite weights are saved
+        :raises CheckpointError: for a checkpoint that does not fit this agent or its prices
         :raises TypeError: for an agent that is none, and for another type of directory, title or task
         """
         if not all(callable(getattr(agent, verb, None)) for verb in ("learn", "save", "set_logger")):
             raise TypeError(f"agent: expected an agent, such as MoEAgent, got {type(agent).__name__}")
         check_types(title=(title, str), task=(task, Mapping | None))
         directory = to_path(run_directory, "run_directory")
-        directory.mkdir(parents=True, exist_ok=True)
-        logger = configure(str(directory), ["csv", "tensorboard"])
-        agent.set_logger(logger)
-        log.info("Training %s: %s steps, %d lanes", title, f"{self.total_timesteps:,}", self.n_envs)
-        progress = Progress(agent, self.total_timesteps, title)
-        path = directory / "bundle"
-        try:
-            agent.learn(self.total_timesteps, callback=progress)
-            # What the last update did: SB3 itself writes an update's figures together with the rollout after it.
-            for name, value in agent.metrics.items():
-                logger.record(name, value)
-            logger.record("time/total_timesteps", progress.num_timesteps)
-            logger.dump(progress.num_timesteps)
-        except TrainingError as error:
-            agent.save(path, task=task)
-            raise TrainingError(f"{title}: {error}; the last finite weights were saved to {path}") from error
-        except KeyboardInterrupt:
-            agent.save(path, task=task)
-            log.warning("Stopped after %s steps; the %s as it is was saved to %s", progress.num_timesteps, title, path)
-            raise
-        finally:
-            progress.close()
-            logger.close()
-        log.info("%s at the end: %s", title.capitalize(), summarise(agent.metrics, agent.expert_names))
-        agent.save(path, task=task)
-        log.info("Saved the bundle to %s", path)
-        return path
-
-
-def summarise(metrics: Mapping[str, float], names: list[str]) -> str:
-    """Return the mixture's metrics as a line."""
-    if len(names) == 1:
-        return "one expert"
-    importance = ", ".join(f"{name} {metrics.get(f'importance/{name}', float('nan')):.2f}" for name in names)
-    rest = ("mixture/gate_entropy", "mixture/effective_experts", "mixture/disagreement")
-    others = ", ".join(f"{key.split('/')[1].replace('_', ' ')} {metrics.get(key, float('nan')):.2f}" for key in rest)
-    return f"importance {importance}; {others}"
+        training = Training(agent, directory, self.total_timesteps, self.checkpoint_seconds, title, task)
+        return training.run(resume=self.resume != "never")

@@ -34,6 +34,15 @@ class CollapseWatch:
         self._told: set[str] = set()
         self._updates = 0
 
+    def state(self) -> dict[str, Any]:
+        """Return what was seen so far, as JSON holds it."""
+        return {"lasting": dict(self._lasting), "reported": sorted(self._told), "updates": self._updates}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what an earlier watch saw."""
+        self._lasting, self._told = dict(state["lasting"]), set(state["reported"])
+        self._updates = state["updates"]
+
     def look(self, metrics: Mapping[str, float], progress: float) -> list[str]:
         """Return what is to be told after an update.
 

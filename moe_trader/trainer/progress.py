@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -25,12 +25,6 @@ log = logging.getLogger(__name__)
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-class Learner(Protocol):
-    """The algorithm that a callback is called by, as far as it is needed here."""
-
-    update_listeners: list[Callable[[], None]]
-
-
 class Progress(BaseCallback):
     """Reports steps, speed, time left, mean episode log profit, each expert's importance and the gate's entropy.
 
@@ -45,7 +39,6 @@ class Progress(BaseCallback):
         super().__init__()
         self._agent, self._total, self._title = agent, total_timesteps, title
         self._watch = CollapseWatch(agent.expert_names, describe(agent.gating)) if agent.gate_learns else None
-        self._listeners: list[Callable[[], None]] = []
         self._tenths = 0
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
@@ -60,23 +53,30 @@ class Progress(BaseCallback):
         self._row = self._bar.add_task(f"{current_prefix()} {title}".strip(), total=total_timesteps, state="")
 
     def _on_training_start(self) -> None:
-        self._started = time.perf_counter()
+        self._started, self._from = time.perf_counter(), self.model.num_timesteps
         self._bar.start()
-        self._listeners = cast("Learner", self.model).update_listeners
-        self._listeners.append(self._report)
 
     def _on_step(self) -> bool:
-        interrupt.check()
+        interrupt.check_late()
         return True
 
     def close(self) -> None:
-        """Remove the live line, and stop listening."""
+        """Remove the live line."""
         self._bar.stop()
-        if self._report in self._listeners:
-            self._listeners.remove(self._report)
 
-    def _report(self) -> None:
-        speed = self.num_timesteps / max(time.perf_counter() - self._started, 1e-9)
+    def state(self) -> dict[str, Any]:
+        """Return what was reported so far, as JSON holds it."""
+        return {"tenths": self._tenths, "watch": self._watch.state() if self._watch else None}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Report no more what was reported already."""
+        self._tenths = state["tenths"]
+        if self._watch and state["watch"] is not None:
+            self._watch.load_state(state["watch"])
+
+    def report(self) -> None:
+        """Show where training stands; called after every update."""
+        speed = (self.num_timesteps - self._from) / max(time.perf_counter() - self._started, 1e-9)
         metrics, names = self._agent.metrics, self._agent.expert_names
         episodes = self.model.ep_info_buffer
         state = f"{speed:,.0f} steps/s"
@@ -98,3 +98,13 @@ class Progress(BaseCallback):
 def blocks(values: Sequence[float]) -> str:
     """Return numbers in [0, 1] as a row of block characters."""
     return "".join(_BLOCKS[round(min(max(value, 0.0), 1.0) * (len(_BLOCKS) - 1))] for value in values)
+
+
+def summarise(metrics: Mapping[str, float], names: list[str]) -> str:
+    """Return the mixture's metrics as a line."""
+    if len(names) == 1:
+        return "one expert"
+    importance = ", ".join(f"{name} {metrics.get(f'importance/{name}', float('nan')):.2f}" for name in names)
+    rest = ("mixture/gate_entropy", "mixture/effective_experts", "mixture/disagreement")
+    others = ", ".join(f"{key.split('/')[1].replace('_', ' ')} {metrics.get(key, float('nan')):.2f}" for key in rest)
+    return f"importance {importance}; {others}"

@@ -1,0 +1,100 @@
+"""``status.json``: which stages of a run are done, and the sha256 of each file that they left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import moe_trader
+from moe_trader.durable import write_file
+from moe_trader.option import ConfigError
+from moe_trader.run_files import STATUS
+
+FORMAT_VERSION = 1
+
+log = logging.getLogger(__name__)
+
+
+class StatusError(ConfigError):
+    """A run of which nothing says how far it came; the message names the file and the way out."""
+
+
+class Status:
+    """How far the run in a directory came; every change is written at once.
+
+    :raises StatusError: for a file that is damaged, or of another format version
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self._file = directory, directory / STATUS
+        self.total_timesteps: int | None = None
+        self.extended_from: list[int] = []
+        """Totals that the run had, and was extended from."""
+        self._finished = False
+        self._stages: dict[str, dict[str, str]] = {}
+        if self._file.is_file():
+            self._read()
+
+    def begin(self, total_timesteps: int) -> None:
+        """Note how many steps are trained; more than before extend the run: its stages are to be done again."""
+        if self.total_timesteps == total_timesteps:
+            return
+        if self.total_timesteps is not None:
+            self.extended_from.append(self.total_timesteps)
+            self._stages, self._finished = {}, False
+        self.total_timesteps = total_timesteps
+        self._write()
+
+    def done(self, stage: str, files: Sequence[str]) -> None:
+        """Note that a stage is done, with the files that it left."""
+        self._stages[stage] = {name: _sha256(self.directory / name) for name in files}
+        self._write()
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage is done, and its files are as it left them; else it is to be done again."""
+        if stage not in self._stages:
+            return False
+        for name, digest in self._stages[stage].items():
+            file = self.directory / name
+            if not file.is_file() or _sha256(file) != digest:
+                log.warning("%s is missing or was altered: the %s is done again", file, stage)
+                return False
+        return True
+
+    def finish(self) -> None:
+        """Note that all stages are done; see :func:`moe_trader.run_files.is_finished`."""
+        if not self._finished:
+            self._finished = True
+            self._write()
+
+    def _write(self) -> None:
+        content = {
+            "format_version": FORMAT_VERSION,
+            "moe_trader": moe_trader.__version__,
+            "total_timesteps": self.total_timesteps,
+            "extended_from": self.extended_from,
+            "finished": self._finished,
+            "stages": self._stages,
+        }
+        write_file(self._file, json.dumps(content, indent=2) + "\n")
+
+    def _read(self) -> None:
+        try:
+            content: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
+            if content["format_version"] != FORMAT_VERSION:
+                raise ValueError(f"format version {content['format_version']}")
+            self.total_timesteps, self.extended_from = content["total_timesteps"], content["extended_from"]
+            self._stages, self._finished = content["stages"], content["finished"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StatusError(
+                f"{self._file}: cannot be read ({error}); delete it to go on from the last checkpoints"
+            ) from None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

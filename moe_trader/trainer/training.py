@@ -1,0 +1,176 @@
+"""One agent's training in one directory: from its newest checkpoint, if it may go on from one, to its bundle."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import moe_trader
+from moe_trader import interrupt
+from moe_trader.finite import TrainingError
+from moe_trader.learner.state import LearnerState
+from moe_trader.run_files import BUNDLE, CHECKPOINTS
+from moe_trader.trainer.checkpoint import Checkpoint, CheckpointError, Checkpoints
+from moe_trader.trainer.logs import RunLogger
+from moe_trader.trainer.progress import Progress, summarise
+
+if TYPE_CHECKING:
+    from moe_trader.trainer import Agent
+
+log = logging.getLogger(__name__)
+
+_VERSIONS = ("torch", "stable-baselines3", "numpy")
+
+
+class Training:
+    """Trains an agent; checkpoints hold all that it goes on from.
+
+    :param directory: for logs, checkpoints and bundle
+    :param total_timesteps: environment steps over all envs, those of earlier processes included
+    :param checkpoint_seconds: between two checkpoints; 0: one after every update
+    :param title: of the agent, for logs and the progress bar
+    :param task: kept by the bundle; its ``market_sha256`` must be that of the checkpoint
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        directory: Path,
+        total_timesteps: int,
+        checkpoint_seconds: float,
+        title: str,
+        task: Mapping[str, Any] | None,
+    ) -> None:
+        self.agent, self.directory, self.total_timesteps = agent, directory, total_timesteps
+        self.title, self.task, self._seconds = title, task, checkpoint_seconds
+        self.checkpoints = Checkpoints(directory / CHECKPOINTS)
+        self.progress = Progress(agent, total_timesteps, title)
+        self.path = directory / BUNDLE
+        self._saved_at: int | None = None  # step of the newest checkpoint
+        self._began = self._last = time.monotonic()
+
+    def run(self, resume: bool) -> Path:
+        """Train, and save the agent; return the bundle's path.
+
+        :param resume: whether to go on from a checkpoint that is there; else those of an earlier training are removed
+        :raises TrainingError: when training met numbers that are not finite; the last finite weights are saved
+        :raises CheckpointError: for a checkpoint that does not fit
+        """
+        if not resume:
+            self.checkpoints.remove()
+        found = self.checkpoints.newest()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.logger = RunLogger(self.directory) if found is None else self._load(found)
+        self.agent.set_logger(self.logger)
+        listeners = self.agent.algorithm.update_listeners
+        listeners.append(self._updated)
+        try:
+            with interrupt.deferred():
+                self._learn(found)
+            self._write_checkpoint()
+            self._record_last_update()
+        except TrainingError as error:
+            self.agent.save(self.path, task=self.task)
+            raise TrainingError(f"{self.title}: {error}; the last finite weights were saved to {self.path}") from error
+        except KeyboardInterrupt:
+            self._stop()
+            raise
+        finally:
+            listeners.remove(self._updated)
+            self.progress.close()
+            self.logger.close()
+        return self._save()
+
+    def _learn(self, found: Checkpoint | None) -> None:
+        step = found.step if found else 0
+        if step >= self.total_timesteps:
+            return
+        if found is None:
+            log.info("Training %s: %s steps", self.title, f"{self.total_timesteps:,}")
+        else:
+            log.info("Going on with the %s at step %s of %s", self.title, f"{step:,}", f"{self.total_timesteps:,}")
+        self.agent.learn(self.total_timesteps - step, callback=self.progress, reset_num_timesteps=found is None)
+
+    def _updated(self) -> None:
+        """Report an update that is done, and write a checkpoint where one is due."""
+        self.progress.report()
+        if interrupt.requested() or time.monotonic() - self._last >= self._seconds:
+            self._write_checkpoint()
+        interrupt.check()
+
+    def _write_checkpoint(self) -> None:
+        step = self.agent.algorithm.num_timesteps
+        if not self._can_checkpoint() or step == self._saved_at:
+            return
+        learner = self.agent.algorithm.state()
+        values = {
+            "learner": learner.values,
+            "logger": self.logger.position(),
+            "progress": self.progress.state(),
+            "market_sha256": (self.task or {}).get("market_sha256"),
+            "versions": _versions(),
+        }
+        path = self.checkpoints.write(Checkpoint(step, learner.tensors, values))
+        self._saved_at, self._last = step, time.monotonic()
+        log.debug("Checkpoint: %s", path)
+
+    def _can_checkpoint(self) -> bool:
+        """Whether the environment has a state; without, it is logged once."""
+        env = self.agent.algorithm.env
+        if callable(getattr(env, "state", None)):
+            return True
+        if self._seconds != float("inf"):
+            log.warning("No checkpoints: %s has no state() to go on from", type(env).__name__)
+            self._seconds = float("inf")
+        return False
+
+    def _load(self, found: Checkpoint) -> RunLogger:
+        """Put a checkpoint back; return the logger that goes on with it."""
+        values, market = found.values, (self.task or {}).get("market_sha256")
+        if values["market_sha256"] != market:
+            raise CheckpointError(
+                f"{self.checkpoints.directory}: the prices are not those of the checkpoint; restore the data, or train "
+                "again: moe-train rerun"
+            )
+        if values["versions"] != _versions():
+            log.warning("The checkpoint was written by other versions: results may differ in the last digits")
+        try:
+            state = LearnerState(found.tensors, values["learner"])
+            self.agent.algorithm.load_state(state, total_timesteps=self.total_timesteps)
+        except ValueError as error:
+            raise CheckpointError(f"{self.checkpoints.directory}: {error}") from None
+        self.progress.load_state(values["progress"])
+        self._saved_at = found.step
+        return RunLogger(self.directory, values["logger"], found.step)
+
+    def _record_last_update(self) -> None:
+        """Write a row for the last update: SB3 itself writes an update's figures with the rollout after it."""
+        step = self.agent.algorithm.num_timesteps
+        for name, value in self.agent.metrics.items():
+            self.logger.record(name, value)
+        self.logger.record("time/total_timesteps", step)
+        self.logger.dump(step)
+
+    def _stop(self) -> None:
+        """Save the agent of an interrupted training, and log where training can go on."""
+        step = self.agent.algorithm.num_timesteps
+        steps = self.checkpoints.steps()
+        kept = f"the newest checkpoint is of step {steps[-1]:,}" if steps else "there is no checkpoint yet"
+        self.agent.save(self.path, task=self.task)
+        log.warning("Stopped after %s steps; %s; the %s was saved to %s", f"{step:,}", kept, self.title, self.path)
+
+    def _save(self) -> Path:
+        log.info("%s at the end: %s", self.title.capitalize(), summarise(self.agent.metrics, self.agent.expert_names))
+        self.agent.save(self.path, task=self.task)
+        log.info("Saved the bundle to %s", self.path)
+        return self.path
+
+
+def _versions() -> dict[str, str]:
+    own = {"moe_trader": moe_trader.__version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in _VERSIONS}
