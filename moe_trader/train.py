@@ -38,6 +38,7 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
 
     from moe_trader.fast.towers import are_compiled
     from moe_trader.option import ConfigError
+    from moe_trader.trainer.visits import log_steps
 
     if holds_run(directory):
         raise ConfigError(f"{directory} holds a run already; choose another directory")
@@ -48,6 +49,9 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
         log.info("%s", line)
     if alone := _seen_by_gate_alone(settings):
         log.info("No expert sees %s, but the gate and a single policy do (env.gate_only)", alone)
+    log_steps(settings.trainer, task, settings.expert)
+    if settings.trainer.cost_multiple != 1:
+        log.info("Costs in training: %s; evaluation pays those of env.costs", _training_costs(settings, task))
     if settings.kernels != "off" and not are_compiled():
         log.info("Compiling kernels for this CPU (about 15 s, first run only)")
     if settings.trainer.parallel_seeds > 1:
@@ -77,16 +81,17 @@ def run_seed(
     how: dict[str, Any] = {"seed": seed, "device": settings.device, "kernels": settings.kernels}
 
     remembered = task.summary() | (record(config) if config else {})
-    env = task.training_env(trainer.n_envs, seed)
+    steps = trainer.steps(task, settings.expert)
+    env = task.training_env(trainer.n_envs, seed, trainer.cost_multiple)
     agent = MoEAgent(env, settings.expert, settings.gating, **how)
-    trainer.fit(agent, directory, task=remembered)
+    trainer.fit(agent, directory, task=remembered, total_timesteps=steps)
 
     single = None
     if settings.single_policy and len(agent.expert_names) > 1:
         family = settings.expert.parameter_matched(agent.model)
-        env = task.training_env(trainer.n_envs, seed)
+        env = task.training_env(trainer.n_envs, seed, trainer.cost_multiple)
         single = MoEAgent(env, family, Uniform(losses={}), **how)  # one has all the weight
-        trainer.fit(single, directory / "single_policy", title="single policy", task=remembered)
+        trainer.fit(single, directory / "single_policy", title="single policy", task=remembered, total_timesteps=steps)
 
     tables = evaluate(task, agent, single, seed, shapley=settings.shapley)
     write_tables(tables, directory)
@@ -208,13 +213,22 @@ def _facts(settings: RunSettings, task: PreparedTask) -> dict[str, object]:
         "experts": ", ".join(f"{n} {kind} expert{'s' if n > 1 else ''}" for kind, n in kinds.items()),
         "gate": f"{type(settings.gating).__name__}; losses: {', '.join(settings.gating.losses) or 'none'}",
         "seen by the gate alone": _seen_by_gate_alone(settings) or "nothing",
-        "training steps": f"{settings.trainer.total_timesteps:,}",
+        "training steps": f"{settings.trainer.steps(task, settings.expert):,}",
         "seed": settings.seed,
         "fill": settings.env.fill.replace("_", " "),
         "costs": describe_costs(task.rules.costs),
+        **({"costs in training": _training_costs(settings, task)} if settings.trainer.cost_multiple != 1 else {}),
         "margin": describe_margin(settings.env.margin),
         "moe_trader": moe_trader.__version__,
     }
+
+
+def _training_costs(settings: RunSettings, task: PreparedTask) -> str:
+    """Return what the training environment charges, in words."""
+    from moe_trader.env.costs import describe_costs
+
+    multiple = settings.trainer.cost_multiple
+    return f"{multiple:g} times those of evaluation: {describe_costs(task.rules.costs.times(multiple))}"
 
 
 def _naming(plugins: Sequence[str]) -> str:

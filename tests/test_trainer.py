@@ -19,7 +19,7 @@ from moe_trader.trainer import Trainer, summarise
 from moe_trader.trainer.progress import Progress, blocks
 
 NAMES = ["expert_1", "expert_2"]
-trainer = functools.partial(Trainer, parallel_seeds=1)
+trainer = functools.partial(Trainer, parallel_seeds=1, cost_multiple=1.0)
 
 
 def metrics_of(first, second, gate_entropy=0.5):
