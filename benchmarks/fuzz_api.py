@@ -294,17 +294,19 @@ def task(rng: Rng, world: World, place: Path) -> Kind:
 
 def environment(rng: Rng, world: World, place: Path) -> Kind:
     """Ask a task for another environment."""
-    name = pick(rng, ["split", "n_envs", "seed"])
+    name = pick(rng, ["split", "n_envs", "seed", "cost_multiple"])
     given = pick(rng, ANYTHING)
-    method = {"split": ["env", "walk", "evaluated", "vec_env"], "n_envs": ["vec_env", "training_env"]}
-    arguments = {"split": "train", "n_envs": 2, "seed": 0} | {name: given}
+    method = {"split": ["env", "walk", "evaluated", "vec_env"], "cost_multiple": ["training_env"]}
+    arguments = {"split": "train", "n_envs": 2, "seed": 0, "cost_multiple": 1.0} | {name: given}
     how = pick(rng, method.get(name, ["vec_env", "training_env"]))
     calls = {
         "env": lambda: world.task.env(given),
         "evaluated": lambda: world.task.evaluated(given),
         "walk": lambda: world.task.walk(given, 1),
-        "vec_env": lambda: world.task.vec_env(**arguments),
-        "training_env": lambda: world.task.training_env(arguments["n_envs"], arguments["seed"]),
+        "vec_env": lambda: world.task.vec_env(*(arguments[one] for one in ("split", "n_envs", "seed"))),
+        "training_env": lambda: world.task.training_env(
+            *(arguments[one] for one in ("n_envs", "seed", "cost_multiple"))
+        ),
     }
     return name, given, calls[how]
 

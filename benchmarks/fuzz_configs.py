@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -176,11 +175,12 @@ def train(settings: RunSettings, place: Path, whole: bool) -> None:
     from moe_trader.agent import MoEAgent
     from moe_trader.evaluation.evaluate import evaluate, write_tables
 
-    trainer = dataclasses.replace(settings.trainer, total_timesteps=min(settings.trainer.total_timesteps, STEPS))
-    task = settings.env.prepare(gate_input=settings.gating.gate_input())
-    env = task.training_env(trainer.n_envs, settings.seed)
+    trainer, task = settings.trainer, settings.env.prepare(gate_input=settings.gating.gate_input())
+    env = task.training_env(trainer.n_envs, settings.seed, trainer.cost_multiple)
     agent = MoEAgent(env, settings.expert, settings.gating, seed=settings.seed, device=settings.device)
-    loaded = MoEAgent.load(trainer.fit(agent, place, task=task.summary()), plugins=settings.plugins)
+    steps = min(trainer.steps(task, settings.expert), STEPS)
+    bundle = trainer.fit(agent, place, task=task.summary(), total_timesteps=steps)
+    loaded = MoEAgent.load(bundle, plugins=settings.plugins)
     observations = env.reset()
     if not np.array_equal(loaded.predict(observations)[0], agent.predict(observations)[0]):
         raise Wrong("the loaded agent acts otherwise")

@@ -135,11 +135,12 @@ def filter_regret_share(one: dict[str, float]) -> float:
 def recovered(seed: int, overrides: Sequence[str]) -> float:
     """Train from a collapsed gate; return the effective number of experts at the end."""
     settings = run_settings(compose(["env=synthetic", f"seed={seed}", *overrides]))
-    env = settings.env.prepare().training_env(settings.trainer.n_envs, seed)
+    task, trainer = settings.env.prepare(), settings.trainer
+    env = task.training_env(trainer.n_envs, seed, trainer.cost_multiple)
     agent = MoEAgent(env, settings.expert, settings.gating, seed=seed)
     scores = [module for module in agent.model.gate.modules() if isinstance(module, nn.Linear)][-1]
     nn.init.constant_(scores.bias[:1], BIAS)
-    return agent.learn(settings.trainer.total_timesteps).metrics["mixture/effective_experts"]
+    return agent.learn(trainer.steps(task, settings.expert)).metrics["mixture/effective_experts"]
 
 
 def collapse(given: argparse.Namespace) -> dict[str, object]:

@@ -231,7 +231,8 @@ def evaluation(rounds: int) -> Figures:
 def curves(rounds: int) -> Figures:
     """Compare what the fast and the plain way learn on the synthetic market from the same seeds; ``rounds`` of them."""
     settings = run_settings(compose(["env=synthetic", "trainer.total_timesteps=200_000"]))
-    task, total = settings.env.prepare(), settings.trainer.total_timesteps
+    task = settings.env.prepare()
+    total = settings.trainer.steps(task, settings.expert)
     gaps = []
     for seed in range(rounds):
         ways = []
@@ -267,7 +268,8 @@ class Curve(BaseCallback):
 def quality(rounds: int) -> Figures:
     """Time learning until the agent earns 80 % of the Bayes filter on the synthetic market's validation series."""
     settings = run_settings(compose(["env=synthetic"]))
-    task, total, expert = settings.env.prepare(), settings.trainer.total_timesteps, settings.expert
+    task, expert = settings.env.prepare(), settings.expert
+    total = settings.trainer.steps(task, expert)
     seconds: dict[str, list[float]] = {}
 
     def race(name: str, algorithm: PPO) -> None:
@@ -340,7 +342,8 @@ class Reached(BaseCallback):
 def defaults(rounds: int) -> Figures:
     """Compare settings on the synthetic market by what it takes to learn and what is learnt, ``rounds`` seeds each."""
     settings = run_settings(compose(["env=synthetic"]))
-    task, total = settings.env.prepare(), settings.trainer.total_timesteps
+    task = settings.env.prepare()
+    total = settings.trainer.steps(task, settings.expert)
     slow = {"n_epochs": 10, "learning_rate": 3e-4}
     ways: dict[str, tuple[int, dict[str, Any]]] = {  # lanes, settings of the experts
         "the defaults": (settings.trainer.n_envs, {}),

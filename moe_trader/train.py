@@ -37,7 +37,8 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
 
     from moe_trader.fast.towers import are_compiled
     from moe_trader.option import ConfigError
-    from moe_trader.trainer.facts import seen_by_gate_alone
+    from moe_trader.trainer.facts import seen_by_gate_alone, training_costs
+    from moe_trader.trainer.visits import log_steps
 
     if settings.trainer.resume == "never" and holds_run(directory):
         raise ConfigError(f"{directory} holds a run already; choose another directory")
@@ -48,6 +49,9 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
         log.info("%s", line)
     if alone := seen_by_gate_alone(settings):
         log.info("No expert sees %s, but the gate and a single policy do (env.gate_only)", alone)
+    log_steps(settings.trainer, task, settings.expert)
+    if settings.trainer.cost_multiple != 1:
+        log.info("Costs in training: %s; evaluation pays those of env.costs", training_costs(settings, task))
     if settings.kernels != "off" and not are_compiled():
         log.info("Compiling kernels for this CPU (about 15 s, first run only)")
     if settings.trainer.parallel_seeds > 1:

@@ -393,7 +393,7 @@ def test_a_wrong_setting_is_refused_before_training(overrides, place, reason, tm
     assert place in done.stderr
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
-    assert "Training" not in done.stdout
+    assert "Training mixture" not in done.stdout
 
 
 def test_a_market_without_a_column_is_refused_before_training(tmp_path):
@@ -403,7 +403,7 @@ def test_a_market_without_a_column_is_refused_before_training(tmp_path):
     assert "bars.csv: missing column close" in done.stderr
     assert "columns there: date, open, high, low" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "Training" not in done.stdout
+    assert "Training mixture" not in done.stdout
 
 
 def test_a_directory_that_holds_a_run_is_not_used_again(first, tmp_path):

@@ -7,11 +7,10 @@ import math
 
 import pytest
 import torch
-from composed import settings_of
+from composed import settings_of, trainer_of
 
 from moe_trader.gating import GateBatch
 from moe_trader.option import describe
-from moe_trader.trainer import Trainer
 from moe_trader.trainer.collapse import ALIKE_AFTER, COLLAPSED_AFTER, DEAD_BELOW, CollapseWatch
 
 NAMES = ["a", "b", "c", "d"]
@@ -159,7 +158,7 @@ def test_experts_that_are_all_alike_late_in_training():
         "the experts are all alike: beyond 50% of training the gate gives them nearly equal weights, and they act the "
         "same; either the market has no conditions that the gate can see (env.gate_features), or nothing has told the "
         "experts apart yet; try a higher gating.losses.information.weight (now 0.05), a lower expert.ent_coef or "
-        "longer training (trainer.total_timesteps)"
+        "longer training (env.visits, trainer.total_timesteps)"
     ]
 
 
@@ -168,6 +167,57 @@ def test_a_missing_information_term_is_the_cause():
     assert "(gating.losses.information.weight is 0); try gating.losses.information.weight=0.05, a lower" in line
     (line,) = alike("gating/losses=none")
     assert "(no loss rewards experts that differ); try gating/losses=standard, a lower" in line
+
+
+def over_training(*updates):
+    """Return what is reported when these are all updates of a run, as (update, line)."""
+    made, found = watch(), []
+    for number, update in enumerate(updates, start=1):
+        found += [(number, line) for line in made.look(update, number / len(updates))]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("update", "at", "begin"),
+    [
+        (metrics([0.4, 0.3, 0.29, 0.01]), 5, "d is dead"),
+        (metrics([0.985, 0.005, 0.005, 0.005]), 5, "the gate has collapsed"),
+        (ALIKE, 15, "the experts are all alike"),
+    ],
+    ids=["dead", "alone", "alike"],
+)
+def test_a_collapse_in_a_run_of_19_updates_is_reported(update, at, begin):
+    """As many as PPO makes of NASDAQ's 77,750 steps."""
+    ((number, line),) = over_training(*[update] * 19)
+    assert number == at
+    assert line.startswith(begin)
+    late = over_training(*[metrics(EVEN)] * 14, *[update] * 5)  # the last five updates are enough
+    assert [number for number, _ in late] == [19]
+
+
+@pytest.mark.parametrize("begin", range(11))
+def test_a_healthy_start_of_a_run_of_19_updates_is_not(begin):
+    """On NASDAQ, experts under a gate that learns differ after 1 to 6 of 19 updates."""
+    assert over_training(*[ALIKE] * begin, *[metrics([0.4, 0.3, 0.2, 0.1])] * (19 - begin)) == []
+
+
+def test_ramps_and_temperatures_come_to_their_end_in_19_updates():
+    ends = [number / 19 for number in range(1, 20)]  # a loss is weighed after the rollout of its update
+    information = settings_of().gating.losses["information"]
+    weights = [information.weight_at(progress) for progress in ends]
+    assert weights[0] == 0 < weights[1] < weights[2] < weights[4] < weights[5]
+    assert weights[5:] == [information.weight] * 14
+    balance = settings_of("gating/losses=load_balance").gating.losses["load_balance"]
+    assert balance.weight_at(ends[0]) > 0.9 * balance.weight
+    assert balance.weight_at(ends[-1]) == 0
+    annealed = settings_of("gating=annealed").gating.network(5, 4)
+    found = []
+    for progress in [0.0, *ends[:-1]]:  # a gate adapts before the rollout
+        annealed.adapt(progress, None)
+        found.append(float(annealed.temperature))
+    assert found[0] == 2
+    assert found == sorted(found, reverse=True)
+    assert 0.5 < found[-1] < 0.54
 
 
 def test_a_short_training_or_an_early_moment_is_no_collapse():
@@ -192,9 +242,7 @@ def collapse(agent):
 def test_a_collapsed_gate_is_told_in_training(make_agent, tmp_path, caplog):
     agent = collapse(make_agent(learning_rate=1e-6, batch_size=128))
     with caplog.at_level(logging.WARNING, logger="moe_trader"):
-        Trainer(total_timesteps=8 * 128, n_envs=4, parallel_seeds=1, checkpoint_seconds=60, resume="never").fit(
-            agent, tmp_path
-        )
+        trainer_of(total_timesteps=8 * 128, n_envs=4).fit(agent, tmp_path)
     (line,) = [line for record in caplog.records if "expert.batch_size" not in (line := record.getMessage())]
     assert line.startswith("the gate has collapsed: expert_1 had nearly all the weight for 5 updates")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import logging
 import math
 from types import SimpleNamespace
@@ -11,15 +10,14 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
+from composed import trainer_of
 from gymnasium import spaces
 
 from moe_trader.agent import MoEAgent
 from moe_trader.gating.fixed import Uniform
-from moe_trader.trainer import Trainer
 from moe_trader.trainer.progress import Progress, blocks, summarise
 
 NAMES = ["expert_1", "expert_2"]
-trainer = functools.partial(Trainer, parallel_seeds=1, checkpoint_seconds=60, resume="never")
 
 
 def metrics_of(first, second, gate_entropy=0.5):
@@ -116,7 +114,7 @@ def test_a_run_learns_then_saves_and_logs_the_mixture(tmp_path, caplog):
     agent = StubAgent(env)
     run = tmp_path / "runs" / "one"
     with caplog.at_level(logging.INFO, logger="moe_trader"):
-        path = trainer(total_timesteps=20, n_envs=1).fit(agent, run, task={"market": "stub"})
+        path = trainer_of(total_timesteps=20, n_envs=1).fit(agent, run, task={"market": "stub"})
     assert agent.calls == ["set_logger", "learn", "save"]
     assert agent.asked == agent.num_timesteps == 20
     assert path == agent.saved_to == run / "bundle"
@@ -139,7 +137,7 @@ def test_a_run_learns_then_saves_and_logs_the_mixture(tmp_path, caplog):
 def test_what_one_sees_every_tenth_of_the_way(tmp_path, caplog):
     agent = StubAgent(StubEnv(), update_every=8)
     with caplog.at_level(logging.INFO, logger="moe_trader"):
-        trainer(total_timesteps=80, n_envs=1).fit(agent, tmp_path, title="pilots")
+        trainer_of(total_timesteps=80, n_envs=1).fit(agent, tmp_path, title="pilots")
     lines = [message for record in caplog.records if "%:" in (message := record.getMessage())]
     assert [line.split(":")[0] for line in lines] == [f"pilots {percent} %" for percent in range(10, 101, 10)]
     assert all("steps/s" in line and "log profit/episode +4.000" in line for line in lines)
@@ -149,14 +147,14 @@ def test_what_one_sees_every_tenth_of_the_way(tmp_path, caplog):
 def test_many_updates_do_not_flood_the_log(tmp_path, caplog):
     agent = StubAgent(StubEnv(), update_every=1)
     with caplog.at_level(logging.INFO, logger="moe_trader"):
-        trainer(total_timesteps=200, n_envs=1).fit(agent, tmp_path)
+        trainer_of(total_timesteps=200, n_envs=1).fit(agent, tmp_path)
     assert len([record for record in caplog.records if "%:" in record.getMessage()]) == 10
 
 
 def test_a_failed_run_raises_and_saves_nothing(tmp_path):
     agent = StubAgent(StubEnv(), fails=True)
     with pytest.raises(FloatingPointError, match="the loss is not a number"):
-        trainer(total_timesteps=20, n_envs=1).fit(agent, tmp_path)
+        trainer_of(total_timesteps=20, n_envs=1).fit(agent, tmp_path)
     assert agent.calls == ["set_logger", "learn"]
     assert not (tmp_path / "bundle").exists()
 
@@ -164,7 +162,7 @@ def test_a_failed_run_raises_and_saves_nothing(tmp_path):
 def test_a_trainer_that_would_do_nothing_is_refused():
     for wrong in ({"total_timesteps": 0, "n_envs": 1}, {"total_timesteps": 1, "n_envs": 0}):
         with pytest.raises(ValueError, match="greater than 0"):
-            trainer(**wrong)
+            trainer_of(**wrong)
 
 
 # --- the loop, with the real agent ------------------------------------------------------------------------------------
@@ -174,7 +172,7 @@ def test_a_trainer_that_would_do_nothing_is_refused():
 def real_run(make_agent, tmp_path_factory):
     agent = make_agent(learning_rate=3e-4)
     directory = tmp_path_factory.mktemp("run")
-    trainer(total_timesteps=4 * 128, n_envs=4).fit(agent, directory, task={"market": "synthetic"})
+    trainer_of(total_timesteps=4 * 128, n_envs=4).fit(agent, directory, task={"market": "synthetic"})
     return agent, directory
 
 
@@ -230,14 +228,14 @@ def test_the_bundle_is_the_trained_agent(real_run, prepared):
 
 def test_training_ends_with_the_update_that_reaches_the_total(make_agent, tmp_path):
     agent = make_agent(count=2, n_epochs=1)
-    trainer(total_timesteps=200, n_envs=4).fit(agent, tmp_path)
+    trainer_of(total_timesteps=200, n_envs=4).fit(agent, tmp_path)
     assert agent.algorithm.num_timesteps == 256
 
 
 def test_a_single_policy_trains_too(make_agent, tmp_path, caplog):
     agent = make_agent(count=1, n_epochs=1)
     with caplog.at_level(logging.INFO, logger="moe_trader"):
-        trainer(total_timesteps=256, n_envs=4).fit(agent, tmp_path, title="single policy")
+        trainer_of(total_timesteps=256, n_envs=4).fit(agent, tmp_path, title="single policy")
     messages = [record.getMessage() for record in caplog.records]
     assert "Single policy at the end: one expert" in messages
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -247,7 +245,7 @@ def test_a_single_policy_trains_too(make_agent, tmp_path, caplog):
 def test_two_runs_leave_the_same_numbers(make_agent, tmp_path):
     tables = []
     for name in ("a", "b"):
-        trainer(total_timesteps=256, n_envs=4).fit(make_agent(), tmp_path / name)
+        trainer_of(total_timesteps=256, n_envs=4).fit(make_agent(), tmp_path / name)
         rows = read_progress(tmp_path / name)
         tables.append([{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows])
         weights = (tmp_path / name / "bundle" / "policy.safetensors").read_bytes()
@@ -303,7 +301,7 @@ def test_an_interrupted_run_keeps_what_was_learned(tmp_path, caplog):
 
     agent = Interrupted(StubEnv())
     with caplog.at_level(logging.INFO, logger="moe_trader"), pytest.raises(KeyboardInterrupt):
-        trainer(total_timesteps=20, n_envs=1).fit(agent, tmp_path)
+        trainer_of(total_timesteps=20, n_envs=1).fit(agent, tmp_path)
     assert agent.saved_to == tmp_path / "bundle"
     assert (
         f"Stopped after 20 steps; there is no checkpoint yet; the mixture was saved to {tmp_path / 'bundle'}"

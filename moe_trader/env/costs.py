@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Annotated, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from moe_trader.bounds import AnnualRate, Fee, NonNegative, Positive, Real
-from moe_trader.option import option
+from moe_trader.option import ConfigError, option, shown
 
 BasisPoints = Annotated[Real, Field(ge=0, lt=10_000)]
 
@@ -39,7 +40,28 @@ class CostRates(NamedTuple):
     credit: float
     debit: float
 
+    def times(self, multiple: float) -> CostRates:
+        """Return the rates with every charge multiplied; 1 leaves every bit as it is.
 
+        Charges are commission and half-spread (``rate``), fees per fill, slippage, impact, and interest on borrowed
+        shares and on negative cash. Interest earned and the volume cap are no charges: they stay.
+
+        :param multiple: a number from 0 to 1e9
+        :raises ConfigError: for another number, or one with which trading takes all of what is traded
+        """
+        if not (isinstance(multiple, numbers.Real) and not isinstance(multiple, bool) and 0 <= multiple <= 1e9):
+            raise ConfigError(f"trainer.cost_multiple: expected a number from 0 to 1e9, got {shown(multiple)}")
+        multiple = float(multiple)
+        if multiple * self.rate >= 1:
+            raise ConfigError(
+                f"trainer.cost_multiple: {multiple:g} times {1e4 * self.rate:g} bp are {multiple * self.rate:.0%} of "
+                f"the amount traded; expected less than all of it: a multiple below {1 / self.rate:g}"
+            )
+        scaled = {name: multiple * getattr(self, name) for name in CHARGES}
+        return self._replace(**scaled)
+
+
+CHARGES = ("rate", "entry", "exit", "slippage", "impact", "borrow", "debit")
 FREE = CostRates(0.0, 0.0, 0.0, 0.0, 0.0, np.inf, 0.0, 0.0, 0.0)
 
 

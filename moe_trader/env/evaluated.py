@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_trader.env import Floats
+from moe_trader.env import Floats, Instrument, Segment
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,24 @@ class Evaluated:
     close: Floats
     bars_per_year: float
     references: dict[str, Floats]
+
+    @classmethod
+    def of(cls, one: Instrument, part: Segment, regime: np.ndarray, references: dict[str, Floats]) -> Evaluated:
+        """Return what evaluation walks of an instrument.
+
+        :param part: the bars that the split observes
+        :param regime: index of each bar's regime, over the whole instrument, as targets in ``references`` are
+        """
+        rows = slice(part.start, part.stop - 1)
+        return cls(
+            instrument=one.symbol,
+            time=one.time[rows],
+            paid=one.time[rows.start + 1 : rows.stop + 1],
+            regime=regime[rows],
+            close=one.close[rows.start : rows.stop + 1],
+            bars_per_year=one.bars_per_year,
+            references={name: targets[rows] for name, targets in references.items()},
+        )
 
     def __len__(self) -> int:
         return len(self.time)

@@ -11,7 +11,7 @@ import datetime
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -20,6 +20,9 @@ from pydantic_core import PydanticCustomError
 from moe_trader.bounds import Probability
 from moe_trader.env import SPLITS, Instrument, Market, MarketError, Segment, Split
 from moe_trader.option import option
+
+if TYPE_CHECKING:
+    from moe_trader.env.lanes import Stretch
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,20 @@ def check_split(name: str) -> str:
     if not isinstance(name, str) or name not in SPLITS:
         raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {name!r:.80}")
     return name
+
+
+def split_line(name: str, parts: Sequence[Stretch], times: np.ndarray) -> str:
+    """Return which bars a split decides on, in words.
+
+    :param parts: where its episodes run
+    :param times: of all bars, one instrument after the other
+    """
+    spans = [times[[part.first + 1, part.last]] for part in parts]
+    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+    return (
+        f"{name.capitalize()}: {sum(map(len, parts)):,} bars of {len(parts)} instrument{'s'[: len(parts) - 1]}"
+        f", {np.datetime_as_string(first, 'D')} to {np.datetime_as_string(last, 'D')}"
+    )
 
 
 Day = Annotated[datetime.date, BeforeValidator(_day)]

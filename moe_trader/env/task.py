@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, InstanceOf
 
 from moe_trader.argument import check_types, whole_number
-from moe_trader.bounds import WIDEST, Bars, Real, Scale, TwoBars
+from moe_trader.bounds import WIDEST, Bars, Positive, Real, Scale, TwoBars
 from moe_trader.env import (
     SPLITS,
     Feature,
@@ -35,7 +35,7 @@ from moe_trader.env.ledger import FILLS
 from moe_trader.env.margin import Margin, none_if_empty
 from moe_trader.env.market import no_true_opens
 from moe_trader.env.prices import check_volume, market_prices
-from moe_trader.env.splits import check_split, playable
+from moe_trader.env.splits import check_split, playable, split_line
 from moe_trader.env.trading_env import TradingEnv
 from moe_trader.gate_input import NEWEST_BAR, GateInput
 from moe_trader.memory import check_memory
@@ -67,6 +67,7 @@ class TradingTask:
     :param initial_equity: currency
     :param unit_rewards: show the learner its rewards in units of the training split's bar volatility
     :param episode_bars: longest training episode
+    :param visits: of each training bar, where ``trainer.total_timesteps`` is ``None``
     """
 
     market: MarketSource
@@ -87,6 +88,7 @@ class TradingTask:
     initial_equity: Annotated[Real, Field(ge=1e-6, le=1e12)]
     unit_rewards: bool
     episode_bars: TwoBars
+    visits: Positive
 
     def __post_init__(self) -> None:
         check_columns(self.features)
@@ -206,21 +208,34 @@ class PreparedTask:
         """Return a single environment with random starts within ``split``."""
         return TradingEnv(Lanes(self.tape, self.rules, self._of(split), 1, self.task.episode_bars))
 
+    @property
+    def training_bars(self) -> int:
+        """Bars that the training split decides on, over all instruments."""
+        return sum(map(len, self._stretches["train"]))
+
     def vec_env(self, split: str, n_envs: int, seed: int | None) -> TradingVecEnv:
         """Return ``n_envs`` lanes with random starts within ``split``."""
+        return self._vec_env(split, n_envs, seed, self.rules)
+
+    def _vec_env(self, split: str, n_envs: int, seed: int | None, rules: Rules) -> TradingVecEnv:
         from moe_trader.env.trading_vec_env import TradingVecEnv  # SB3 imports PyTorch, which a single env never needs
 
         n_envs = whole_number(n_envs, "n_envs", most=WIDEST)
         size = self.task.window * len(self.feature_names) + (0 if self.tape.gate is None else self.tape.gate.width)
         purpose = f"observations of {size:,} numbers in {n_envs:,} lanes"
         check_memory("trainer.n_envs, env.window, env.features", purpose, 4 * 4 * n_envs * size)
-        return TradingVecEnv(Lanes(self.tape, self.rules, self._of(split), n_envs, self.task.episode_bars), seed)
+        return TradingVecEnv(Lanes(self.tape, rules, self._of(split), n_envs, self.task.episode_bars), seed)
 
-    def training_env(self, n_envs: int, seed: int | None) -> TradingVecEnv | UnitRewards:
-        """Return the lanes to learn on: the training split, rewards in units of its volatility if the task says so."""
+    def training_env(self, n_envs: int, seed: int | None, cost_multiple: float = 1.0) -> TradingVecEnv | UnitRewards:
+        """Return the lanes to learn on: the training split, rewards in units of its volatility if the task says so.
+
+        :param cost_multiple: of every cost that these lanes charge, see :meth:`CostRates.times`; others charge 1
+        :raises ConfigError: for a multiple that is none, or that leaves nothing of what is traded
+        """
         from moe_trader.env.trading_vec_env import UnitRewards
 
-        env = self.vec_env("train", n_envs, seed)
+        rules = dataclasses.replace(self.rules, costs=self.rules.costs.times(cost_multiple))
+        env = self._vec_env("train", n_envs, seed, rules)
         if not (self.task.unit_rewards and self.task.reward.has_unit()):
             return env
         if self._bar_volatility == 0:
@@ -238,35 +253,19 @@ class PreparedTask:
     def evaluated(self, split: str) -> list[Evaluated]:
         """Return what each lane of :meth:`walk` goes through."""
         references = self.task.market.reference_targets(self.market, self.rules.costs.rate)
-        found = []
-        for part in self._observed[check_split(split)]:
-            index, rows = part.instrument, slice(part.start, part.stop - 1)
-            one = self.market.instruments[index]
-            found.append(
-                Evaluated(
-                    instrument=one.symbol,
-                    time=one.time[rows],
-                    paid=one.time[rows.start + 1 : rows.stop + 1],
-                    regime=self.labels.index[index][rows],
-                    close=one.close[rows.start : rows.stop + 1],
-                    bars_per_year=one.bars_per_year,
-                    references={name: targets[index][rows] for name, targets in references.items()},
-                )
+        return [
+            Evaluated.of(
+                self.market.instruments[part.instrument],
+                part,
+                self.labels.index[part.instrument],
+                {name: targets[part.instrument] for name, targets in references.items()},
             )
-        return found
+            for part in self._observed[check_split(split)]
+        ]
 
     def split_lines(self) -> list[str]:
         """Say in words which bars each split decides on."""
-        lines = []
-        for split in SPLITS:
-            parts = self._of(split)
-            times = [self._times[[part.first + 1, part.last]] for part in parts]
-            first, last = min(time[0] for time in times), max(time[1] for time in times)
-            lines.append(
-                f"{split.capitalize()}: {sum(map(len, parts)):,} bars of {len(parts)} instrument{'s'[: len(parts) - 1]}"
-                f", {np.datetime_as_string(first, 'D')} to {np.datetime_as_string(last, 'D')}"
-            )
-        return lines
+        return [split_line(split, self._stretches[split], self._times) for split in SPLITS]
 
     def summary(self) -> dict[str, Any]:
         """Return what a saved agent must remember of its task: market, data hash, features, what was fitted."""

@@ -23,6 +23,8 @@ class ExpertFamily(ABC):
 
     action_spaces: ClassVar[tuple[type[spaces.Space], ...]]
     """Kinds of action space that the experts act in."""
+    step_factor: ClassVar[float] = 1.0
+    """Environment steps for each that PPO takes, where ``trainer.total_timesteps`` is ``None``."""
 
     @abstractmethod
     def names(self) -> list[str]:

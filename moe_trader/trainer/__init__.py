@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
-from moe_trader.argument import check_types, to_path
+from moe_trader.argument import check_types, to_path, whole_number
 from moe_trader.bounds import NonNegative, Whole, Width
 from moe_trader.learner import Learner
 from moe_trader.option import option
 from moe_trader.trainer.training import Training
+from moe_trader.trainer.visits import steps_of_visits
+
+if TYPE_CHECKING:
+    from moe_trader.env.task import PreparedTask
+    from moe_trader.expert import ExpertFamily
 
 
 class Agent(Protocol):
@@ -56,22 +61,34 @@ class Agent(Protocol):
 class Trainer:
     """Trains an agent and leaves logs and bundle in its run directory.
 
-    :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them
+    :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them. ``None``:
+        as many as :meth:`steps` returns
     :param n_envs: lanes that trade at the same time
     :param parallel_seeds: how many seeds a run trains, from ``seed`` on, one after the other
+    :param cost_multiple: of every cost of the training environment, :meth:`PreparedTask.training_env`
     :param checkpoint_seconds: between two checkpoints; 0: one after every update
     :param resume: what to do in a directory that holds a run of the same config: ``never`` refuses it, ``auto`` goes on
         from its last checkpoint, and ``extend`` also trains a finished run up to more steps
     """
 
-    total_timesteps: Annotated[Whole, Field(gt=0, le=10**12)]
+    total_timesteps: Annotated[Whole, Field(gt=0, le=10**12)] | None
     n_envs: Width
     parallel_seeds: Annotated[Whole, Field(ge=1, le=1_024)]
+    cost_multiple: NonNegative
     checkpoint_seconds: NonNegative
     resume: Literal["never", "auto", "extend"]
 
+    def steps(self, task: PreparedTask, family: ExpertFamily) -> int:
+        """Return ``total_timesteps``, or ``env.visits`` x training bars x the family's ``step_factor``, rounded."""
+        return steps_of_visits(task, family) if self.total_timesteps is None else self.total_timesteps
+
     def fit(
-        self, agent: Agent, run_directory: str | Path, title: str = "mixture", task: Mapping[str, Any] | None = None
+        self,
+        agent: Agent,
+        run_directory: str | Path,
+        title: str = "mixture",
+        task: Mapping[str, Any] | None = None,
+        total_timesteps: int | None = None,
     ) -> Path:
         """Train ``agent``, log the mixture's metrics, and save the agent as ``run_directory/bundle``.
 
@@ -80,14 +97,25 @@ class Trainer:
 
         :param title: what logs and progress bar call the agent
         :param task: what the bundle should remember of the task, see :meth:`MoEAgent.save`
+        :param total_timesteps: what :meth:`steps` returned; ``None``: the setting
         :return: the bundle's path
         :raises TrainingError: when training met numbers that are not finite; the last finite weights are saved
         :raises CheckpointError: for a checkpoint that does not fit this agent or its prices
         :raises TypeError: for an agent that is none, and for another type of directory, title or task
+        :raises ValueError: for another number of steps, and for ``None`` where the setting is ``None`` too
         """
         if not all(callable(getattr(agent, verb, None)) for verb in ("learn", "save", "set_logger")):
             raise TypeError(f"agent: expected an agent, such as MoEAgent, got {type(agent).__name__}")
         check_types(title=(title, str), task=(task, Mapping | None))
         directory = to_path(run_directory, "run_directory")
-        training = Training(agent, directory, self.total_timesteps, self.checkpoint_seconds, title, task)
+        training = Training(agent, directory, self._total(total_timesteps), self.checkpoint_seconds, title, task)
         return training.run(resume=self.resume != "never")
+
+    def _total(self, asked: int | None) -> int:
+        """Return how many steps :meth:`fit` trains."""
+        if asked is None and self.total_timesteps is None:
+            raise ValueError(
+                "total_timesteps: expected a number of steps, because trainer.total_timesteps is null; pass "
+                "total_timesteps=trainer.steps(task, expert)"
+            )
+        return whole_number(self.total_timesteps if asked is None else asked, "total_timesteps")

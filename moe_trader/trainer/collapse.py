@@ -12,7 +12,7 @@ EVEN_ABOVE = 0.95  # gate entropy, as a share of log K
 ALIKE_BELOW = 0.005  # disagreement, nats
 COLLAPSED_AFTER = 5  # updates in a row
 ALIKE_FROM = 0.5  # fraction of training: mixtures begin alike,
-ALIKE_AFTER = 20  # ... and so many updates are too few to say
+ALIKE_AFTER = 10  # ... and so many updates are too few to say: healthy gates take up to 5 to differ
 
 _KEEP_ALIVE = ("MinimumImportance", "Importance", "LoadBalance", "Sinkhorn")
 
@@ -95,7 +95,7 @@ class CollapseWatch:
             "and they act the same; either the market has no conditions that the gate can see (env.gate_features), or "
             "nothing has told the experts apart yet",
             *self._causes(["Information"], "no loss rewards experts that differ", 0.05),
-            ["a lower expert.ent_coef", "longer training (trainer.total_timesteps)"],
+            ["a lower expert.ent_coef", "longer training (env.visits, trainer.total_timesteps)"],
         )
 
     def _starving(self) -> tuple[list[str], list[str]]:

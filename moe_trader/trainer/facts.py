@@ -24,13 +24,20 @@ def facts(settings: RunSettings, task: PreparedTask) -> dict[str, object]:
         "experts": ", ".join(f"{n} {kind} expert{'s' if n > 1 else ''}" for kind, n in kinds.items()),
         "gate": f"{type(settings.gating).__name__}; losses: {', '.join(settings.gating.losses) or 'none'}",
         "seen by the gate alone": seen_by_gate_alone(settings) or "nothing",
-        "training steps": f"{settings.trainer.total_timesteps:,}",
+        "training steps": f"{settings.trainer.steps(task, settings.expert):,}",
         "seed": settings.seed,
         "fill": settings.env.fill.replace("_", " "),
         "costs": describe_costs(task.rules.costs),
+        **({"costs in training": training_costs(settings, task)} if settings.trainer.cost_multiple != 1 else {}),
         "margin": describe_margin(settings.env.margin),
         "moe_trader": moe_trader.__version__,
     }
+
+
+def training_costs(settings: RunSettings, task: PreparedTask) -> str:
+    """Return what the training environment charges, in words."""
+    multiple = settings.trainer.cost_multiple
+    return f"{multiple:g} times those of evaluation: {describe_costs(task.rules.costs.times(multiple))}"
 
 
 def notes(settings: RunSettings, tables: Tables) -> list[str]:

@@ -50,7 +50,7 @@ class Run:
     def __init__(self, settings: RunSettings, task: PreparedTask, directory: Path, record: Mapping[str, Any]) -> None:
         self.settings, self.task, self.directory = settings, task, directory
         self.status = Status(directory)
-        self.total_timesteps = settings.trainer.total_timesteps
+        self.total_timesteps = settings.trainer.steps(task, settings.expert)
         self._remembered = task.summary() | dict(record)
         self._how: dict[str, Any] = {"device": settings.device, "kernels": settings.kernels}
 
@@ -98,17 +98,23 @@ class Run:
 
     def _train_mixture(self) -> None:
         settings, trainer = self.settings, self.settings.trainer
-        env = self.task.training_env(trainer.n_envs, settings.seed)
+        env = self.task.training_env(trainer.n_envs, settings.seed, trainer.cost_multiple)
         agent = MoEAgent(env, settings.expert, settings.gating, seed=settings.seed, **self._how)
         self.status.begin(self.total_timesteps)
-        trainer.fit(agent, self.directory, task=self._remembered)
+        trainer.fit(agent, self.directory, task=self._remembered, total_timesteps=self.total_timesteps)
 
     def _train_single_policy(self) -> None:
         settings, trainer = self.settings, self.settings.trainer
         family = settings.expert.parameter_matched(self._load(BUNDLE).model)
-        env = self.task.training_env(trainer.n_envs, settings.seed)
+        env = self.task.training_env(trainer.n_envs, settings.seed, trainer.cost_multiple)
         agent = MoEAgent(env, family, Uniform(losses={}), seed=settings.seed, **self._how)  # one has all the weight
-        trainer.fit(agent, self.directory / SINGLE_POLICY, title="single policy", task=self._remembered)
+        trainer.fit(
+            agent,
+            self.directory / SINGLE_POLICY,
+            title="single policy",
+            task=self._remembered,
+            total_timesteps=self.total_timesteps,
+        )
 
     def _evaluate(self) -> None:
         """Evaluate the agents that were saved, as ``moe-evaluate`` does."""
