@@ -17,7 +17,13 @@ RENAMED = {"expert.gate_rate_factor": "expert.gate_lr_scale"}
 """Config path then -> now."""
 RETIRED: dict[str, Any] = {"trainer.compile": False}
 """Config path of a removed setting -> the value that still means what it did."""
-ADDED: dict[str, Any] = {"kernels": "auto"}
+ADDED: dict[str, Any] = {
+    "kernels": "auto",
+    "trainer.validate_every": 0,
+    "trainer.select": "last",
+    "trainer.select_by": "sharpe",
+    "trainer.patience": None,
+}
 """Config path of a setting that is newer than a config -> the value that means what the config meant."""
 
 _warned: set[str] = set()

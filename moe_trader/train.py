@@ -79,14 +79,16 @@ def run_seed(
     remembered = task.summary() | (record(config) if config else {})
     env = task.training_env(trainer.n_envs, seed)
     agent = MoEAgent(env, settings.expert, settings.gating, **how)
-    trainer.fit(agent, directory, task=remembered)
+    trainer.fit(agent, directory, task=remembered, validation=trainer.validation(task, agent, seed))
 
     single = None
     if settings.single_policy and len(agent.expert_names) > 1:
         family = settings.expert.parameter_matched(agent.model)
         env = task.training_env(trainer.n_envs, seed)
         single = MoEAgent(env, family, Uniform(losses={}), **how)  # one has all the weight
-        trainer.fit(single, directory / "single_policy", title="single policy", task=remembered)
+        validation = trainer.validation(task, single, seed, title="single policy")
+        own = directory / "single_policy"
+        trainer.fit(single, own, title="single policy", task=remembered, validation=validation)
 
     tables = evaluate(task, agent, single, seed, shapley=settings.shapley)
     write_tables(tables, directory)

@@ -35,7 +35,7 @@ MAY_IMPORT = {  # what else a room or module may import of ours; one that is not
     "fast": {"fast", "mixture", "gating"},
     "learner": {"learner", "fast", "mixture", "gating"},
     "expert": {"expert", "learner", "fast", "mixture", "gating", "memory"},
-    "trainer": {"trainer", "argument"},
+    "trainer": {"trainer", "argument", "evaluation"},
     "agent": {"argument", "bundle", "expert", "gating", "learner", "manifest", "mixture"},
     "bundle": {"expert", "gating", "manifest"},
     "command": {"config", "env", "run_directory", "saved_config"},

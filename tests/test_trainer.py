@@ -19,7 +19,8 @@ from moe_trader.trainer import Trainer, summarise
 from moe_trader.trainer.progress import Progress, blocks
 
 NAMES = ["expert_1", "expert_2"]
-trainer = functools.partial(Trainer, parallel_seeds=1)
+unvalidated = {"validate_every": 0, "select": "last", "select_by": "sharpe", "patience": None}
+trainer = functools.partial(Trainer, parallel_seeds=1, **unvalidated)
 
 
 def metrics_of(first, second, gate_entropy=0.5):

@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import Field
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger, configure
 
 from moe_trader.argument import check_types, to_path
-from moe_trader.bounds import Whole, Width
+from moe_trader.bounds import Times, Whole, Width
 from moe_trader.finite import TrainingError
 from moe_trader.option import option
 from moe_trader.trainer.progress import Progress
+from moe_trader.trainer.validating import Validating
+from moe_trader.trainer.validation import Metric, Select, Validation, check_settings
+
+if TYPE_CHECKING:
+    from moe_trader.agent import MoEAgent
+    from moe_trader.env.task import PreparedTask
 
 log = logging.getLogger(__name__)
 
@@ -56,35 +62,72 @@ class Trainer:
     :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them
     :param n_envs: lanes that trade at the same time
     :param parallel_seeds: how many seeds a run trains, from ``seed`` on, one after the other
+    :param validate_every: steps between validations; ``None``: see :func:`~moe_trader.trainer.validation.interval`; 0:
+        never
+    :param select: whose weights a run keeps
+    :param select_by: the metric of validations that ranks them
+    :param patience: validations in a row without improvement after which training stops; ``None``: it does not
     """
 
     total_timesteps: Annotated[Whole, Field(gt=0, le=10**12)]
     n_envs: Width
     parallel_seeds: Annotated[Whole, Field(ge=1, le=1_024)]
+    validate_every: Annotated[Whole, Field(ge=0, le=10**12)] | None
+    select: Select
+    select_by: Metric
+    patience: Times | None
+
+    def __post_init__(self) -> None:
+        check_settings(self.validate_every, self.select, self.patience)
+
+    def validation(self, task: PreparedTask, agent: MoEAgent, seed: int, title: str = "mixture") -> Validation:
+        """Return the validations of a training of ``agent``. :param seed: of the bootstrap"""
+        return Validation(
+            task,
+            agent,
+            every=self.validate_every,
+            select=self.select,
+            select_by=self.select_by,
+            patience=self.patience,
+            total_timesteps=self.total_timesteps,
+            seed=seed,
+            title=title,
+        )
 
     def fit(
-        self, agent: Agent, run_directory: str | Path, title: str = "mixture", task: Mapping[str, Any] | None = None
+        self,
+        agent: Agent,
+        run_directory: str | Path,
+        title: str = "mixture",
+        task: Mapping[str, Any] | None = None,
+        validation: Validation | None = None,
     ) -> Path:
         """Train ``agent``, log the mixture's metrics, and save the agent as ``run_directory/bundle``.
 
         :param title: what logs and progress bar call the agent
         :param task: what the bundle should remember of the task, see :meth:`MoEAgent.save`
+        :param validation: of this agent, see :meth:`validation`; ``None``: without
         :return: the bundle's path
         :raises TrainingError: when training met numbers that are not finite; the last finite weights are saved
         :raises TypeError: for an agent that is none, and for another type of directory, title or task
         """
         if not all(callable(getattr(agent, verb, None)) for verb in ("learn", "save", "set_logger")):
             raise TypeError(f"agent: expected an agent, such as MoEAgent, got {type(agent).__name__}")
-        check_types(title=(title, str), task=(task, Mapping | None))
+        check_types(title=(title, str), task=(task, Mapping | None), validation=(validation, Validation | None))
         directory = to_path(run_directory, "run_directory")
         directory.mkdir(parents=True, exist_ok=True)
         logger = configure(str(directory), ["csv", "tensorboard"])
         agent.set_logger(logger)
         log.info("Training %s: %s steps, %d lanes", title, f"{self.total_timesteps:,}", self.n_envs)
         progress = Progress(agent, self.total_timesteps, title)
+        validating = None if validation is None else Validating(validation, directory / "validation.csv")
+        callback = progress if validating is None else CallbackList([progress, validating])
         path = directory / "bundle"
         try:
-            agent.learn(self.total_timesteps, callback=progress)
+            agent.learn(self.total_timesteps, callback=callback)
+            if validation is not None and (selection := validation.finish(progress.num_timesteps)):
+                validation.write_curve(directory / "validation.csv")
+                task = {**(task or {}), "selection": selection}
             # What the last update did: SB3 itself writes an update's figures together with the rollout after it.
             for name, value in agent.metrics.items():
                 logger.record(name, value)
@@ -99,6 +142,8 @@ class Trainer:
             raise
         finally:
             progress.close()
+            if validating is not None:
+                validating.close()
             logger.close()
         log.info("%s at the end: %s", title.capitalize(), summarise(agent.metrics, agent.expert_names))
         agent.save(path, task=task)
