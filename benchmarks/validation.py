@@ -1,6 +1,6 @@
 """What validation while training costs: training steps a walked bar, and its share of a run over a minute.
 
-``moe_trader/trainer/validation.py`` holds the two constants that this measures. Times are processor times of one thread.
+``moe_trader/trainer/validation.py`` holds the two constants that this measures. Times are processor times (one thread).
 
     python benchmarks/validation.py
     python benchmarks/validation.py --steps 400_000 env=nasdaq
@@ -32,6 +32,7 @@ class Timed(Validation):
     seconds = 0.0
 
     def after_update(self, step):
+        """Validate if due."""
         began = time.process_time()
         stop = super().after_update(step)
         self.seconds += time.process_time() - began

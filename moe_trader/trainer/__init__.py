@@ -81,7 +81,10 @@ class Trainer:
         check_settings(self.validate_every, self.select, self.patience)
 
     def validation(self, task: PreparedTask, agent: MoEAgent, seed: int, title: str = "mixture") -> Validation:
-        """Return the validations of a training of ``agent``. :param seed: of the bootstrap"""
+        """Return the validations of a training of ``agent``.
+
+        :param seed: of the bootstrap
+        """
         return Validation(
             task,
             agent,

@@ -27,10 +27,12 @@ Metric = Literal["sharpe", "log_return", "lower_bound"]
 
 # What a backtest costs, in training steps of the default agent. `benchmarks/validation.py` measures both, and the share
 # of training that validations take.
-STEPS_PER_DECISION = 8  # of all instruments together: they are walked side by side
-STEPS_PER_BAR = 0.2  # of each instrument
+STEPS_PER_DECISION = 7  # of all instruments together: they are walked side by side
+STEPS_PER_BAR = 0.1  # of each instrument
 SHARE = 0.05  # of training that validations may cost
-MINUTE = 1_000_000  # steps that train in a minute or less: shorter runs have :data:`FEW` validations, whatever they cost
+MINUTE = (
+    1_000_000  # steps that train in a minute or less: shorter runs have :data:`FEW` validations, whatever they cost
+)
 FEW, MOST = 5, 20
 
 _WORDS = {"sharpe": "Sharpe", "log_return": "log return", "lower_bound": "lower bound of the log return"}
@@ -141,8 +143,8 @@ class Validation:
         """Validate the last update unless that was done, and put the selected weights into the agent.
 
         :param step: environment steps taken
-        :return: what a bundle remembers: ``step`` of the weights, ``rule`` that chose them, ``metric`` and its ``value``
-            (``None`` for NaN), number of ``validations``, and ``why`` as a sentence. ``None`` without validations
+        :return: for the bundle: ``step`` of the weights, ``rule`` that chose them, ``metric`` and its ``value``
+            (``None`` for NaN), number of ``validations``, and ``why``, a sentence. ``None`` without validations
         """
         if self.every == 0:
             return None
@@ -167,7 +169,7 @@ class Validation:
         }
 
     def write_curve(self, path: Path) -> None:
-        """Write ``validation.csv``: a row for each validation, and ``selected``, 1 where the agent's weights are from."""
+        """Write a row for each validation; ``selected`` is 1 where the agent's weights are from."""
         table = pd.DataFrame(self.curve, columns=Row._fields)
         table["selected"] = [int(at == self.selected) for at in range(len(table))]
         table.to_csv(path, index=False)
@@ -189,8 +191,8 @@ class Validation:
         for setting, now in (("select", self._select), ("select_by", self._metric)):
             if values[setting] != now:
                 raise ValueError(
-                    f"trainer.{setting}: expected {values[setting]}, under which the run was validated so far, got {now}; "
-                    "keep it, or start a new run"
+                    f"trainer.{setting}: expected {values[setting]}, under which the run was validated so far, got "
+                    f"{now}; keep it, or start a new run"
                 )
         rows = [[math.nan if one is None else one for one in row] for row in values["curve"]]
         self.curve = [Row(int(step), *metrics) for step, *metrics in rows]
@@ -248,7 +250,9 @@ class Validation:
             return f"the last weights; no validation has a {word}"
         best = self.curve[self._best]
         if self._select == "last":
-            found = "which are the best" if best is last else f"the best {word} was {_number(best, self._metric)} at step"
+            found = (
+                "which are the best" if best is last else f"the best {word} was {_number(best, self._metric)} at step"
+            )
             tail = f" {of_all}" if best is last else f" {best.step:,}"
             return f"the last weights (trainer.select=last), {found}{tail}"
         stopped = f"; training stopped after {self._without} without improvement" if self._exhausted else ""
