@@ -67,15 +67,15 @@ def infos(caplog):
 @pytest.mark.parametrize(
     ("steps", "decisions", "bars", "number"),
     [
-        (400_000, 754, 754, FEW),  # a fortieth of a minute's budget would pay for three
-        (2_500_000, 754, 754, MOST),  # it pays for 23
-        (2_500_000, 4_839, 19_356, 3),  # 125,000 / (7 x 4,839 + 19,356 / 10) = 3.49
+        (400_000, 754, 754, FEW),  # a twentieth of training pays for three; a short run has five
+        (2_500_000, 754, 754, MOST),  # it pays for 22
+        (2_500_000, 4_839, 19_356, 3),  # 125,000 / (7 x 4,839 + 0.3 x 19,356) = 3.15
         (1_500_000, 100_000, 100_000, 1),  # one costs more than a twentieth
         (3, 754, 754, 3),  # not more often than every step
     ],
 )
 def test_the_usual_interval_in_closed_form(steps, decisions, bars, number):
-    assert (STEPS_PER_DECISION, STEPS_PER_BAR) == (7, 0.1)
+    assert (STEPS_PER_DECISION, STEPS_PER_BAR) == (7, 0.3)
     assert interval(steps, decisions, bars) == max(steps // number, 1)
 
 

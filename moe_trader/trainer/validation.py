@@ -28,7 +28,7 @@ Metric = Literal["sharpe", "log_return", "lower_bound"]
 # What a backtest costs, in training steps of the default agent. `benchmarks/validation.py` measures both, and the share
 # of training that validations take.
 STEPS_PER_DECISION = 7  # of all instruments together: they are walked side by side
-STEPS_PER_BAR = 0.1  # of each instrument
+STEPS_PER_BAR = 0.3  # of each instrument
 SHARE = 0.05  # of training that validations may cost
 MINUTE = (
     1_000_000  # steps that train in a minute or less: shorter runs have :data:`FEW` validations, whatever they cost
