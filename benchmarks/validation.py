@@ -1,6 +1,6 @@
 """What validation while training costs: training steps a walked bar, and its share of a run over a minute.
 
-``moe_trader/trainer/validation.py`` holds the two constants that this measures. Times are processor times (one thread).
+``moe_trader/trainer/interval.py`` holds the two constants that this measures. Times are processor times (one thread).
 
     python benchmarks/validation.py
     python benchmarks/validation.py --steps 400_000 env=nasdaq
@@ -15,7 +15,8 @@ import torch
 
 from moe_trader.agent import MoEAgent
 from moe_trader.config import compose, run_settings
-from moe_trader.trainer.validation import STEPS_PER_BAR, STEPS_PER_DECISION, Validation
+from moe_trader.trainer.interval import STEPS_PER_BAR, STEPS_PER_DECISION
+from moe_trader.trainer.validation import Validation
 
 MARKETS = (
     "env=nasdaq",

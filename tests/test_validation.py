@@ -19,16 +19,8 @@ from moe_trader.evaluation.backtest import Backtest
 from moe_trader.evaluation.evaluate import evaluate
 from moe_trader.evaluation.validation_curve import save_validation, validation_lines
 from moe_trader.option import ConfigError, build, describe
-from moe_trader.trainer.validation import (
-    FEW,
-    MINUTE,
-    MOST,
-    STEPS_PER_BAR,
-    STEPS_PER_DECISION,
-    Row,
-    Validation,
-    interval,
-)
+from moe_trader.trainer.interval import FEW, MINUTE, MOST, STEPS_PER_BAR, STEPS_PER_DECISION, interval
+from moe_trader.trainer.validation import Row, Validation
 
 NAN = math.nan
 USUAL = {"every": 1, "select": "last", "select_by": "sharpe", "patience": None, "total_timesteps": 1024, "seed": 0}

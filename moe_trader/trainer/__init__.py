@@ -62,7 +62,7 @@ class Trainer:
     :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them
     :param n_envs: lanes that trade at the same time
     :param parallel_seeds: how many seeds a run trains, from ``seed`` on, one after the other
-    :param validate_every: steps between validations; ``None``: see :func:`~moe_trader.trainer.validation.interval`; 0:
+    :param validate_every: steps between validations; ``None``: see :func:`~moe_trader.trainer.interval.interval`; 0:
         never
     :param select: whose weights a run keeps
     :param select_by: the metric of validations that ranks them
