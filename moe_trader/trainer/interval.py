@@ -7,9 +7,7 @@ from __future__ import annotations
 STEPS_PER_DECISION = 7  # of all instruments together: they are walked side by side
 STEPS_PER_BAR = 0.3  # of each instrument
 SHARE = 0.05  # of training that validations may cost
-MINUTE = (
-    1_000_000  # steps that train in a minute or less: shorter runs have :data:`FEW` validations, whatever they cost
-)
+MINUTE = 1_000_000  # steps that train in about a minute or less; shorter runs have FEW validations at any cost
 FEW, MOST = 5, 20
 
 
