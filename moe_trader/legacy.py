@@ -21,6 +21,10 @@ ADDED: dict[str, Any] = {
     "kernels": "auto",
     "env.visits": 25.0,
     "trainer.cost_multiple": 1.0,
+    "trainer.validate_every": 0,
+    "trainer.select": "last",
+    "trainer.select_by": "sharpe",
+    "trainer.patience": None,
     "trainer.checkpoint_seconds": 60,
     "trainer.resume": "never",
 }

@@ -239,7 +239,7 @@ def collapse(agent):
     return agent
 
 
-def test_a_collapsed_gate_is_told_in_training(make_agent, tmp_path, caplog):
+def test_a_collapsed_gate_is_told_in_training(make_agent, settings, tmp_path, caplog):
     agent = collapse(make_agent(learning_rate=1e-6, batch_size=128))
     with caplog.at_level(logging.WARNING, logger="moe_trader"):
         trainer_of(total_timesteps=8 * 128, n_envs=4).fit(agent, tmp_path)

@@ -208,3 +208,11 @@ def _all_of(agent, length):
     from moe_trader.evaluation.strategies import experts_alone
 
     return experts_alone(agent, (length, 1, len(agent.expert_names)))
+
+
+def test_the_interval_of_a_group_is_the_same_whatever_the_other_groups_are():
+    groups = np.random.default_rng(0).normal(size=(9, 300, 4))
+    all_of_them = intervals_of_sums(groups, lambda sums: sums.ravel(), 1, 17.0).reshape(2, 9, 4)
+    for at, group in enumerate(groups):
+        for own in (group, group[None]):
+            np.testing.assert_array_equal(intervals_of_sums(own, np.ravel, 1, 17.0), all_of_them[:, at])

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from moe_trader.evaluation.price import INK, PALETTE, draw_price
 
-_MIXTURE, _SINGLE, _HOLD, _REFERENCE = INK, "#7B3294", "#8C8C8C", "#B8860B"
-_DPI = 130
+MIXTURE, SINGLE = INK, "#7B3294"
+DPI = 130
+_HOLD, _REFERENCE = "#8C8C8C", "#B8860B"
 _MOST_WITH_INTERVALS = 6  # experts whose columns are wide enough for one
 
 
@@ -50,7 +51,7 @@ def save_figures(
     paths = {}
     for name, figure in drawn.items():
         paths[name] = directory / f"{name}.png"
-        figure.savefig(paths[name], dpi=_DPI)
+        figure.savefig(paths[name], dpi=DPI)
     return paths
 
 
@@ -59,8 +60,8 @@ def _equity(equity: pd.DataFrame, weights: pd.Series, experts: Sequence[str]) ->
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, len(splits), squeeze=False)[0]
     looks = {name: (colour, 0.9, "-") for name, colour in expert_colours(experts).items()}
-    looks |= {"buy_and_hold": (_HOLD, 1.4, "--"), "single_policy": (_SINGLE, 1.5, "-")}
-    looks |= {"bayes_filter": (_REFERENCE, 1.4, ":"), "mixture": (_MIXTURE, 2.2, "-")}
+    looks |= {"buy_and_hold": (_HOLD, 1.4, "--"), "single_policy": (SINGLE, 1.5, "-")}
+    looks |= {"bayes_filter": (_REFERENCE, 1.4, ":"), "mixture": (MIXTURE, 2.2, "-")}
     for ax, split in zip(axes, splits, strict=True):
         part = equity[equity["split"] == split]
         n_instruments = part["instrument"].nunique()
@@ -81,7 +82,7 @@ def _equity(equity: pd.DataFrame, weights: pd.Series, experts: Sequence[str]) ->
         dates = AutoDateLocator(minticks=3, maxticks=7)  # two charts share the width
         ax.xaxis.set_major_locator(dates)
         ax.xaxis.set_major_formatter(ConciseDateFormatter(dates))
-        _tidy(ax)
+        tidy(ax)
     axes[0].legend(fontsize=8, frameon=True, framealpha=0.7, edgecolor="none", ncols=2)
     return figure
 
@@ -118,7 +119,7 @@ def _gate(steps: pd.DataFrame, experts: Sequence[str]) -> Figure:
     weights.legend(fontsize=8, frameon=True, framealpha=0.8, ncols=len(experts), loc="lower left")
     weights.margins(x=0)
     for ax in (price, weights):
-        _tidy(ax)
+        tidy(ax)
     return figure
 
 
@@ -185,7 +186,7 @@ def _heat(
 def _learning(curves: dict[str, pd.DataFrame], experts: Sequence[str]) -> Figure:
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     reward, gate, shares = figure.subplots(1, 3)
-    for title, colour in zip(curves, (_MIXTURE, _SINGLE), strict=False):
+    for title, colour in zip(curves, (MIXTURE, SINGLE), strict=False):
         log = curves[title]
         _curve(reward, log, "rollout/ep_rew_mean", colour, title)
     reward.set_title("log profit per training episode", fontsize=10)
@@ -204,7 +205,7 @@ def _learning(curves: dict[str, pd.DataFrame], experts: Sequence[str]) -> Figure
     for ax in (reward, gate, shares):
         ax.set_xlabel("steps", fontsize=8)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k")
-        _tidy(ax)
+        tidy(ax)
     return figure
 
 
@@ -218,7 +219,8 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _tidy(ax: Axes) -> None:
+def tidy(ax: Axes) -> None:
+    """Remove the frame above and to the right, and set the sizes of text."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8)
     ax.title.set_fontsize(10)

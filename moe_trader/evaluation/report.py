@@ -17,6 +17,7 @@ from moe_trader.evaluation.evaluate import Tables
 from moe_trader.evaluation.figures import save_figures
 from moe_trader.evaluation.metrics import METRICS
 from moe_trader.evaluation.tables import ALL
+from moe_trader.evaluation.validation_curve import read_curves, save_validation, validation_lines
 from moe_trader.run_files import FIGURES, PROGRESS, REPORT, SINGLE_POLICY
 
 _PERCENT = {"annual_return", "volatility", "max_drawdown", "hit_rate", "exposure", "cost"}
@@ -38,6 +39,8 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], note
     weights = mixture.set_index(["split", "instrument"])["weight"]
     drawn = (tables.steps, tables.equity, weights, tables.by_regime, tables.competence, tables.attribution)
     figures = save_figures(directory / FIGURES, *drawn, curves)
+    validated = read_curves(directory)
+    figures |= save_validation(directory / FIGURES, validated)
     page = Environment(
         loader=PackageLoader("moe_trader.evaluation", "."), autoescape=True, undefined=StrictUndefined
     ).get_template("report.html.j2")
@@ -53,6 +56,7 @@ def write_report(tables: Tables, directory: Path, facts: Mapping[str, Any], note
         figures={name: _inline(path) for name, path in figures.items()},
         performance={split: _performance_rows(tables.experts, split) for split in splits},
         metrics=METRICS,
+        validated=validation_lines(validated),
         specialisation=None if alone else _specialisation_rows(tables.specialisation, splits),
         split=splits[0],
         worth=None if alone else _worth_rows(tables, splits[0]),

@@ -34,14 +34,15 @@ def intervals_of_sums(values: Floats, statistic: Callable[[Floats], Floats], see
 
     Means, shares, ratios of moments: a row drawn twice counts twice, and no row is copied.
 
-    :param values: shape ``(n_rows, n_sums)``: what happens in one row stays together; 0 where a row adds nothing
-    :param statistic: sums, shape ``(n_sums,)`` -> vector
+    :param values: shape ``(n_rows, n_sums)``: what happens in one row stays together; 0 where a row adds nothing. Or
+        ``(n_groups, n_rows, n_sums)``: the sums of a group are then the same to the bit whatever the other groups are
+    :param statistic: sums, shape ``(n_sums,)`` or ``(n_groups, n_sums)`` -> vector
     :param block: mean length of the blocks drawn, in rows
     :return: shape ``(2, len(vector))``: lower and upper ends
     """
     from arch.bootstrap import StationaryBootstrap  # seconds to import: only evaluation pays
 
-    n = len(values)
+    n = values.shape[-2]
     sampler = StationaryBootstrap(
         max(1.0, block),  # type: ignore[arg-type]  # a mean length need not be whole
         np.arange(n),
@@ -52,7 +53,7 @@ def intervals_of_sums(values: Floats, statistic: Callable[[Floats], Floats], see
     for number, (data, _) in enumerate(sampler.bootstrap(REPETITIONS), start=1):
         times[(number - 1) % _DRAWS_AT_ONCE] = np.bincount(data[0], minlength=n)
         if number % _DRAWS_AT_ONCE == 0:
-            draws += [statistic(sums) for sums in times @ values]
+            draws += [statistic(sums) for sums in np.moveaxis(times @ values, -2, 0)]
     return _bounds(np.stack(draws))
 
 

@@ -160,12 +160,16 @@ def _inside(trace: Trace, n_regimes: int) -> Floats:
 def _of_instrument(trace: Trace, s: int, i: int) -> dict[str, float]:
     """Return the metrics of one strategy on one instrument."""
     n = trace.pooling.n_bars[i]
+
+    def own(values: Floats) -> Floats:
+        return np.ascontiguousarray(values[:n, s, i])  # rounding may depend on how far apart numbers lie in memory
+
     return performance(
-        trace.reward[:n, s, i],
-        traded=trace.traded[:n, s, i],
-        carried=trace.carried[:n, s, i],
-        cost=trace.cost[:n, s, i],
-        margin_calls=trace.margin_calls[:n, s, i],
+        own(trace.reward),
+        traded=own(trace.traded),
+        carried=own(trace.carried),
+        cost=own(trace.cost),
+        margin_calls=own(trace.margin_calls),
         initial_equity=trace.initial_equity,
         bars_per_year=trace.pooling.bars_per_year[i],
     )
@@ -182,21 +186,23 @@ def _over_instruments(pooling: Pooling, name: str, values: Floats) -> float:
 def _return_and_sharpe_intervals(trace: Trace, seed: int) -> tuple[Floats, Floats]:
     """Return lower and upper ends of log return and Sharpe ratio, each of shape ``(n_strategies, 2)``.
 
-    Sums of a row: its log return over all instruments, and for each instrument number, sum and square of its returns.
+    Sums of a row, for each strategy: for each instrument the number, sum and square of its returns, and the log return
+    over all instruments. A strategy's interval does not depend on which others there are.
     """
-    pooling, n_strategies, n = trace.pooling, len(trace.strategies), len(trace.instruments)
+    pooling, n = trace.pooling, len(trace.instruments)
     there = pooling.instrument_rows(np.ones((len(trace.gate), n)))
-    columns = [there]
-    for s in range(n_strategies):
+    groups = []
+    for s in range(len(trace.strategies)):
         returns = np.expm1(pooling.instrument_rows(trace.reward[:, s]))
-        columns += [pooling.total_rows(trace.reward[:, s])[:, None], returns, np.square(returns)]
+        log_return = pooling.total_rows(trace.reward[:, s])[:, None]
+        groups.append(np.concatenate([there, returns, np.square(returns), log_return], axis=1))
 
     def measures(sums: Floats) -> Floats:
-        number, of_strategy = sums[:n], sums[n:].reshape(n_strategies, 1 + 2 * n)
-        ratios = sharpe_of_sums(number, of_strategy[:, 1 : 1 + n], of_strategy[:, 1 + n :], pooling.bars_per_year)
+        number, returns, squares = sums[:, :n], sums[:, n : 2 * n], sums[:, 2 * n : 3 * n]
+        ratios = sharpe_of_sums(number, returns, squares, pooling.bars_per_year)
         used = np.where(number > 1, pooling.annual_weights, 0.0)  # a short instrument may be missing from a draw
-        pooled = np.where(used > 0, ratios * used, 0.0).sum(1) / used.sum()
-        return np.stack([of_strategy[:, 0], pooled], axis=1).ravel()
+        pooled = np.where(used > 0, ratios * used, 0.0).sum(1) / used.sum(1)
+        return np.stack([sums[:, -1], pooled], axis=1).ravel()
 
-    low, high = intervals_of_sums(np.concatenate(columns, axis=1), measures, seed, pooling.block)
+    low, high = intervals_of_sums(np.stack(groups), measures, seed, pooling.block)
     return low.reshape(-1, 2), high.reshape(-1, 2)

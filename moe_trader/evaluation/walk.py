@@ -90,7 +90,7 @@ def walk(
     """
     instruments = tuple(task.evaluated(split))
     length, n = max(len(one) for one in instruments), len(instruments)
-    gate = _gate_over_time(task, split, agent, length, n)
+    gate = gate_over_time(task, split, agent, length, n)
     strategies = agent_strategies(agent, gate, instruments, routing, coalitions, seed)
     if single is not None:
         alone = np.broadcast_to(1.0, (length, n, 1))
@@ -189,7 +189,7 @@ def _rewind(lanes: Lanes) -> None:
         lanes.reset(lane, unused)
 
 
-def _gate_over_time(task: Walkable, split: str, agent: Decider, length: int, n: int) -> Floats:
+def gate_over_time(task: Walkable, split: str, agent: Decider, length: int, n: int) -> Floats:
     """Return the gate's weights at each decision; it sees the market alone, so no account need be traded."""
     lanes = task.walk(split, 1)
     _rewind(lanes)

@@ -34,6 +34,10 @@ class Learner(Protocol):
     def gate_learns(self) -> bool:
         """Whether training can change the gate."""
 
+    @property
+    def logger(self) -> Logger:
+        """The SB3 logger that it logs to."""
+
     def learn(
         self,
         total_timesteps: int,

@@ -11,13 +11,15 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from moe_trader.argument import check_types, to_path, whole_number
-from moe_trader.bounds import NonNegative, Whole, Width
+from moe_trader.bounds import NonNegative, Times, Whole, Width
 from moe_trader.learner import Learner
 from moe_trader.option import option
 from moe_trader.trainer.training import Training
+from moe_trader.trainer.validation import Metric, Select, Validation, check_settings
 from moe_trader.trainer.visits import steps_of_visits
 
 if TYPE_CHECKING:
+    from moe_trader.agent import MoEAgent
     from moe_trader.env.task import PreparedTask
     from moe_trader.expert import ExpertFamily
 
@@ -66,6 +68,11 @@ class Trainer:
     :param n_envs: lanes that trade at the same time
     :param parallel_seeds: how many seeds a run trains, from ``seed`` on, one after the other
     :param cost_multiple: of every cost of the training environment, :meth:`PreparedTask.training_env`
+    :param validate_every: steps between validations; ``None``: see :func:`~moe_trader.trainer.interval.interval`; 0:
+        never
+    :param select: whose weights a run keeps
+    :param select_by: the metric of validations that ranks them
+    :param patience: validations in a row without improvement after which training stops; ``None``: it does not
     :param checkpoint_seconds: between two checkpoints; 0: one after every update
     :param resume: what to do in a directory that holds a run of the same config: ``never`` refuses it, ``auto`` goes on
         from its last checkpoint, and ``extend`` also trains a finished run up to more steps
@@ -75,12 +82,39 @@ class Trainer:
     n_envs: Width
     parallel_seeds: Annotated[Whole, Field(ge=1, le=1_024)]
     cost_multiple: NonNegative
+    validate_every: Annotated[Whole, Field(ge=0, le=10**12)] | None
+    select: Select
+    select_by: Metric
+    patience: Times | None
     checkpoint_seconds: NonNegative
     resume: Literal["never", "auto", "extend"]
+
+    def __post_init__(self) -> None:
+        check_settings(self.validate_every, self.select, self.patience)
 
     def steps(self, task: PreparedTask, family: ExpertFamily) -> int:
         """Return ``total_timesteps``, or ``env.visits`` x training bars x the family's ``step_factor``, rounded."""
         return steps_of_visits(task, family) if self.total_timesteps is None else self.total_timesteps
+
+    def validation(
+        self, task: PreparedTask, agent: MoEAgent, seed: int, total_timesteps: int, title: str = "mixture"
+    ) -> Validation:
+        """Return the validations of a training of ``agent``.
+
+        :param seed: of the bootstrap
+        :param total_timesteps: of the training, see :meth:`steps`
+        """
+        return Validation(
+            task,
+            agent,
+            every=self.validate_every,
+            select=self.select,
+            select_by=self.select_by,
+            patience=self.patience,
+            total_timesteps=total_timesteps,
+            seed=seed,
+            title=title,
+        )
 
     def fit(
         self,
@@ -89,6 +123,7 @@ class Trainer:
         title: str = "mixture",
         task: Mapping[str, Any] | None = None,
         total_timesteps: int | None = None,
+        validation: Validation | None = None,
     ) -> Path:
         """Train ``agent``, log the mixture's metrics, and save the agent as ``run_directory/bundle``.
 
@@ -98,6 +133,7 @@ class Trainer:
         :param title: what logs and progress bar call the agent
         :param task: what the bundle should remember of the task, see :meth:`MoEAgent.save`
         :param total_timesteps: what :meth:`steps` returned; ``None``: the setting
+        :param validation: of this agent, see :meth:`validation`; ``None``: without
         :return: the bundle's path
         :raises TrainingError: when training met numbers that are not finite; the last finite weights are saved
         :raises CheckpointError: for a checkpoint that does not fit this agent or its prices
@@ -106,9 +142,10 @@ class Trainer:
         """
         if not all(callable(getattr(agent, verb, None)) for verb in ("learn", "save", "set_logger")):
             raise TypeError(f"agent: expected an agent, such as MoEAgent, got {type(agent).__name__}")
-        check_types(title=(title, str), task=(task, Mapping | None))
+        check_types(title=(title, str), task=(task, Mapping | None), validation=(validation, Validation | None))
         directory = to_path(run_directory, "run_directory")
-        training = Training(agent, directory, self._total(total_timesteps), self.checkpoint_seconds, title, task)
+        total = self._total(total_timesteps)
+        training = Training(agent, directory, total, self.checkpoint_seconds, title, task, validation)
         return training.run(resume=self.resume != "never")
 
     def _total(self, asked: int | None) -> int:

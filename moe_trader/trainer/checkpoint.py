@@ -45,6 +45,10 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     values: dict[str, Any]
 
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors whose names begin with a prefix, by the rest of their names."""
+        return {name.removeprefix(prefix): one for name, one in self.tensors.items() if name.startswith(prefix)}
+
 
 class Checkpoints:
     """The checkpoints of one agent's training, in a directory of their own."""

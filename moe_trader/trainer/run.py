@@ -101,20 +101,19 @@ class Run:
         env = self.task.training_env(trainer.n_envs, settings.seed, trainer.cost_multiple)
         agent = MoEAgent(env, settings.expert, settings.gating, seed=settings.seed, **self._how)
         self.status.begin(self.total_timesteps)
-        trainer.fit(agent, self.directory, task=self._remembered, total_timesteps=self.total_timesteps)
+        self._fit(agent, self.directory, "mixture")
 
     def _train_single_policy(self) -> None:
         settings, trainer = self.settings, self.settings.trainer
         family = settings.expert.parameter_matched(self._load(BUNDLE).model)
         env = self.task.training_env(trainer.n_envs, settings.seed, trainer.cost_multiple)
         agent = MoEAgent(env, family, Uniform(losses={}), seed=settings.seed, **self._how)  # one has all the weight
-        trainer.fit(
-            agent,
-            self.directory / SINGLE_POLICY,
-            title="single policy",
-            task=self._remembered,
-            total_timesteps=self.total_timesteps,
-        )
+        self._fit(agent, self.directory / SINGLE_POLICY, "single policy")
+
+    def _fit(self, agent: MoEAgent, directory: Path, title: str) -> None:
+        trainer, steps = self.settings.trainer, self.total_timesteps
+        validation = trainer.validation(self.task, agent, self.settings.seed, steps, title)
+        trainer.fit(agent, directory, title, self._remembered, steps, validation)
 
     def _evaluate(self) -> None:
         """Evaluate the agents that were saved, as ``moe-evaluate`` does."""

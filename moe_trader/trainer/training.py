@@ -6,6 +6,7 @@ import logging
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,22 @@ import moe_trader
 from moe_trader import interrupt
 from moe_trader.finite import TrainingError
 from moe_trader.learner.state import LearnerState
-from moe_trader.run_files import BUNDLE, CHECKPOINTS
+from moe_trader.run_files import BUNDLE, CHECKPOINTS, VALIDATION
 from moe_trader.trainer.checkpoint import Checkpoint, CheckpointError, Checkpoints
 from moe_trader.trainer.logs import RunLogger
 from moe_trader.trainer.progress import Progress, summarise
 
 if TYPE_CHECKING:
     from moe_trader.trainer import Agent
+    from moe_trader.trainer.validation import Validation
 
 log = logging.getLogger(__name__)
 
 _VERSIONS = ("torch", "stable-baselines3", "numpy")
+
+
+class _Enough(Exception):  # noqa: N818 - no error
+    """Ends a training whose patience is exhausted, between two updates."""
 
 
 class Training:
@@ -34,6 +40,7 @@ class Training:
     :param total_timesteps: environment steps over all envs, those of earlier processes included
     :param checkpoint_seconds: between two checkpoints; 0: one after every update
     :param title: of the agent, for logs and the progress bar
+    :param validation: of the agent; ``None``: without
     :param task: kept by the bundle; its ``market_sha256`` must be that of the checkpoint
     """
 
@@ -45,9 +52,11 @@ class Training:
         checkpoint_seconds: float,
         title: str,
         task: Mapping[str, Any] | None,
+        validation: Validation | None = None,
     ) -> None:
         self.agent, self.directory, self.total_timesteps = agent, directory, total_timesteps
         self.title, self.task, self._seconds = title, task, checkpoint_seconds
+        self.validation = validation
         self.checkpoints = Checkpoints(directory / CHECKPOINTS)
         self.progress = Progress(agent, total_timesteps, title)
         self.path = directory / BUNDLE
@@ -73,6 +82,7 @@ class Training:
             with interrupt.deferred():
                 self._learn(found)
             self._write_checkpoint()
+            self._select()  # changes the weights, from which no training goes on
             self._record_last_update()
         except TrainingError as error:
             self.agent.save(self.path, task=self.task)
@@ -88,20 +98,32 @@ class Training:
 
     def _learn(self, found: Checkpoint | None) -> None:
         step = found.step if found else 0
-        if step >= self.total_timesteps:
+        if step >= self.total_timesteps or (self.validation is not None and self.validation.exhausted):
             return
         if found is None:
             log.info("Training %s: %s steps", self.title, f"{self.total_timesteps:,}")
         else:
             log.info("Going on with the %s at step %s of %s", self.title, f"{step:,}", f"{self.total_timesteps:,}")
-        self.agent.learn(self.total_timesteps - step, callback=self.progress, reset_num_timesteps=found is None)
+        with suppress(_Enough):
+            self.agent.learn(self.total_timesteps - step, callback=self.progress, reset_num_timesteps=found is None)
 
     def _updated(self) -> None:
         """Report an update that is done, and write a checkpoint where one is due."""
         self.progress.report()
+        self._validate()
         if interrupt.requested() or time.monotonic() - self._last >= self._seconds:
             self._write_checkpoint()
         interrupt.check()
+        if self.validation is not None and self.validation.exhausted:
+            raise _Enough
+
+    def _validate(self) -> None:
+        if self.validation is None:
+            return
+        known = len(self.validation.curve)
+        self.validation.after_update(self.agent.algorithm.num_timesteps)
+        if len(self.validation.curve) > known:
+            self.validation.write_curve(self.directory / VALIDATION)
 
     def _write_checkpoint(self) -> None:
         step = self.agent.algorithm.num_timesteps
@@ -112,10 +134,15 @@ class Training:
             "learner": learner.values,
             "logger": self.logger.position(),
             "progress": self.progress.state(),
+            "validation": None,
             "market_sha256": (self.task or {}).get("market_sha256"),
             "versions": _versions(),
         }
-        path = self.checkpoints.write(Checkpoint(step, learner.tensors, values))
+        tensors = {f"learner.{name}": tensor for name, tensor in learner.tensors.items()}
+        if self.validation is not None:
+            best, values["validation"] = self.validation.state()
+            tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+        path = self.checkpoints.write(Checkpoint(step, tensors, values))
         self._saved_at, self._last = step, time.monotonic()
         log.debug("Checkpoint: %s", path)
 
@@ -140,13 +167,21 @@ class Training:
         if values["versions"] != _versions():
             log.warning("The checkpoint was written by other versions: results may differ in the last digits")
         try:
-            state = LearnerState(found.tensors, values["learner"])
+            state = LearnerState(found.part("learner."), values["learner"])
             self.agent.algorithm.load_state(state, total_timesteps=self.total_timesteps)
+            if self.validation is not None and values["validation"] is not None:
+                self.validation.load_state(found.part("best."), values["validation"])
         except ValueError as error:
             raise CheckpointError(f"{self.checkpoints.directory}: {error}") from None
         self.progress.load_state(values["progress"])
         self._saved_at = found.step
         return RunLogger(self.directory, values["logger"], found.step)
+
+    def _select(self) -> None:
+        """Put the selected weights into the agent, and note for the bundle which they are."""
+        if self.validation is not None and (selection := self.validation.finish(self.agent.algorithm.num_timesteps)):
+            self.validation.write_curve(self.directory / VALIDATION)
+            self.task = {**(self.task or {}), "selection": selection}
 
     def _record_last_update(self) -> None:
         """Write a row for the last update: SB3 itself writes an update's figures with the rollout after it."""
