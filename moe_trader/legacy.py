@@ -17,7 +17,12 @@ RENAMED = {"expert.gate_rate_factor": "expert.gate_lr_scale"}
 """Config path then -> now."""
 RETIRED: dict[str, Any] = {"trainer.compile": False}
 """Config path of a removed setting -> the value that still means what it did."""
-ADDED: dict[str, Any] = {"kernels": "auto"}
+ADDED: dict[str, Any] = {
+    "kernels": "auto",
+    "trainer.init_from": None,
+    "trainer.init_parts": ["experts", "gate"],
+    "trainer.frozen": [],
+}
 """Config path of a setting that is newer than a config -> the value that means what the config meant."""
 
 _warned: set[str] = set()

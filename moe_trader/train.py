@@ -38,9 +38,12 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
 
     from moe_trader.fast.towers import are_compiled
     from moe_trader.option import ConfigError
+    from moe_trader.trainer.warm_start import find_bundle
 
     if holds_run(directory):
         raise ConfigError(f"{directory} holds a run already; choose another directory")
+    if settings.trainer.init_from is not None:
+        find_bundle(settings.trainer.init_from)  # refused before the market is read
     torch.set_num_threads(settings.threads)
     log.info("Run directory: %s", directory)
     task = settings.env.prepare(gate_input=settings.gating.gate_input())
@@ -72,6 +75,7 @@ def run_seed(
     from moe_trader.evaluation.evaluate import evaluate, write_tables
     from moe_trader.evaluation.report import write_report
     from moe_trader.gating.fixed import Uniform
+    from moe_trader.trainer.warm_start import UNEQUAL
 
     trainer, seed = settings.trainer, settings.seed
     how: dict[str, Any] = {"seed": seed, "device": settings.device, "kernels": settings.kernels}
@@ -81,16 +85,19 @@ def run_seed(
     agent = MoEAgent(env, settings.expert, settings.gating, **how)
     trainer.fit(agent, directory, task=remembered)
 
-    single = None
+    single, is_equal = None, True
     if settings.single_policy and len(agent.expert_names) > 1:
         family = settings.expert.parameter_matched(agent.model)
         env = task.training_env(trainer.n_envs, seed)
         single = MoEAgent(env, family, Uniform(losses={}), **how)  # one has all the weight
-        trainer.fit(single, directory / "single_policy", title="single policy", task=remembered)
+        start = trainer.warm_start.of_single_policy(single, remembered)
+        is_equal = (start.init_from is None) == (trainer.init_from is None)
+        fresh = dataclasses.replace(trainer, **vars(start))
+        fresh.fit(single, directory / "single_policy", title="single policy", task=remembered)
 
     tables = evaluate(task, agent, single, seed, shapley=settings.shapley)
     write_tables(tables, directory)
-    notes = _notes(settings, tables)
+    notes = _notes(settings, tables) + ([] if is_equal else [UNEQUAL])
     facts = _facts(settings, task) | {
         "parameters": f"{agent.model.n_parameters():,}",
         "single policy": f"{single.model.n_parameters():,} parameters" if single else "not trained",
@@ -243,12 +250,15 @@ def _show(tables: Tables, plugins: Sequence[str], directory: Path) -> None:
 
 def _job(config: DictConfig) -> None:
     from moe_trader.rerun import changed_config, rerun_report
+    from moe_trader.trainer.warm_start import changed_source
 
     with run_directory(config) as directory:
         plain = to_plain(config)
         settings = run_settings(plain)
         original = None if settings.rerun_of is None else Path(settings.rerun_of)
         if original and (changed := changed_config(original)):
+            log.warning("%s", changed)
+        if original and (changed := changed_source(original, settings.trainer.init_from)):
             log.warning("%s", changed)
         run(settings, directory, plain)
         if original:

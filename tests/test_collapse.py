@@ -192,7 +192,9 @@ def collapse(agent):
 def test_a_collapsed_gate_is_told_in_training(make_agent, tmp_path, caplog):
     agent = collapse(make_agent(learning_rate=1e-6, batch_size=128))
     with caplog.at_level(logging.WARNING, logger="moe_trader"):
-        Trainer(total_timesteps=8 * 128, n_envs=4, parallel_seeds=1).fit(agent, tmp_path)
+        Trainer(
+            total_timesteps=8 * 128, n_envs=4, parallel_seeds=1, init_from=None, init_parts=["experts"], frozen=[]
+        ).fit(agent, tmp_path)
     (line,) = [line for record in caplog.records if "expert.batch_size" not in (line := record.getMessage())]
     assert line.startswith("the gate has collapsed: expert_1 had nearly all the weight for 5 updates")
 

@@ -35,15 +35,17 @@ MAY_IMPORT = {  # what else a room or module may import of ours; one that is not
     "fast": {"fast", "mixture", "gating"},
     "learner": {"learner", "fast", "mixture", "gating"},
     "expert": {"expert", "learner", "fast", "mixture", "gating", "memory"},
-    "trainer": {"trainer", "argument"},
-    "agent": {"argument", "bundle", "expert", "gating", "learner", "manifest", "mixture"},
+    "trainer": {"trainer", "argument", "manifest"},
+    "agent": {"argument", "bundle", "expert", "gating", "learner", "manifest", "mixture", "parts"},
+    "parts": {"argument", "bundle", "differences", "expert", "gating"},
+    "differences": {"expert", "gating"},
     "bundle": {"expert", "gating", "manifest"},
     "command": {"config", "env", "run_directory", "saved_config"},
     "config": {"settings"},
     "saved_config": {"config"},
     "run_directory": set(),
     "rerun": {"config", "saved_config"},
-    "settings": {"env", "expert", "gating", "trainer"},
+    "settings": {"env", "expert", "gating", "parts", "trainer"},
 }
 KNOW_HYDRA = COMMANDS | {"command", "config", "bundle", "plain_yaml", "rerun", "run_directory", "saved_config"}
 ARRAYS_ONLY = {"evaluation": {"torch", "stable_baselines3"}, "env": {"torch"}}

@@ -21,7 +21,7 @@ from moe_trader.gating.losses.router_z import RouterZ
 from moe_trader.mixture.output import OutputError
 from moe_trader.trainer import Trainer
 
-trainer = functools.partial(Trainer, parallel_seeds=1)
+trainer = functools.partial(Trainer, parallel_seeds=1, init_from=None, init_parts=["experts", "gate"], frozen=[])
 
 
 @pytest.fixture(params=["discrete", "box"])

@@ -19,7 +19,7 @@ from moe_trader.trainer import Trainer, summarise
 from moe_trader.trainer.progress import Progress, blocks
 
 NAMES = ["expert_1", "expert_2"]
-trainer = functools.partial(Trainer, parallel_seeds=1)
+trainer = functools.partial(Trainer, parallel_seeds=1, init_from=None, init_parts=["experts", "gate"], frozen=[])
 
 
 def metrics_of(first, second, gate_entropy=0.5):
@@ -55,6 +55,7 @@ class StubAgent:
     expert_names = NAMES
     gating = Uniform(losses={})
     gate_learns = True
+    frozen = ()
 
     def __init__(self, env, update_every=5, metrics=None, fails=False):
         self.env, self.update_every, self.fails = env, update_every, fails

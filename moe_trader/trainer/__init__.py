@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 from stable_baselines3.common.callbacks import BaseCallback
@@ -16,20 +16,13 @@ from moe_trader.bounds import Whole, Width
 from moe_trader.finite import TrainingError
 from moe_trader.option import option
 from moe_trader.trainer.progress import Progress
+from moe_trader.trainer.warm_start import WarmAgent, WarmStart
 
 log = logging.getLogger(__name__)
 
 
-class Agent(Protocol):
+class Agent(WarmAgent, Protocol):
     """What a trainer needs of an agent; :class:`~moe_trader.agent.MoEAgent` is one."""
-
-    @property
-    def expert_names(self) -> list[str]:
-        """Names of the experts."""
-
-    @property
-    def gating(self) -> Any:
-        """Settings of the gate, an option."""
 
     @property
     def gate_learns(self) -> bool:
@@ -53,14 +46,27 @@ class Agent(Protocol):
 class Trainer:
     """Trains an agent and leaves logs and bundle in its run directory.
 
+    Three settings are those of :class:`~moe_trader.trainer.warm_start.WarmStart`.
+
     :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them
     :param n_envs: lanes that trade at the same time
     :param parallel_seeds: how many seeds a run trains, from ``seed`` on, one after the other
+    :param init_from: run directory or bundle that weights are taken from; ``None``: all start from zero
+    :param init_parts: which parts are taken
+    :param frozen: names of experts that do not learn
     """
 
     total_timesteps: Annotated[Whole, Field(gt=0, le=10**12)]
     n_envs: Width
     parallel_seeds: Annotated[Whole, Field(ge=1, le=1_024)]
+    init_from: Annotated[str, Field(min_length=1, max_length=4_096)] | None
+    init_parts: Annotated[list[Literal["experts", "gate"]], Field(min_length=1, max_length=2)]
+    frozen: Annotated[list[str], Field(max_length=1_024)]
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """With what an agent starts."""
+        return WarmStart(self.init_from, self.init_parts, self.frozen)
 
     def fit(
         self, agent: Agent, run_directory: str | Path, title: str = "mixture", task: Mapping[str, Any] | None = None
@@ -70,6 +76,7 @@ class Trainer:
         :param title: what logs and progress bar call the agent
         :param task: what the bundle should remember of the task, see :meth:`MoEAgent.save`
         :return: the bundle's path
+        :raises ConfigError: when the agent cannot start from ``init_from``, or ``frozen`` names no expert
         :raises TrainingError: when training met numbers that are not finite; the last finite weights are saved
         :raises TypeError: for an agent that is none, and for another type of directory, title or task
         """
@@ -77,6 +84,7 @@ class Trainer:
             raise TypeError(f"agent: expected an agent, such as MoEAgent, got {type(agent).__name__}")
         check_types(title=(title, str), task=(task, Mapping | None))
         directory = to_path(run_directory, "run_directory")
+        task = self.warm_start.apply(agent, task)
         directory.mkdir(parents=True, exist_ok=True)
         logger = configure(str(directory), ["csv", "tensorboard"])
         agent.set_logger(logger)

@@ -1,0 +1,233 @@
+"""Warm start: a run takes experts, gate or both from the bundle of another run, and may freeze experts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from moe_trader.manifest import MANIFEST, WEIGHTS, BundleError, read_manifest
+from moe_trader.option import OWN, ConfigError, describe
+
+log = logging.getLogger(__name__)
+
+BUNDLE, SINGLE_POLICY = "bundle", "single_policy"
+INIT_FROM = "init_from"  # key in the manifest's task
+_RESTARTED = "the optimiser's averages, the schedules (learning rate, loss weights, temperature), the step count"
+
+
+class WarmAgent(Protocol):
+    """What a warm start needs of an agent; :class:`~moe_trader.agent.MoEAgent` is one."""
+
+    expert: Any
+    gating: Any
+
+    @property
+    def expert_names(self) -> list[str]:
+        """Names of the experts."""
+
+    @property
+    def frozen(self) -> list[str]:
+        """Names of the experts that do not learn."""
+
+    def freeze(self, names: Sequence[str]) -> None:
+        """Have these experts stand still."""
+
+    def load_parts(
+        self, path: Path, parts: Sequence[str], *, task: Mapping[str, Any], plugins: Sequence[str]
+    ) -> dict[str, Any]:
+        """Take parts from a bundle; return its manifest."""
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What an agent starts with; the settings are those of :class:`~moe_trader.trainer.Trainer`.
+
+    :param init_from: a run directory or a bundle; ``None``: nothing is taken
+    :param init_parts: ``"experts"``, ``"gate"`` or both
+    :param frozen: names of experts that do not learn
+    """
+
+    init_from: str | None
+    init_parts: Sequence[str]
+    frozen: Sequence[str]
+
+    def apply(self, agent: WarmAgent, task: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """Load and freeze, log both, and return what the agent's bundle should remember of its task.
+
+        :param task: of the run, ``PreparedTask.summary()`` and more; ``None``: nothing is known of it
+        :raises ConfigError: for a source that is not there, is damaged or does not fit, and for frozen experts that
+            are none or leave nothing to learn
+        """
+        if self.init_from is not None:
+            task = self._load(agent, find_bundle(self.init_from), task or {})
+        if self.frozen:
+            try:
+                agent.freeze(self.frozen)
+            except ConfigError as error:
+                raise ConfigError(f"trainer.{error}") from None
+            if self.init_from is None or "experts" not in self.init_parts:
+                names = ", ".join(self.frozen)
+                log.warning("trainer.frozen: %s: random initial weights; trainer.init_from loads trained ones", names)
+        return task
+
+    def _load(self, agent: WarmAgent, path: Path, task: Mapping[str, Any]) -> dict[str, Any]:
+        """Load the parts from a bundle, log them, and return the task with a record of them."""
+        try:
+            manifest = agent.load_parts(path, self.init_parts, task=task, plugins=_packages(agent))
+        except (BundleError, ConfigError) as error:
+            raise ConfigError(f"trainer.init_from: {error}") from None
+        for line in self._lines(path, manifest, task):
+            log.info("%s", line)
+        parts = [part for part in ("experts", "gate") if part in self.init_parts]
+        return {**task, INIT_FROM: {"path": str(path), "sha256": manifest["files"][WEIGHTS], "parts": parts}}
+
+    def _lines(self, path: Path, manifest: Mapping[str, Any], task: Mapping[str, Any]) -> list[str]:
+        """Return what is taken and what is not, a line each."""
+        source = manifest["task"]
+        taken = {"experts": f"the experts ({', '.join(manifest['experts'])})", "gate": "the gate"}
+        loaded = " and ".join(text for part, text in taken.items() if part in self.init_parts)
+        fresh = "".join(f", the {part}" for part in taken if part not in self.init_parts)
+        facts = [f"market {source['market']}"] if "market" in source else []
+        facts += [f"seed {manifest['seed']}"]
+        facts += [f"{manifest['steps']:,} steps"] if manifest.get("steps") else []
+        lines = [
+            f"Warm start: {loaded} from {path} ({', '.join(facts)})",
+            f"From zero: {_RESTARTED}{fresh}",
+        ]
+        if line := scaler_line(source, task):
+            lines.append(line)
+        if task.get("fitted"):
+            lines.append(f"Fitted on this run's training split too, not taken: features {', '.join(task['fitted'])}")
+        return lines
+
+    def of_single_policy(self, agent: WarmAgent, task: Mapping[str, Any]) -> WarmStart:
+        """Return with what the parameter-matched single policy starts: the source's own one, or nothing.
+
+        It is that of ``single_policy/bundle``, if the source is a run directory from which both parts are taken, and if
+        it fits. Nothing of it is frozen. Where it starts from zero, a warning gives the reason.
+        """
+        parts, nothing = ["experts", "gate"], WarmStart(None, ["experts", "gate"], [])
+        if self.init_from is None:
+            return nothing
+        path = Path(self.init_from) / SINGLE_POLICY / BUNDLE
+        if {*self.init_parts} != {*parts}:
+            reason = f"trainer.init_parts takes only the {self.init_parts[0]}"
+        elif (Path(self.init_from) / MANIFEST).is_file():
+            reason = "trainer.init_from is a bundle; a run directory has one for the single policy"
+        elif not (path / MANIFEST).is_file():
+            reason = f"there is no {path}"
+        else:
+            try:
+                agent.load_parts(path, parts, task=task, plugins=_packages(agent))
+                return WarmStart(str(path), parts, [])
+            except (BundleError, ConfigError) as error:
+                reason = str(error)
+        log.warning("The single policy starts from zero (%s). %s", reason, UNEQUAL)
+        return nothing
+
+
+UNEQUAL = (
+    "The mixture started from trained weights (trainer.init_from) and the single policy from zero: their comparison "
+    "favours the mixture."
+)
+
+
+def find_bundle(source: str) -> Path:
+    """Return the bundle that ``trainer.init_from`` names, an absolute path.
+
+    :raises ConfigError: when there is none, naming what is there and the way out
+    """
+    place = Path(source)
+    try:
+        if (place / MANIFEST).is_file():
+            return place.resolve()
+        if (place / BUNDLE / MANIFEST).is_file():
+            return (place / BUNDLE).resolve()
+        seeds = sorted(place.glob(f"seed_*/{BUNDLE}/{MANIFEST}"))
+        is_run = any(place.glob("progress.csv")) or any(place.glob("seed_*/progress.csv"))
+        is_there = place.is_dir()
+        is_sweep = (place / "multirun.yaml").is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"trainer.init_from: {source}: cannot be read ({error})") from None
+    if seeds:
+        found = ", ".join(str(one.parents[1]) for one in seeds)
+        reason = f"a run of several seeds; choose one of them: {found}"
+    elif is_run:
+        reason = f"a run without a bundle, which is at work or was interrupted; repeat it: moe-train rerun {source}"
+    elif is_sweep:
+        reason = f"a sweep; choose one of its runs, such as {place / '0'}"
+    elif is_there:
+        reason = f"neither a run directory nor a bundle (no {BUNDLE}/{MANIFEST}); name a directory that moe-train made"
+    else:
+        reason = f"no such directory; relative paths count from {Path.cwd()}"
+    raise ConfigError(f"trainer.init_from: {source}: {reason}")
+
+
+def scaler_line(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """Return how the scaler of a run differs from that of its source; ``None`` where one of them is not known."""
+    try:
+        columns, scalers = list(here["features"]), [one["scaler"] for one in (there, here)]
+        means, scales = ([list(one[key]) for one in scalers] for key in ("mean", "scale"))
+        ratios = {name: new / old for name, old, new in zip(columns, *scales, strict=True)}
+        moves = {name: abs(new - old) / scale for name, old, new, scale in zip(columns, *means, scales[0], strict=True)}
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not any(moves.values()) and all(ratio == 1 for ratio in ratios.values()):
+        return "Scaler: fitted on this run's training split, with the same result as the source's"
+    moved = max(moves, key=moves.__getitem__)
+    low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
+    return (
+        f"Scaler: fitted on this run's training split. Against the source, means move by up to {moves[moved]:.2f} "
+        f"standard deviations ({moved}), and standard deviations change by factors of {ratios[low]:.2f} ({low}) to "
+        f"{ratios[high]:.2f} ({high})"
+    )
+
+
+def changed_source(original: Path, init_from: str | None) -> str | None:
+    """Return how the source of a repeated run is not the one that the original run started from, as a sentence.
+
+    :param original: run directory of the original run
+    :param init_from: of the repeated run
+    :return: ``None`` where it is the same, and where one of the two did not start from any
+    :raises ConfigError: when the source is not there any more, with the path and the hash that it had
+    """
+    bundles = sorted(original.glob(BUNDLE)) or sorted(original.glob(f"seed_*/{BUNDLE}"))
+    recorded = _recorded(bundles[0]) if bundles else None
+    if init_from is None or recorded is None:
+        return None
+    then = f"{original} started from {recorded['path']}, weights of sha256 {recorded['sha256'][:12]}"
+    try:
+        source = find_bundle(init_from)
+        now = read_manifest(source)["files"][WEIGHTS]
+    except (ConfigError, BundleError) as error:
+        raise ConfigError(f"{error}. {then}; restore them, or choose others with trainer.init_from=...") from None
+    if now == recorded["sha256"]:
+        return None
+    return f"trainer.init_from: {source} has weights of sha256 {now[:12]}, but {then}; this is no repetition"
+
+
+def _recorded(bundle: Path) -> dict[str, str] | None:
+    """Return what a bundle remembers of its source; ``None`` where it remembers none, or cannot be read."""
+    try:
+        found = read_manifest(bundle)["task"].get(INIT_FROM)
+    except BundleError:
+        return None
+    is_record = isinstance(found, dict) and all(isinstance(found.get(key), str) for key in ("path", "sha256"))
+    return found if is_record else None
+
+
+def _packages(agent: WarmAgent) -> list[str]:
+    """Return the user's packages that the agent's own options come from: what they define may be built."""
+    found: set[str] = set()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, Mapping):
+            found.update(value.split(".")[0] for key, value in node.items() if key == "_target_")
+        for value in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+            walk(value)
+
+    walk([describe(agent.expert), describe(agent.gating)])
+    return sorted(found - {OWN})
