@@ -99,9 +99,7 @@ def _experts(there: Side, here: Side) -> Iterator[Difference]:
     yield from _of_task(there, here, "window", "env.window")
     positions, own_positions = there.task.get("positions"), here.task.get("positions")
     if isinstance(positions, dict) and isinstance(own_positions, dict):
-        yield from _each(
-            positions, own_positions, "env.positions", "choose the same env/positions", leave_out=_NO_MEANING
-        )
+        yield from _each(positions, own_positions, "env.positions", leave_out=_NO_MEANING)
     spaces_ = str(there.action_space), str(here.action_space)
     yield Difference("action space", *spaces_, "use an environment with the same actions")
     seen, own = there.named(there.layout.experts), here.named(here.layout.experts)
@@ -141,14 +139,15 @@ def _of_task(there: Side, here: Side, key: str, setting: str) -> Iterator[Differ
 
 
 def _each(
-    there: Mapping[str, Any], here: Mapping[str, Any], path: str, way_out: str = "", leave_out: Collection[str] = ()
+    there: Mapping[str, Any], here: Mapping[str, Any], path: str, leave_out: Collection[str] = ()
 ) -> Iterator[Difference]:
     """Compare two nodes of a config, setting by setting."""
     for key in dict.fromkeys([*there, *here]):
-        if key not in leave_out:
-            setting = path if key == "_target_" else f"{path}.{key}"
-            values = there.get(key, "not set"), here.get(key, "not set")
-            yield Difference(setting, *values, way_out or _set(setting, values[0]))
+        if key == "_target_":
+            yield Difference(path, there.get(key), here.get(key), f"use the same {path}")
+        elif key not in leave_out:
+            setting = f"{path}.{key}"
+            yield Difference(setting, there.get(key), here.get(key), _set(setting, there.get(key)))
 
 
 def _columns(of: str, there: Sequence[str], here: Sequence[str]) -> Iterator[Difference]:

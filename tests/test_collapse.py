@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 
@@ -11,7 +12,6 @@ from composed import settings_of
 
 from moe_trader.gating import GateBatch
 from moe_trader.option import describe
-from moe_trader.trainer import Trainer
 from moe_trader.trainer.collapse import ALIKE_AFTER, COLLAPSED_AFTER, DEAD_BELOW, CollapseWatch
 
 NAMES = ["a", "b", "c", "d"]
@@ -189,12 +189,10 @@ def collapse(agent):
     return agent
 
 
-def test_a_collapsed_gate_is_told_in_training(make_agent, tmp_path, caplog):
+def test_a_collapsed_gate_is_told_in_training(make_agent, settings, tmp_path, caplog):
     agent = collapse(make_agent(learning_rate=1e-6, batch_size=128))
     with caplog.at_level(logging.WARNING, logger="moe_trader"):
-        Trainer(
-            total_timesteps=8 * 128, n_envs=4, parallel_seeds=1, init_from=None, init_parts=["experts"], frozen=[]
-        ).fit(agent, tmp_path)
+        dataclasses.replace(settings.trainer, total_timesteps=8 * 128, n_envs=4).fit(agent, tmp_path)
     (line,) = [line for record in caplog.records if "expert.batch_size" not in (line := record.getMessage())]
     assert line.startswith("the gate has collapsed: expert_1 had nearly all the weight for 5 updates")
 
