@@ -102,6 +102,8 @@ def _experts(there: Side, here: Side) -> Iterator[Difference]:
         yield from _each(positions, own_positions, "env.positions", leave_out=_NO_MEANING)
     spaces_ = str(there.action_space), str(here.action_space)
     yield Difference("action space", *spaces_, "use an environment with the same actions")
+    if there.layout.experts != here.layout.experts:
+        yield from _of_task(there, here, "gate_only", "env.gate_only")
     seen, own = there.named(there.layout.experts), here.named(here.layout.experts)
     yield from _columns("an expert's observation", seen, own)
     yield from _each(there.expert.shape(), here.expert.shape(), "expert")
@@ -123,7 +125,7 @@ def _gate(there: Side, here: Side) -> Iterator[Difference]:
 
 def _sizes(there: Side, here: Side, parts: Collection[str]) -> Iterator[Difference]:
     """Compare the shapes of all tensors that would be taken."""
-    for name in dict.fromkeys([*there.shapes, *here.shapes]):
+    for name in dict.fromkeys([*here.shapes, *there.shapes]):  # here: in the order of the layers
         part = name.partition(".")[0]
         if part in parts:
             shape, own = there.shapes.get(name, "no such tensor"), here.shapes.get(name, "no such tensor")

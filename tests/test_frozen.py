@@ -194,7 +194,7 @@ def test_an_agent_in_which_nothing_learns_is_refused(make_agent, small_experts, 
         fixed.freeze(fixed.expert_names)
     assert str(refused.value) == "frozen: every expert is frozen, and the gate (Uniform) has nothing to learn" + way_out
     assert fixed.frozen == []  # as it was
-    with pytest.raises(ConfigError, match="the gate \\(Softmax\\) has nothing to learn"):
+    with pytest.raises(ConfigError, match=r"the gate \(Softmax\) has nothing to learn"):
         make_agent(gate_lr_scale=0.0).freeze(fixed.expert_names)
     single = make_agent(count=1)
     with pytest.raises(ConfigError) as refused:
@@ -204,7 +204,7 @@ def test_an_agent_in_which_nothing_learns_is_refused(make_agent, small_experts, 
     )
     for one in fixed.model.experts:
         one.requires_grad_(False)
-    with pytest.raises(ConfigError, match="^frozen: every expert is frozen"):
+    with pytest.raises(ConfigError, match=r"^frozen: every expert is frozen"):
         fixed.learn(128)
 
 

@@ -151,7 +151,9 @@ def find_bundle(source: str) -> Path:
         is_there = place.is_dir()
         is_sweep = (place / "multirun.yaml").is_file()
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"trainer.init_from: {source}: cannot be read ({error})") from None
+        raise ConfigError(
+            f"trainer.init_from: {source}: cannot be read ({getattr(error, 'strerror', error)})"
+        ) from None
     if seeds:
         found = ", ".join(str(one.parents[1]) for one in seeds)
         reason = f"a run of several seeds; choose one of them: {found}"
