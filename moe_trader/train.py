@@ -38,7 +38,7 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
 
     from moe_trader.fast.towers import are_compiled
     from moe_trader.option import ConfigError
-    from moe_trader.trainer.warm_start import find_bundle
+    from moe_trader.trainer.source import find_bundle
 
     if holds_run(directory):
         raise ConfigError(f"{directory} holds a run already; choose another directory")
@@ -250,7 +250,7 @@ def _show(tables: Tables, plugins: Sequence[str], directory: Path) -> None:
 
 def _job(config: DictConfig) -> None:
     from moe_trader.rerun import changed_config, rerun_report
-    from moe_trader.trainer.warm_start import changed_source
+    from moe_trader.trainer.source import changed_source
 
     with run_directory(config) as directory:
         plain = to_plain(config)

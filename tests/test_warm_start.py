@@ -19,7 +19,8 @@ from moe_trader.agent import MoEAgent
 from moe_trader.bundle import WEIGHTS, BundleError, read_manifest
 from moe_trader.config import compose, load_config, run_settings, to_plain
 from moe_trader.option import ConfigError
-from moe_trader.trainer.warm_start import UNEQUAL, WarmStart, changed_source, find_bundle, scaler_line
+from moe_trader.trainer.source import changed_source, find_bundle
+from moe_trader.trainer.warm_start import UNEQUAL, WarmStart, scaler_line
 
 BOTH = ["experts", "gate"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,6 +103,7 @@ def test_a_new_gate_learns_over_frozen_experts(made, source):
         "path": str(source.resolve()),
         "sha256": sha256(source / WEIGHTS),
         "parts": ["experts"],
+        "trained_until": task["periods"]["train"][1],
     }
 
 
@@ -147,6 +149,46 @@ def test_the_scalers_are_compared():
     assert scaler_line({}, here) is None
     assert scaler_line({"scaler": {"mean": [0.0], "scale": [1.0]}}, here) is None
     assert scaler_line({"scaler": 7}, here) is None
+
+
+def fold(year, start=None):
+    """Return a task that trains up to a year, and validates and tests in the two after it."""
+    days = {
+        split: [f"{year + k}-01-01", f"{year + k}-12-31"] for k, split in enumerate(("train", "validation", "test"))
+    }
+    return {"periods": days} | ({} if start is None else {"init_from": {"trained_until": start}})
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "until"),
+    [
+        (fold(2000), fold(2001), None),
+        (fold(2000), fold(2000), None),
+        (fold(2002), fold(2000), "2002-12-31"),
+        (fold(2000, start="2003-05-05"), fold(2001), "2003-05-05"),
+        (fold(2000, start=None), {"periods": {**fold(2000)["periods"], "train": ["2000-01-01", "2009-01-01"]}}, None),
+        ({}, fold(2000), None),
+        (fold(2002), {}, None),
+        ({"periods": 7}, fold(2000), None),
+        ({"periods": {}, "init_from": []}, fold(2000), None),
+    ],
+)
+def test_a_source_that_was_trained_on_what_this_run_is_judged_on_is_warned_about(
+    there, here, until, made, tmp_path, caplog
+):
+    agent, task = made()
+    agent.save(tmp_path / "agent", task={**task, "periods": None} | there)
+    WarmStart(str(tmp_path / "agent"), BOTH, []).apply(agent, {**task, "periods": None} | here)
+    found = lines(caplog, logging.WARNING)
+    if until is None:
+        assert found == []
+        return
+    judged = here["periods"]["validation"][0], here["periods"]["test"][0]
+    assert found == [
+        f"Look-ahead: {tmp_path}/agent was trained on bars up to {until}, and this run validates from {judged[0]} and "
+        f"tests from {judged[1]}: its results are not out of sample. Start from an earlier fold or an earlier training "
+        "split"
+    ]
 
 
 def test_nothing_is_done_without_a_source(made):
@@ -430,4 +472,7 @@ def test_fold_after_fold_through_the_command(tmp_path):
     assert "experts.0.action_net.weight" not in same
     recorded = read_manifest(tmp_path / "fold_1" / "bundle")["task"]["init_from"]
     digest = json.loads((tmp_path / "fold_0/bundle/manifest.json").read_text())["files"][WEIGHTS]
-    assert recorded == {"path": f"{tmp_path}/fold_0/bundle", "sha256": digest, "parts": BOTH}
+    own = read_manifest(tmp_path / "fold_0" / "bundle")["task"]["periods"]["train"][1]
+    place = f"{tmp_path}/fold_0/bundle"
+    assert recorded == {"path": place, "sha256": digest, "parts": BOTH, "trained_until": own}
+    assert "Look-ahead" not in log

@@ -34,6 +34,7 @@ from moe_trader.env.lanes import Lanes, Rules, Stretch, Tape
 from moe_trader.env.ledger import FILLS
 from moe_trader.env.margin import Margin, none_if_empty
 from moe_trader.env.market import no_true_opens
+from moe_trader.env.periods import period
 from moe_trader.env.prices import check_volume, market_prices
 from moe_trader.env.splits import check_split, playable
 from moe_trader.env.trading_env import TradingEnv
@@ -258,13 +259,11 @@ class PreparedTask:
     def split_lines(self) -> list[str]:
         """Say in words which bars each split decides on."""
         lines = []
-        for split in SPLITS:
-            parts = self._of(split)
-            times = [self._times[[part.first + 1, part.last]] for part in parts]
-            first, last = min(time[0] for time in times), max(time[1] for time in times)
+        for split, parts in self._stretches.items():
+            first, last = period(self._times, parts)
             lines.append(
                 f"{split.capitalize()}: {sum(map(len, parts)):,} bars of {len(parts)} instrument{'s'[: len(parts) - 1]}"
-                f", {np.datetime_as_string(first, 'D')} to {np.datetime_as_string(last, 'D')}"
+                f", {first} to {last}"
             )
         return lines
 
@@ -273,6 +272,7 @@ class PreparedTask:
         return {
             "market": self.market.name,
             "market_sha256": self.market.sha256(),
+            "periods": {split: list(period(self._times, parts)) for split, parts in self._stretches.items()},
             "features": self.feature_names,
             "window": self.task.window,
             "positions": describe(self.task.positions),

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from moe_trader.manifest import MANIFEST, WEIGHTS, BundleError, read_manifest
+from moe_trader.manifest import MANIFEST, WEIGHTS, BundleError
 from moe_trader.option import OWN, ConfigError, describe
+from moe_trader.trainer.source import BUNDLE, INIT_FROM, find_bundle
 
 log = logging.getLogger(__name__)
 
-BUNDLE, SINGLE_POLICY = "bundle", "single_policy"
-INIT_FROM = "init_from"  # key in the manifest's task
+SINGLE_POLICY = "single_policy"
 _RESTARTED = "the optimiser's averages, the schedules (learning rate, loss weights, temperature), the step count"
 
 
@@ -81,8 +81,16 @@ class WarmStart:
             raise ConfigError(f"trainer.init_from: {error}") from None
         for line in self._lines(path, manifest, task):
             log.info("%s", line)
-        parts = [part for part in ("experts", "gate") if part in self.init_parts]
-        return {**task, INIT_FROM: {"path": str(path), "sha256": manifest["files"][WEIGHTS], "parts": parts}}
+        trained_until = _trained_until(manifest["task"])
+        if warning := _look_ahead(path, trained_until, task):
+            log.warning("%s", warning)
+        record = {
+            "path": str(path),
+            "sha256": manifest["files"][WEIGHTS],
+            "parts": [part for part in ("experts", "gate") if part in self.init_parts],
+            "trained_until": trained_until,
+        }
+        return {**task, INIT_FROM: record}
 
     def _lines(self, path: Path, manifest: Mapping[str, Any], task: Mapping[str, Any]) -> list[str]:
         """Return what is taken and what is not, a line each."""
@@ -92,7 +100,8 @@ class WarmStart:
         fresh = "".join(f", the {part}" for part in taken if part not in self.init_parts)
         facts = [f"market {source['market']}"] if "market" in source else []
         facts += [f"seed {manifest['seed']}"]
-        facts += [f"{manifest['steps']:,} steps"] if manifest.get("steps") else []
+        steps = manifest.get("steps")  # 0 in a bundle that was loaded and saved
+        facts += [f"{steps:,} steps"] if type(steps) is int and steps > 0 else []
         lines = [
             f"Warm start: {loaded} from {path} ({', '.join(facts)})",
             f"From zero: {_RESTARTED}{fresh}",
@@ -135,39 +144,6 @@ UNEQUAL = (
 )
 
 
-def find_bundle(source: str) -> Path:
-    """Return the bundle that ``trainer.init_from`` names, an absolute path.
-
-    :raises ConfigError: when there is none, naming what is there and the way out
-    """
-    place = Path(source)
-    try:
-        if (place / MANIFEST).is_file():
-            return place.resolve()
-        if (place / BUNDLE / MANIFEST).is_file():
-            return (place / BUNDLE).resolve()
-        seeds = sorted(place.glob(f"seed_*/{BUNDLE}/{MANIFEST}"))
-        is_run = any(place.glob("progress.csv")) or any(place.glob("seed_*/progress.csv"))
-        is_there = place.is_dir()
-        is_sweep = (place / "multirun.yaml").is_file()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"trainer.init_from: {source}: cannot be read ({getattr(error, 'strerror', error)})"
-        ) from None
-    if seeds:
-        found = ", ".join(str(one.parents[1]) for one in seeds)
-        reason = f"a run of several seeds; choose one of them: {found}"
-    elif is_run:
-        reason = f"a run without a bundle, which is at work or was interrupted; repeat it: moe-train rerun {source}"
-    elif is_sweep:
-        reason = f"a sweep; choose one of its runs, such as {place / '0'}"
-    elif is_there:
-        reason = f"neither a run directory nor a bundle (no {BUNDLE}/{MANIFEST}); name a directory that moe-train made"
-    else:
-        reason = f"no such directory; relative paths count from {Path.cwd()}"
-    raise ConfigError(f"trainer.init_from: {source}: {reason}")
-
-
 def scaler_line(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """Return how the scaler of a run differs from that of its source; ``None`` where one of them is not known."""
     try:
@@ -188,37 +164,31 @@ def scaler_line(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None
     )
 
 
-def changed_source(original: Path, init_from: str | None) -> str | None:
-    """Return how the source of a repeated run is not the one that the original run started from, as a sentence.
-
-    :param original: run directory of the original run
-    :param init_from: of the repeated run
-    :return: ``None`` where it is the same, and where one of the two did not start from any
-    :raises ConfigError: when the source is not there any more, with the path and the hash that it had
-    """
-    bundles = sorted(original.glob(BUNDLE)) or sorted(original.glob(f"seed_*/{BUNDLE}"))
-    recorded = _recorded(bundles[0]) if bundles else None
-    if init_from is None or recorded is None:
-        return None
-    then = f"{original} started from {recorded['path']}, weights of sha256 {recorded['sha256'][:12]}"
+def _trained_until(source: Mapping[str, Any]) -> str | None:
+    """Return the last day that a source learned from, it or the source that it started from; ``None``: not known."""
+    periods, before = source.get("periods"), source.get(INIT_FROM)
+    days: list[Any] = []
     try:
-        source = find_bundle(init_from)
-        now = read_manifest(source)["files"][WEIGHTS]
-    except (ConfigError, BundleError) as error:
-        raise ConfigError(f"{error}. {then}; restore them, or choose others with trainer.init_from=...") from None
-    if now == recorded["sha256"]:
+        days += [periods["train"][1]] if periods is not None else []
+        days += [before["trained_until"]] if before is not None else []
+    except (KeyError, IndexError, TypeError):  # anyone may have written the manifest
         return None
-    return f"trainer.init_from: {source} has weights of sha256 {now[:12]}, but {then}; this is no repetition"
+    return max((day for day in days if isinstance(day, str)), default=None)
 
 
-def _recorded(bundle: Path) -> dict[str, str] | None:
-    """Return what a bundle remembers of its source; ``None`` where it remembers none, or cannot be read."""
-    try:
-        found = read_manifest(bundle)["task"].get(INIT_FROM)
-    except BundleError:
+def _look_ahead(path: Path, trained_until: str | None, task: Mapping[str, Any]) -> str | None:
+    """Return a warning where a source learned from days that this run is judged on; splits by series have no days."""
+    periods = task.get("periods")
+    if trained_until is None or periods is None:
         return None
-    is_record = isinstance(found, dict) and all(isinstance(found.get(key), str) for key in ("path", "sha256"))
-    return found if is_record else None
+    judged_from = periods["validation"][0]
+    if periods["train"][1] > judged_from or trained_until <= judged_from:
+        return None
+    return (
+        f"Look-ahead: {path} was trained on bars up to {trained_until}, and this run validates from {judged_from} and "
+        f"tests from {periods['test'][0]}: its results are not out of sample. Start from an earlier fold or an earlier "
+        "training split"
+    )
 
 
 def _packages(agent: WarmAgent) -> list[str]:
