@@ -211,7 +211,7 @@ def test_an_agent_in_which_nothing_learns_is_refused(make_agent, small_experts, 
 # --- the watch over collapses -----------------------------------------------------------------------------------------
 
 
-def told(frozen, importance, gate_entropy=0.5, disagreement=0.1, progress=0.2, updates=COLLAPSED_AFTER):
+def reported(frozen, importance, gate_entropy=0.5, disagreement=0.1, progress=0.2, updates=COLLAPSED_AFTER):
     names = ["a", "b", "c", "d"]
     watch = CollapseWatch(names, {"_target_": "moe_trader.gating.softmax.Softmax", "floor": 0.02, "losses": {}}, frozen)
     metrics = {f"importance/{name}": value for name, value in zip(names, importance, strict=True)}
@@ -220,7 +220,7 @@ def told(frozen, importance, gate_entropy=0.5, disagreement=0.1, progress=0.2, u
 
 
 def test_a_frozen_expert_is_not_called_dead():
-    frozen, dying = told(["c"], [0.5, 0.49, 0.005, 0.005])
+    frozen, dying = reported(["c"], [0.5, 0.49, 0.005, 0.005])
     assert frozen == (
         "the gate hardly uses c: its importance was below 0.02 for 5 updates; it is frozen, so it loses nothing, and "
         "the gate can come back to it"
@@ -229,19 +229,19 @@ def test_a_frozen_expert_is_not_called_dead():
 
 
 def test_a_collapse_onto_one_of_frozen_experts_says_so():
-    (line,) = told(["a", "b", "c", "d"], [0.985, 0.005, 0.005, 0.005])
+    (line,) = reported(["a", "b", "c", "d"], [0.985, 0.005, 0.005, 0.005])
     assert "updates, and the others, which are frozen, are not used (" in line
-    (line,) = told(["b", "c"], [0.985, 0.005, 0.005, 0.005])
+    (line,) = reported(["b", "c"], [0.985, 0.005, 0.005, 0.005])
     assert "updates, and the others learn nothing (" in line
 
 
 def test_frozen_experts_that_are_alike_get_no_advice_to_train_them():
     alike = {"importance": [0.25] * 4, "gate_entropy": 1.386, "disagreement": 0.001, "progress": 0.6, "updates": 40}
-    (line,) = told(["a", "b", "c", "d"], **alike)
+    (line,) = reported(["a", "b", "c", "d"], **alike)
     assert line == (
         "the experts are all alike: beyond 50% of training the gate gives them nearly equal weights, and they act the "
         "same. All of them are frozen (trainer.frozen), so they stay alike; start from other experts "
         "(trainer.init_from), or let some learn (trainer.frozen=[])"
     )
-    (line,) = told(["a"], **alike)
+    (line,) = reported(["a"], **alike)
     assert "a lower expert.ent_coef" in line
