@@ -28,16 +28,16 @@ from moe_trader.gating import Gate
 from moe_trader.learner import Learner
 from moe_trader.manifest import space_to_json
 from moe_trader.mixture.layout import check_layout, layout_of, shown
-from moe_trader.mixture.model import MixtureModel
 from moe_trader.mixture.with_weights import WithWeights, as_weights
 from moe_trader.option import ConfigError, describe
+from moe_trader.parts import PartsOfAgent
 
 log = logging.getLogger(__name__)
 
 Weights = NDArray[np.float32]
 
 
-class MoEAgent:
+class MoEAgent(PartsOfAgent):
     """A mixture of SB3 policies under a gating network: ``learn``, ``predict``, ``save``, ``load``, ``gate_weights``.
 
     :param env: an SB3 ``VecEnv`` with flat Box observations; a :class:`~moe_trader.env.trading_vec_env.TradingVecEnv`
@@ -48,6 +48,7 @@ class MoEAgent:
     :param seed: of initial weights and of action draws; as in SB3 it seeds Python's, NumPy's and PyTorch's generators
     :param device: of the networks, ``"cpu"`` or ``"cuda"``
     :param kernels: ``"auto"`` uses compiled kernels where there are any, ``"off"`` plain PyTorch
+    :param frozen: names of experts that do not learn, see :meth:`freeze`
     :raises ValueError: for other spaces, and for wrappers that normalise observations by running means, such as
         ``VecNormalize(norm_obs=True)``: a bundle does not hold them
     """
@@ -61,6 +62,7 @@ class MoEAgent:
         seed: int,
         device: str = "cpu",
         kernels: Kernels = "auto",
+        frozen: Sequence[str] = (),
     ) -> None:
         observed = check_env(env)
         check_types(expert=(expert, ExpertFamily), gating=(gating, Gate))
@@ -68,6 +70,8 @@ class MoEAgent:
         self.layout = layout_of(env, gating, len(expert.names()))
         self._assemble(env, (observed, env.action_space), seed, device, kernels)
         self.model.column_names = [] if shown(env, "gate_columns") is None else shown(env, "column_names")
+        if frozen:
+            self.freeze(frozen)
 
     def _assemble(
         self, env: VecEnv | None, shapes: tuple[spaces.Box, spaces.Space], seed: int, device: str, kernels: Kernels
@@ -82,11 +86,6 @@ class MoEAgent:
         self.algorithm.save_agent = self.save
         self._learns_on = False
         self.set_logger(Logger(None, []))  # SB3's own would make a directory in the temporary one, and leave it empty
-
-    @property
-    def model(self) -> MixtureModel:
-        """The mixture: ``model.experts`` are SB3 policies, ``model.gate`` is the gating network."""
-        return self.algorithm.model
 
     @property
     def gate_columns(self) -> list[int]:
@@ -130,7 +129,7 @@ class MoEAgent:
             (``CheckpointCallback``, ``EvalCallback``), a bundle is written, a directory that :meth:`load` opens
         :param log_interval: updates between two writes of the logger
         :param tb_log_name: not used: an agent writes to the logger of :meth:`set_logger`, or to none
-        :raises ValueError: without an environment to learn in, for another number of steps, and for a frozen expert
+        :raises ValueError: without an environment to learn in, for another number of steps, and where nothing learns
         :raises TrainingError: for a reward or an observation that is not finite, naming environment, step and column;
             and when training diverges. The agent then has the last weights that gave finite numbers
         """
@@ -140,7 +139,9 @@ class MoEAgent:
             check_types(callback=(one, BaseCallback | Callable | None))
         if self.algorithm.env is None:
             raise ValueError("this agent was loaded without an environment: MoEAgent.load(path, env=...) can learn on")
-        self.model.experts.check_trainable()
+        self.check_learns()
+        if self.frozen:
+            log.info("Frozen, so that they do not learn: %s", ", ".join(self.frozen))
         for line in self.expert.warnings(self.gating, self.gate_learns, self.algorithm.env.num_envs):
             log.warning("%s", line)
         if self._learns_on:
@@ -242,6 +243,8 @@ class MoEAgent:
                 "algorithm": " + ".join(dict.fromkeys(kinds)),
                 "kinds": kinds,
                 "experts": names,
+                "frozen": self.frozen,
+                "steps": self.algorithm.num_timesteps,
                 "observation_space": space_to_json(model.observation_space),
                 "action_space": space_to_json(model.action_space),
                 "gate_columns": self.gate_columns,
@@ -262,7 +265,7 @@ class MoEAgent:
         plugins: Sequence[str] = (),
         kernels: Kernels = "auto",
     ) -> MoEAgent:
-        """Load a bundle; with ``env`` the agent can learn on.
+        """Load a bundle; with ``env`` the agent can learn on, and experts that were frozen stay frozen.
 
         :param plugins: packages of your own whose gates or experts the bundle may build
         :raises BundleError: when a file is missing, altered, malformed, or of another format version
@@ -285,6 +288,8 @@ class MoEAgent:
                 raise
             raise bundle.BundleError(f"{path}: {error}") from None
         bundle.load_weights(path, agent.model, content.tensors)
+        if frozen := content.manifest["frozen"]:
+            agent.model.experts.freeze([agent.expert_names.index(name) for name in frozen])
         task, (size,) = content.manifest["task"], agent.model.observation_space.shape or ()
         agent.model.column_names = column_names(task.get("features"), task.get("window"), size)
         agent._learns_on = True

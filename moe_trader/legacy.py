@@ -25,6 +25,9 @@ ADDED: dict[str, Any] = {
     "trainer.select": "last",
     "trainer.select_by": "sharpe",
     "trainer.patience": None,
+    "trainer.init_from": None,
+    "trainer.init_parts": ["experts", "gate"],
+    "trainer.frozen": [],
     "trainer.checkpoint_seconds": 60,
     "trainer.resume": "never",
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -154,7 +153,7 @@ def _check_listed(file: Path, listed: Any) -> None:
             raise BundleError(f"{file}: files: expected a sha256 for {shown(name)}, got {shown(digest)}")
 
 
-def _check_values(file: Path, manifest: Mapping[str, Any]) -> None:
+def _check_values(file: Path, manifest: dict[str, Any]) -> None:
     """Hold every value that loading reads to what it may be. :raises BundleError: naming the key."""
 
     def check(key: str, expected: str, good: bool) -> None:
@@ -182,6 +181,9 @@ def _check_values(file: Path, manifest: Mapping[str, Any]) -> None:
     check("gate_rows", f"a number of bars that {len(columns)} gate_columns are made of, 1 or more", is_rows)
     is_names = isinstance(names, list) and len(names) > 0 and all(isinstance(one, str) for one in names)
     check("experts", "one or more names", is_names)
+    frozen = manifest.setdefault("frozen", [])
+    is_frozen = isinstance(frozen, list) and all(one in names for one in frozen)
+    check("frozen", "a list of experts", is_frozen)
     is_seed = type(manifest["seed"]) is int and 0 <= manifest["seed"] < MOST_SEEDS
     check("seed", f"a whole number, 0 or more, below {MOST_SEEDS}", is_seed)
     is_threads = type(manifest["threads"]) is int and 1 <= manifest["threads"] <= MOST_THREADS

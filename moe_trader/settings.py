@@ -8,6 +8,7 @@ from moe_trader.env.task import TradingTask
 from moe_trader.expert import ExpertFamily
 from moe_trader.gating import Gate
 from moe_trader.option import option
+from moe_trader.parts import check_names
 from moe_trader.trainer import Trainer
 
 
@@ -32,4 +33,5 @@ class RunSettings:
         last = self.seed + self.trainer.parallel_seeds - 1
         if last >= MOST_SEEDS:
             raise ValueError(f"seed: with trainer.parallel_seeds the last is {last}; the greatest is {MOST_SEEDS - 1}")
+        check_names(self.trainer.frozen, self.expert.names(), "trainer.frozen")
         check_device(self.device)

@@ -38,10 +38,15 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
     from moe_trader.fast.towers import are_compiled
     from moe_trader.option import ConfigError
     from moe_trader.trainer.facts import seen_by_gate_alone, training_costs
+    from moe_trader.trainer.source import find_bundle
     from moe_trader.trainer.visits import log_steps
 
     if settings.trainer.resume == "never" and holds_run(directory):
         raise ConfigError(f"{directory} holds a run already; choose another directory")
+    if settings.trainer.init_from is not None:
+        find_bundle(settings.trainer.init_from)  # refused before the market is read
+    if settings.trainer.init_from is not None and not holds_run(directory):
+        find_bundle(settings.trainer.init_from)  # refused before the market is read
     torch.set_num_threads(settings.threads)
     log.info("Run directory: %s", directory)
     task = settings.env.prepare(gate_input=settings.gating.gate_input())
@@ -72,13 +77,12 @@ def run_seed(
     :param config: the plain config of this seed, which bundles then keep
     :return: what evaluation found, and what one must know before believing it
     """
-    from moe_trader.trainer.facts import notes
     from moe_trader.trainer.run import Run
 
     made = Run(settings, task, directory, record(config) if config else {})
     made.carry_out()
     tables = made.tables()
-    return tables, notes(settings, tables)
+    return tables, made.notes(tables)
 
 
 def run_seeds(
@@ -177,6 +181,7 @@ def _job(config: DictConfig) -> None:
     from moe_trader.resume import finished_before, save_extended_config
     from moe_trader.run_directory import job_directory
     from moe_trader.terminal import say
+    from moe_trader.trainer.source import changed_source
 
     with refusing():
         if finished_before(config):
@@ -189,6 +194,8 @@ def _job(config: DictConfig) -> None:
                 save_extended_config(plain, directory)
             original = None if settings.rerun_of is None else Path(settings.rerun_of)
             if original and (changed := changed_config(original)):
+                log.warning("%s", changed)
+            if original and (changed := changed_source(original, settings.trainer.init_from)):
                 log.warning("%s", changed)
             run(settings, directory, plain)
             if original:

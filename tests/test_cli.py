@@ -138,7 +138,7 @@ def test_every_strategy_is_in_the_performance_table(first):
 def test_the_report_is_one_self_contained_page(first):
     run, _ = first
     page = (run / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 6  # two of them of the validations
     assert "http://" not in page
     assert "https://" not in page
     assert all(name.replace("_", " ") in page for name in STRATEGIES)

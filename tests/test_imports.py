@@ -38,8 +38,10 @@ MAY_IMPORT = {  # what else a room or module may import of ours; one that is not
     "fast": {"fast", "mixture", "gating"},
     "learner": {"learner", "fast", "mixture", "gating"},
     "expert": {"expert", "learner", "fast", "mixture", "gating", "memory"},
-    "trainer": {"trainer", "agent", "argument", "bundle", "env", "evaluation", "gating", "learner"},
-    "agent": {"argument", "bundle", "expert", "gating", "learner", "manifest", "mixture"},
+    "trainer": {"trainer", "agent", "argument", "bundle", "env", "evaluation", "gating", "learner", "manifest"},
+    "agent": {"argument", "bundle", "expert", "gating", "learner", "manifest", "mixture", "parts"},
+    "parts": {"argument", "bundle", "differences", "expert", "gating"},
+    "differences": {"expert", "gating"},
     "bundle": {"expert", "gating", "manifest"},
     "command": {"config", "env", "run_directory", "saved_config"},
     "config": {"settings"},
@@ -47,7 +49,7 @@ MAY_IMPORT = {  # what else a room or module may import of ours; one that is not
     "run_directory": set(),
     "rerun": {"config", "saved_config"},
     "resume": {"config", "rerun", "run_directory", "saved_config"},
-    "settings": {"env", "expert", "gating", "trainer"},
+    "settings": {"env", "expert", "gating", "parts", "trainer"},
 }
 KNOW_HYDRA = COMMANDS | {
     "command",

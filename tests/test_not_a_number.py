@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from composed import trainer_of
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -19,9 +18,6 @@ from moe_trader.fast.losses import GRADIENTS
 from moe_trader.finite import TrainingError, checked_observations
 from moe_trader.gating.losses.router_z import RouterZ
 from moe_trader.mixture.output import OutputError
-from moe_trader.trainer import Trainer
-
-trainer = functools.partial(Trainer, parallel_seeds=1, cost_multiple=1.0)
 
 
 @pytest.fixture(params=["discrete", "box"])
@@ -354,7 +350,7 @@ def test_the_last_finite_weights_are_saved(make_agent, tmp_path):
     agent = make_agent(learning_rate=1e30)
     message = rf"^single: training diverged at step 128: .*; the last finite weights were saved to {tmp_path}/bundle$"
     with pytest.raises(TrainingError, match=message):
-        trainer(total_timesteps=512, n_envs=4).fit(agent, tmp_path, title="single", task={"market": "synthetic"})
+        trainer_of(total_timesteps=512, n_envs=4).fit(agent, tmp_path, title="single", task={"market": "synthetic"})
     loaded = MoEAgent.load(tmp_path / "bundle")
     assert_same_weights(loaded.model, weights_of(make_agent(learning_rate=1e30).model))
 
@@ -362,6 +358,6 @@ def test_the_last_finite_weights_are_saved(make_agent, tmp_path):
 def test_of_a_faulty_environment_everything_learned_is_saved(make_agent, tmp_path):
     agent = make_agent(env=faulty(what="reward", at=70))
     with pytest.raises(TrainingError, match=r"^mixture: environment 1, step 70: the reward is nan, .*/bundle$"):
-        trainer(total_timesteps=512, n_envs=2).fit(agent, tmp_path)
+        trainer_of(total_timesteps=512, n_envs=2).fit(agent, tmp_path)
     assert agent.algorithm.num_timesteps == 138
     assert_same_weights(MoEAgent.load(tmp_path / "bundle").model, weights_of(agent.model))

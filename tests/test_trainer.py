@@ -53,6 +53,7 @@ class StubAgent:
     expert_names = NAMES
     gating = Uniform(losses={})
     gate_learns = True
+    frozen = ()
 
     def __init__(self, env, update_every=5, metrics=None, fails=False):
         self.env, self.update_every, self.fails = env, update_every, fails

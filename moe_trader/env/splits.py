@@ -42,17 +42,27 @@ def check_split(name: str) -> str:
     return name
 
 
+def period(times: np.ndarray, parts: Sequence[Stretch]) -> tuple[str, str]:
+    """Return the days, ISO 8601, of the first and the last bar that decisions are made on, over all instruments.
+
+    :param times: of every bar of the market, one instrument after the other
+    :param parts: of a split
+    """
+    ends = [times[[part.first + 1, part.last]] for part in parts]
+    first, last = min(end[0] for end in ends), max(end[1] for end in ends)
+    return str(np.datetime_as_string(first, "D")), str(np.datetime_as_string(last, "D"))
+
+
 def split_line(name: str, parts: Sequence[Stretch], times: np.ndarray) -> str:
     """Return which bars a split decides on, in words.
 
     :param parts: where its episodes run
     :param times: of all bars, one instrument after the other
     """
-    spans = [times[[part.first + 1, part.last]] for part in parts]
-    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+    first, last = period(times, parts)
     return (
         f"{name.capitalize()}: {sum(map(len, parts)):,} bars of {len(parts)} instrument{'s'[: len(parts) - 1]}"
-        f", {np.datetime_as_string(first, 'D')} to {np.datetime_as_string(last, 'D')}"
+        f", {first} to {last}"
     )
 
 

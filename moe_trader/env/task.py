@@ -35,7 +35,7 @@ from moe_trader.env.ledger import FILLS
 from moe_trader.env.margin import Margin, none_if_empty
 from moe_trader.env.market import no_true_opens
 from moe_trader.env.prices import check_volume, market_prices
-from moe_trader.env.splits import check_split, playable, split_line
+from moe_trader.env.splits import check_split, period, playable, split_line
 from moe_trader.env.trading_env import TradingEnv
 from moe_trader.gate_input import NEWEST_BAR, GateInput
 from moe_trader.memory import check_memory
@@ -272,6 +272,7 @@ class PreparedTask:
         return {
             "market": self.market.name,
             "market_sha256": self.market.sha256(),
+            "periods": {split: list(period(self._times, parts)) for split, parts in self._stretches.items()},
             "features": self.feature_names,
             "window": self.task.window,
             "positions": describe(self.task.positions),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gymnasium import spaces
 
@@ -40,6 +40,10 @@ class ExpertFamily(ABC):
 
         :param n_columns: of an observation that it sees
         """
+
+    def shape(self) -> dict[str, Any]:
+        """Return the settings without which an expert's weights mean nothing; sizes are compared in any case."""
+        return {}
 
     @abstractmethod
     def model(

@@ -107,6 +107,10 @@ class ActorCriticExperts(ExpertFamily):
         n_numbers = math.prod(action_space.shape or ())
         return _size(n_columns, self.net_arch, n_numbers) + n_numbers  # a log deviation for each
 
+    def shape(self) -> dict[str, Any]:
+        """Return layers and activation."""
+        return {"net_arch": list(self.net_arch), "activation": self.activation}
+
     def model(
         self, gate: Gate, layout: ObservationLayout, observation_space: spaces.Box, action_space: spaces.Space
     ) -> MixtureModel:

@@ -18,6 +18,7 @@ from moe_trader.fast.adam import ClippingAdam
 from moe_trader.gating import GateLoss
 from moe_trader.learner.state import LearnerState, load_state, state_of
 from moe_trader.mixture.clipping import clip_gradients
+from moe_trader.mixture.frozen import FrozenParts
 from moe_trader.mixture.metrics import mixture_metrics
 from moe_trader.mixture.model import MixtureModel
 
@@ -54,6 +55,7 @@ class MixtureLearner(BaseAlgorithm):
         self.update_listeners: list[Callable[[], None]] = []
         self._norm_names = [f"gradient_norm/{name}" for name in (*names, "gate")]
         self._gate_weights: Tensor | None = None
+        self._frozen = FrozenParts([])
         super().__init__(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -94,13 +96,18 @@ class MixtureLearner(BaseAlgorithm):
                 group["lr"] = rate * group["lr_scale"]
 
     def _clipped_step(self, terms: Terms) -> bool:
-        """Clip the gradients, step, and add each gradient's norm to the terms; return whether all norms are finite."""
+        """Clip the gradients, step, and add each gradient's norm to the terms; return whether all norms are finite.
+
+        Frozen experts stand still, and their norm is 0.
+        """
         optimizer = self.policy.optimizer
+        self._frozen.clear_gradients()
         if isinstance(optimizer, ClippingAdam):
             norms = optimizer.clipped_step(self.max_grad_norm)
         else:
             norms = clip_gradients(optimizer.param_groups, self.max_grad_norm)
             optimizer.step()
+        self._frozen.put_back()
         # Numbers where they cost no wait: small tensors kept among large ones would break up the heap.
         is_on_cpu = norms.device.type == "cpu"
         values = norms.tolist() if is_on_cpu else norms.unbind()

@@ -24,6 +24,7 @@ from moe_trader.learner.divergence import (
 )
 from moe_trader.learner.mixture_learner import STATES_MEASURED, MixtureLearner, Terms
 from moe_trader.learner.policy import MixturePolicy
+from moe_trader.mixture.frozen import FrozenParts
 from moe_trader.mixture.output import OutputError
 
 LARGE_BLOCK = 31 * 2**20  # bytes; glibc learns from blocks below 32 MiB only
@@ -80,6 +81,7 @@ class OnPolicyLearner(MixtureLearner, OnPolicyAlgorithm):
         if fault := fault_of_rollout(self.rollout_buffer):
             self._diverged(fault)
         before = KeptWeights(self.model)
+        self._frozen = FrozenParts(self.model.experts.frozen_parts())
         self.policy.set_training_mode(True)
         # Until glibc has seen a block of this size freed, it gives a large minibatch's memory back to the system every
         # time, and the next one fetches it again, page by page.

@@ -51,7 +51,7 @@ class ActorCriticBank(ExpertBank):
 
 
 class ModuleBank(ActorCriticBank):
-    """Experts of any shapes, some of them perhaps frozen."""
+    """Experts of any shapes."""
 
     def forward(self, observations: Tensor) -> ActorCriticOutputs:
         """Evaluate expert after expert."""

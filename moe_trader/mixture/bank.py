@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, cast
 
 from gymnasium import spaces
@@ -60,8 +60,22 @@ class ExpertBank(nn.ModuleList, ABC):
         """
         return [{"params": list(expert.parameters()), "owners": 1} for expert in self]
 
-    def check_trainable(self) -> None:
-        """Refuse a state of the experts in which training would not do what it shows. :raises ValueError: naming it."""
+    @property
+    def frozen(self) -> list[int]:
+        """Places of the experts of which no parameter learns."""
+        return [k for k, expert in enumerate(self) if not any(one.requires_grad for one in expert.parameters())]
+
+    def freeze(self, frozen: Collection[int]) -> None:
+        """Have the experts at these places stand still, and all others learn."""
+        for k, expert in enumerate(self):
+            expert.requires_grad_(k not in frozen)
+
+    def frozen_parts(self) -> list[tuple[nn.Parameter, slice]]:
+        """Return the parts of :meth:`trained` that learn nothing, as slices of parameters of one dimension.
+
+        By default none: autograd gives a parameter that requires no gradient none, and optimisers leave it out.
+        """
+        return []
 
     def trained(self) -> list[nn.Parameter]:
         """Return the parameters of :meth:`parameter_groups`, with what was loaded into the experts."""

@@ -80,7 +80,7 @@ class MixtureModel(nn.Module):
         return next(self.experts.parameters()).device
 
     def n_parameters(self) -> int:
-        """Return how many numbers are trained; over one expert the gate has nothing to learn, and does not count."""
+        """Return how many parameters there are, frozen or not; over one expert the gate does not count."""
         parts: list[nn.Module] = [self.experts] if self.n_experts == 1 else [self.experts, self.gate]
         return sum(parameter.numel() for part in parts for parameter in part.parameters())
 

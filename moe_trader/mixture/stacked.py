@@ -2,6 +2,7 @@
 
 The weights of all experts lie in one vector, layer by layer; an expert's own parameters are views of it, so that it
 stays a Stable-Baselines3 policy. What is trained is the vector: one leaf, one gradient, one step of the optimiser.
+Experts that require no gradient lie in it too; :meth:`StackedBank.frozen_parts` says where.
 """
 
 from __future__ import annotations
@@ -99,14 +100,18 @@ class StackedBank(ActorCriticBank):
         """Return one group of one vector."""
         return [{"params": [self.weights], "owners": len(self), "blocks": self.sizes}]
 
-    def check_trainable(self) -> None:
-        """Refuse an expert that was frozen once it was stacked."""
-        for k, expert in enumerate(self):
-            if not all(parameter.requires_grad for parameter in expert.parameters()):
-                raise ValueError(
-                    f"experts: expert {k + 1} was frozen after it was stacked with the others, and would learn on; "
-                    "thaw it, requires_grad_(True), or freeze it in the model() of its family, before bank_of()"
-                )
+    def frozen_parts(self) -> list[tuple[nn.Parameter, slice]]:
+        """Return where the vector holds experts' parameters that require no gradient, neighbours joined."""
+        weights = self.current_weights()
+        parts: list[slice] = []
+        start = 0
+        for parameter, _ in self._places:
+            stop = start + parameter.numel()
+            if not parameter.requires_grad:
+                is_next = bool(parts) and parts[-1].stop == start
+                parts.append(slice(parts.pop().start if is_next else start, stop))
+            start = stop
+        return [(weights, part) for part in parts]
 
     def trained(self) -> list[nn.Parameter]:
         """Return the vector."""
@@ -144,18 +149,18 @@ class StackedBank(ActorCriticBank):
 
 
 def bank_of(experts: Sequence[ActorCriticPolicy]) -> ActorCriticBank:
-    """Return the experts as a bank: stacked where they have the same shapes and all learn, one by one otherwise."""
+    """Return the experts as a bank: stacked where they have the same shapes, one by one otherwise."""
     return StackedBank(experts) if can_stack(experts) else ModuleBank(experts)
 
 
 def can_stack(experts: Sequence[ActorCriticPolicy]) -> bool:
-    """Whether experts have MLPs of one shape for actor and critic, one activation, and all their parameters learn."""
+    """Whether experts have MLPs of one shape for actor and critic, and one activation."""
     kinds = []
     for expert in experts:
         towers = [expert.mlp_extractor.policy_net, expert.mlp_extractor.value_net]
         layers = [[type(module) for module in tower] for tower in towers]
         is_mlp = layers[0] == layers[1] and layers[0][::2] == [nn.Linear] * (len(layers[0]) // 2)
-        if not (is_mlp and all(parameter.requires_grad for parameter in expert.parameters())):
+        if not is_mlp:
             return False
         kinds.append((layers[0], [(name, p.shape) for name, p in expert.named_parameters()]))
         if not layers[0] or len(set(layers[0][1::2])) != 1:

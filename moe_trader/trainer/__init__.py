@@ -17,6 +17,7 @@ from moe_trader.option import option
 from moe_trader.trainer.training import Training
 from moe_trader.trainer.validation import Metric, Select, Validation, check_settings
 from moe_trader.trainer.visits import steps_of_visits
+from moe_trader.trainer.warm_start import WarmAgent, WarmStart
 
 if TYPE_CHECKING:
     from moe_trader.agent import MoEAgent
@@ -24,16 +25,8 @@ if TYPE_CHECKING:
     from moe_trader.expert import ExpertFamily
 
 
-class Agent(Protocol):
+class Agent(WarmAgent, Protocol):
     """What a trainer needs of an agent; :class:`~moe_trader.agent.MoEAgent` is one."""
-
-    @property
-    def expert_names(self) -> list[str]:
-        """Names of the experts."""
-
-    @property
-    def gating(self) -> Any:
-        """Settings of the gate, an option."""
 
     @property
     def gate_learns(self) -> bool:
@@ -63,6 +56,8 @@ class Agent(Protocol):
 class Trainer:
     """Trains an agent and leaves logs and bundle in its run directory.
 
+    Three settings are those of :class:`~moe_trader.trainer.warm_start.WarmStart`.
+
     :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them. ``None``:
         as many as :meth:`steps` returns
     :param n_envs: lanes that trade at the same time
@@ -73,6 +68,9 @@ class Trainer:
     :param select: whose weights a run keeps
     :param select_by: the metric of validations that ranks them
     :param patience: validations in a row without improvement after which training stops; ``None``: it does not
+    :param init_from: run directory or bundle that weights are taken from; ``None``: all start from zero
+    :param init_parts: which parts are taken
+    :param frozen: names of experts that do not learn
     :param checkpoint_seconds: between two checkpoints; 0: one after every update
     :param resume: what to do in a directory that holds a run of the same config: ``never`` refuses it, ``auto`` goes on
         from its last checkpoint, and ``extend`` also trains a finished run up to more steps
@@ -86,11 +84,19 @@ class Trainer:
     select: Select
     select_by: Metric
     patience: Times | None
+    init_from: Annotated[str, Field(min_length=1, max_length=4_096)] | None
+    init_parts: Annotated[list[Literal["experts", "gate"]], Field(min_length=1, max_length=2)]
+    frozen: Annotated[list[str], Field(max_length=1_024)]
     checkpoint_seconds: NonNegative
     resume: Literal["never", "auto", "extend"]
 
     def __post_init__(self) -> None:
         check_settings(self.validate_every, self.select, self.patience)
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """With what an agent starts."""
+        return WarmStart(self.init_from, self.init_parts, self.frozen)
 
     def steps(self, task: PreparedTask, family: ExpertFamily) -> int:
         """Return ``total_timesteps``, or ``env.visits`` x training bars x the family's ``step_factor``, rounded."""
@@ -135,6 +141,8 @@ class Trainer:
         :param total_timesteps: what :meth:`steps` returned; ``None``: the setting
         :param validation: of this agent, see :meth:`validation`; ``None``: without
         :return: the bundle's path
+        :raises ConfigError: when the agent cannot start from ``init_from``, or ``frozen`` names no expert
+        :raises ConfigError: when the agent cannot start from ``init_from``, or ``frozen`` names no expert
         :raises TrainingError: when training met numbers that are not finite; the last finite weights are saved
         :raises CheckpointError: for a checkpoint that does not fit this agent or its prices
         :raises TypeError: for an agent that is none, and for another type of directory, title or task
@@ -144,8 +152,16 @@ class Trainer:
             raise TypeError(f"agent: expected an agent, such as MoEAgent, got {type(agent).__name__}")
         check_types(title=(title, str), task=(task, Mapping | None), validation=(validation, Validation | None))
         directory = to_path(run_directory, "run_directory")
-        total = self._total(total_timesteps)
-        training = Training(agent, directory, total, self.checkpoint_seconds, title, task, validation)
+        training = Training(
+            agent,
+            directory,
+            total_timesteps=self._total(total_timesteps),
+            checkpoint_seconds=self.checkpoint_seconds,
+            title=title,
+            task=task,
+            warm_start=self.warm_start,
+            validation=validation,
+        )
         return training.run(resume=self.resume != "never")
 
     def _total(self, asked: int | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 DEAD_BELOW = 0.02  # importance; or half of an equal share, if that is less
@@ -26,10 +26,12 @@ class CollapseWatch:
 
     :param names: of the experts
     :param gating: the gate's settings, as a config has them
+    :param frozen: names of experts that do not learn. Such an expert cannot die: if the gate hardly uses it, that is
+        reported without advice
     """
 
-    def __init__(self, names: Sequence[str], gating: Mapping[str, Any]) -> None:
-        self._names, self._gating = list(names), gating
+    def __init__(self, names: Sequence[str], gating: Mapping[str, Any], frozen: Collection[str] = ()) -> None:
+        self._names, self._gating, self._frozen = list(names), gating, set(frozen)
         self._lasting: dict[str, int] = {}
         self._told: set[str] = set()
         self._updates = 0
@@ -75,6 +77,11 @@ class CollapseWatch:
         return True
 
     def _dead(self, name: str, least: float) -> str:
+        if name in self._frozen:
+            return (
+                f"the gate hardly uses {name}: its importance was below {least:.3g} for {COLLAPSED_AFTER} updates; it "
+                "is frozen, so it loses nothing, and the gate can come back to it"
+            )
         return _line(
             f"{name} is dead: its importance was below {least:.3g} for {COLLAPSED_AFTER} updates",
             *self._starving(),
@@ -82,14 +89,21 @@ class CollapseWatch:
         )
 
     def _alone(self, leader: str) -> str:
+        learning = set(self._names) - self._frozen - {leader}
+        lost = "the others learn nothing" if learning else "the others, which are frozen, are not used"
         return _line(
-            f"the gate has collapsed: {leader} had nearly all the weight for {COLLAPSED_AFTER} updates, and the others "
-            "learn nothing",
+            f"the gate has collapsed: {leader} had nearly all the weight for {COLLAPSED_AFTER} updates, and {lost}",
             *self._starving(),
             ["'gating/losses=balanced'", "a slower gate (expert.gate_lr_scale=0.3)"],
         )
 
     def _alike(self) -> str:
+        if len(self._frozen) == len(self._names):
+            return (
+                f"the experts are all alike: beyond {ALIKE_FROM:.0%} of training the gate gives them nearly equal "
+                "weights, and they act the same. All of them are frozen (trainer.frozen), so they stay alike; start "
+                "from other experts (trainer.init_from), or let some learn (trainer.frozen=[])"
+            )
         return _line(
             f"the experts are all alike: beyond {ALIKE_FROM:.0%} of training the gate gives them nearly equal weights, "
             "and they act the same; either the market has no conditions that the gate can see (env.gate_features), or "

@@ -38,7 +38,8 @@ class Progress(BaseCallback):
     def __init__(self, agent: Agent, total_timesteps: int, title: str) -> None:
         super().__init__()
         self._agent, self._total, self._title = agent, total_timesteps, title
-        self._watch = CollapseWatch(agent.expert_names, describe(agent.gating)) if agent.gate_learns else None
+        watch = CollapseWatch(agent.expert_names, describe(agent.gating), agent.frozen)
+        self._watch = watch if agent.gate_learns else None
         self._tenths = 0
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),

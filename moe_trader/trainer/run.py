@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from moe_trader.gating.fixed import Uniform
 from moe_trader.option import ConfigError
 from moe_trader.run_files import BUNDLE, MANIFEST, REPORT, SINGLE_POLICY, TABLES, WEIGHTS
 from moe_trader.trainer.facts import cautions, facts, notes
+from moe_trader.trainer.source import INIT_FROM
 from moe_trader.trainer.status import Status
+from moe_trader.trainer.warm_start import UNEQUAL
 
 if TYPE_CHECKING:
     from moe_trader.env.task import PreparedTask
     from moe_trader.settings import RunSettings
+    from moe_trader.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,15 @@ class Run:
         """Return the tables of the evaluation."""
         return read_tables(self.directory)
 
+    def notes(self, tables: Tables) -> list[str]:
+        """Return what one must know before believing the run's results."""
+        found = notes(self.settings, tables)
+        if has_single_policy(self.settings):
+            bundles = (BUNDLE, f"{SINGLE_POLICY}/{BUNDLE}")
+            warm = {INIT_FROM in read_manifest(self.directory / bundle)["task"] for bundle in bundles}
+            found += [UNEQUAL] if len(warm) > 1 else []
+        return found
+
     def _check_total(self, before: int) -> None:
         if self.total_timesteps < before:
             raise ConfigError(
@@ -101,17 +114,19 @@ class Run:
         env = self.task.training_env(trainer.n_envs, settings.seed, trainer.cost_multiple)
         agent = MoEAgent(env, settings.expert, settings.gating, seed=settings.seed, **self._how)
         self.status.begin(self.total_timesteps)
-        self._fit(agent, self.directory, "mixture")
+        self._fit(trainer, agent, self.directory, "mixture")
 
     def _train_single_policy(self) -> None:
         settings, trainer = self.settings, self.settings.trainer
         family = settings.expert.parameter_matched(self._load(BUNDLE).model)
         env = self.task.training_env(trainer.n_envs, settings.seed, trainer.cost_multiple)
         agent = MoEAgent(env, family, Uniform(losses={}), seed=settings.seed, **self._how)  # one has all the weight
-        self._fit(agent, self.directory / SINGLE_POLICY, "single policy")
+        start = trainer.warm_start.of_single_policy(agent, self._remembered)
+        trainer = dataclasses.replace(trainer, **vars(start))
+        self._fit(trainer, agent, self.directory / SINGLE_POLICY, "single policy")
 
-    def _fit(self, agent: MoEAgent, directory: Path, title: str) -> None:
-        trainer, steps = self.settings.trainer, self.total_timesteps
+    def _fit(self, trainer: Trainer, agent: MoEAgent, directory: Path, title: str) -> None:
+        steps = self.total_timesteps
         validation = trainer.validation(self.task, agent, self.settings.seed, steps, title)
         trainer.fit(agent, directory, title, self._remembered, steps, validation)
 
@@ -125,7 +140,7 @@ class Run:
         tables = self.tables()
         for line in cautions(self.settings, tables):
             log.warning("%s", line)
-        write_report(tables, self.directory, self._facts(), notes(self.settings, tables))
+        write_report(tables, self.directory, self._facts(), self.notes(tables))
 
     def _facts(self) -> dict[str, object]:
         single = "not trained"

@@ -19,10 +19,12 @@ from moe_trader.run_files import BUNDLE, CHECKPOINTS, VALIDATION
 from moe_trader.trainer.checkpoint import Checkpoint, CheckpointError, Checkpoints
 from moe_trader.trainer.logs import RunLogger
 from moe_trader.trainer.progress import Progress, summarise
+from moe_trader.trainer.source import INIT_FROM
 
 if TYPE_CHECKING:
     from moe_trader.trainer import Agent
     from moe_trader.trainer.validation import Validation
+    from moe_trader.trainer.warm_start import WarmStart
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class Training:
     :param total_timesteps: environment steps over all envs, those of earlier processes included
     :param checkpoint_seconds: between two checkpoints; 0: one after every update
     :param title: of the agent, for logs and the progress bar
+    :param warm_start: with what the agent starts
     :param validation: of the agent; ``None``: without
     :param task: kept by the bundle; its ``market_sha256`` must be that of the checkpoint
     """
@@ -48,15 +51,17 @@ class Training:
         self,
         agent: Agent,
         directory: Path,
+        *,
         total_timesteps: int,
         checkpoint_seconds: float,
         title: str,
         task: Mapping[str, Any] | None,
-        validation: Validation | None = None,
+        warm_start: WarmStart,
+        validation: Validation | None,
     ) -> None:
         self.agent, self.directory, self.total_timesteps = agent, directory, total_timesteps
         self.title, self.task, self._seconds = title, task, checkpoint_seconds
-        self.validation = validation
+        self.warm_start, self.validation = warm_start, validation
         self.checkpoints = Checkpoints(directory / CHECKPOINTS)
         self.progress = Progress(agent, total_timesteps, title)
         self.path = directory / BUNDLE
@@ -74,7 +79,7 @@ class Training:
             self.checkpoints.remove()
         found = self.checkpoints.newest()
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.logger = RunLogger(self.directory) if found is None else self._load(found)
+        self.logger = self._begin() if found is None else self._load(found)
         self.agent.set_logger(self.logger)
         listeners = self.agent.algorithm.update_listeners
         listeners.append(self._updated)
@@ -95,6 +100,11 @@ class Training:
             self.progress.close()
             self.logger.close()
         return self._save()
+
+    def _begin(self) -> RunLogger:
+        """Have the agent start with what it is to start with; return a new logger."""
+        self.task = self.warm_start.apply(self.agent, self.task)
+        return RunLogger(self.directory)
 
     def _learn(self, found: Checkpoint | None) -> None:
         step = found.step if found else 0
@@ -135,6 +145,7 @@ class Training:
             "logger": self.logger.position(),
             "progress": self.progress.state(),
             "validation": None,
+            INIT_FROM: (self.task or {}).get(INIT_FROM),
             "market_sha256": (self.task or {}).get("market_sha256"),
             "versions": _versions(),
         }
@@ -166,6 +177,10 @@ class Training:
             )
         if values["versions"] != _versions():
             log.warning("The checkpoint was written by other versions: results may differ in the last digits")
+        if values[INIT_FROM] is not None:
+            self.task = {**(self.task or {}), INIT_FROM: values[INIT_FROM]}
+        if self.warm_start.frozen:
+            self.warm_start.freeze(self.agent)
         try:
             state = LearnerState(found.part("learner."), values["learner"])
             self.agent.algorithm.load_state(state, total_timesteps=self.total_timesteps)
