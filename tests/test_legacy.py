@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from moe_trader import legacy
 from moe_trader.agent import MoEAgent
@@ -13,6 +15,7 @@ from moe_trader.config import compose, run_settings
 from moe_trader.legacy import translated
 from moe_trader.option import ConfigError, build, describe
 
+ROOT = Path(__file__).resolve().parents[1]
 OLD, NEW = "expert.gate_rate_factor", "expert.gate_lr_scale"
 LINE = f"{OLD} is called {NEW} now; the old name still works"
 
@@ -130,3 +133,11 @@ def test_a_removed_setting_is_dropped_or_refused_on_the_command_line():
     assert translated(["trainer.compile=false", "seed=1"]) == ["seed=1"]
     with pytest.raises(ConfigError, match=r"^trainer\.compile: removed setting; expected False or nothing, got true$"):
         compose(["trainer.compile=true"])
+
+
+def test_a_rerun_composes_the_settings_that_old_configs_lack():
+    composed = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "rerun.yaml"))
+    del composed["defaults"]
+    groups = {key: node if isinstance(node, dict) else {"": node} for key, node in composed.items()}
+    flat = {f"{key}.{name}".rstrip("."): value for key, node in groups.items() for name, value in node.items()}
+    assert flat == legacy.ADDED

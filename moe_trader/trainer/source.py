@@ -34,9 +34,7 @@ def find_bundle(source: str) -> Path:
         found = ", ".join(map(str, seeds))
         reason = f"a run of several seeds; choose one of them: {found}"
     elif is_run:
-        reason = (
-            f"a run without a bundle, which is at work or was interrupted; go on with it: moe-train resume {source}"
-        )
+        reason = f"a run without a bundle, at work or interrupted; go on with it: moe-train resume {source}"
     elif is_sweep:
         reason = f"a sweep; choose one of its runs, such as {place / '0'}"
     elif is_there:
