@@ -27,9 +27,10 @@ from moe_trader.interrupt import Terminated, listen
 from moe_trader.legacy import translated
 from moe_trader.option import ConfigError
 from moe_trader.overrides import override
-from moe_trader.run_directory import RunDirectories, claimed_job, release_sweeps
+from moe_trader.run_directory import RunDirectories, claimed_job, release_sweeps, sweeps
 from moe_trader.run_files import holds_run
 from moe_trader.saved_config import check_folder
+from moe_trader.sweep import unfinished_lines
 
 FAILED = 2
 """Exit status of a run that failed; 1: a user's mistake, 130 and 143: interrupted."""
@@ -149,7 +150,16 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
         except ValueError as error:
             sys.exit(f"ConfigError: {error}")
     listen()
-    _run(task, config_name, given, parser)
+    try:
+        _run(task, config_name, given, parser)
+    except SystemExit as left:
+        if left.code:
+            for sweep in sweeps:
+                for line in unfinished_lines(sweep.directory, sweep.jobs, arguments):
+                    print(line, file=sys.stderr)
+        raise
+    finally:
+        release_sweeps()
 
 
 def _run(task: Callable[[DictConfig], None], config_name: str, given: Namespace, parser: ArgumentParser) -> None:
@@ -170,8 +180,6 @@ def _run(task: Callable[[DictConfig], None], config_name: str, given: Namespace,
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # as shells have it
-    finally:
-        release_sweeps()
 
 
 @contextmanager

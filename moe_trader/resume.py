@@ -70,9 +70,18 @@ def finished_before(config: DictConfig) -> bool:
 
 
 def save_extended_config(plain: Mapping[str, Any], directory: Path) -> None:
-    """Save how many steps an extended run has in its ``.hydra``, and in those of its seeds."""
+    """Save how many steps an extended run has in its ``.hydra``, and in those of its seeds.
+
+    :raises ConfigError: for fewer steps than the run has
+    """
+    from moe_trader.trainer.status import Status
+
     total = plain["trainer"]["total_timesteps"]
-    for place in (directory, *seed_directories(directory).values()):
+    places = [directory, *seed_directories(directory).values()]
+    if total is not None:
+        for place in places:
+            Status(place).check_total(total)
+    for place in places:
         if not (place / CONFIG).is_file():
             continue
         config = load_config(place / CONFIG)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
@@ -22,9 +22,21 @@ from omegaconf.errors import OmegaConfBaseException
 from moe_trader.durable import write_file
 from moe_trader.option import ConfigError
 from moe_trader.run_files import CLAIM, CONFIG, PROGRESS, holds_run, holds_sweep
+from moe_trader.sweep import jobs_of
 
 AT_WORK = "is claimed by another run, which is at work; wait for it, or choose another directory"
-_sweeps: list[tuple[Path, FileLock]] = []  # whose claims this process holds
+
+
+class Sweep(NamedTuple):
+    """A sweep of this process. :ivar jobs: overrides of each job, as far as they are known beforehand."""
+
+    directory: Path
+    lock: FileLock
+    jobs: list[list[str]]
+
+
+sweeps: list[Sweep] = []
+"""Whose claims this process holds."""
 
 
 def check_free(directory: Path, setting: str) -> None:
@@ -121,8 +133,8 @@ def release(directory: Path, lock: FileLock, keep: bool) -> None:
 
 def release_sweeps() -> None:
     """Give back the directories of this process's sweeps."""
-    while _sweeps:
-        sweep, lock = _sweeps.pop()
+    while sweeps:
+        sweep, lock, _ = sweeps.pop()
         release(sweep, lock, keep=any(sweep.rglob(PROGRESS)) or any(sweep.rglob(f"*/{CLAIM}")))
 
 
@@ -212,7 +224,7 @@ class RunDirectories(Callback):
                 if not goes_on:
                     check_free(sweep / subdir, "hydra.sweep.subdir")
             take = lock_directory if goes_on else claim
-            _sweeps.append((sweep, take(sweep, "hydra.sweep.dir")))
+            sweeps.append(Sweep(sweep, take(sweep, "hydra.sweep.dir"), jobs_of(config)))
 
 
 @contextmanager

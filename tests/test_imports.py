@@ -43,12 +43,13 @@ MAY_IMPORT = {  # what else a room or module may import of ours; one that is not
     "parts": {"argument", "bundle", "differences", "expert", "gating"},
     "differences": {"expert", "gating"},
     "bundle": {"expert", "gating", "manifest"},
-    "command": {"config", "env", "run_directory", "saved_config"},
+    "command": {"config", "env", "run_directory", "saved_config", "sweep"},
     "config": {"settings"},
     "saved_config": {"config"},
-    "run_directory": set(),
+    "run_directory": {"sweep"},
+    "sweep": set(),
     "rerun": {"config", "saved_config"},
-    "resume": {"config", "rerun", "run_directory", "saved_config"},
+    "resume": {"config", "rerun", "run_directory", "saved_config", "trainer"},
     "settings": {"env", "expert", "gating", "parts", "trainer"},
 }
 KNOW_HYDRA = COMMANDS | {
@@ -60,6 +61,7 @@ KNOW_HYDRA = COMMANDS | {
     "resume",
     "run_directory",
     "saved_config",
+    "sweep",
 }
 ARRAYS_ONLY = {"evaluation": {"torch", "stable_baselines3"}, "env": {"torch"}}
 

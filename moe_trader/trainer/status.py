@@ -39,6 +39,14 @@ class Status:
         if self._file.is_file():
             self._read()
 
+    def check_total(self, total_timesteps: int) -> None:
+        """Refuse fewer steps than the run has. :raises ConfigError: naming both."""
+        if self.total_timesteps is not None and total_timesteps < self.total_timesteps:
+            raise ConfigError(
+                f"trainer.total_timesteps: {total_timesteps:,}, and the run in {self.directory} has "
+                f"{self.total_timesteps:,}; give that number or more"
+            )
+
     def begin(self, total_timesteps: int) -> None:
         """Note how many steps are trained; more than before extend the run: its stages are to be done again."""
         if self.total_timesteps == total_timesteps:
@@ -61,7 +69,7 @@ class Status:
         for name, digest in self._stages[stage].items():
             file = self.directory / name
             if not file.is_file() or _sha256(file) != digest:
-                log.warning("%s is missing or was altered: the %s is done again", file, stage)
+                log.warning("%s is missing or was altered: the stage is done again: %s", file, stage)
                 return False
         return True
 
