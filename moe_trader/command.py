@@ -27,7 +27,7 @@ from moe_trader.interrupt import Terminated, listen
 from moe_trader.legacy import translated
 from moe_trader.option import ConfigError
 from moe_trader.overrides import override
-from moe_trader.run_directory import RunDirectories, claimed_job, release_sweeps, sweeps
+from moe_trader.run_directory import RunDirectories, claimed_job, end_jobs, release_sweeps, sweeps
 from moe_trader.run_files import holds_run
 from moe_trader.saved_config import check_folder
 from moe_trader.sweep import unfinished_lines
@@ -150,6 +150,7 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
         except ValueError as error:
             sys.exit(f"ConfigError: {error}")
     listen()
+    interrupt.at_signal[:] = [end_jobs]
     try:
         _run(task, config_name, given, parser)
     except SystemExit as left:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -23,6 +24,8 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, by which schedulers and containers stop a run: it saves what a Ctrl-C saves."""
 
 
+at_signal: list[Callable[[], None]] = []
+"""Called at the first signal, before it is raised: what a process does about those that it started."""
 _requested: KeyboardInterrupt | None = None
 _is_deferred = False
 
@@ -37,6 +40,14 @@ def listen() -> None:
     signal.signal(signal.SIGTERM, _signalled)
     if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _signalled):
         signal.signal(signal.SIGINT, _signalled)
+
+
+def listen_in_job() -> None:
+    """Listen in a process that runs jobs of a sweep one after the other; raise again what came during the last one."""
+    if signal.getsignal(signal.SIGTERM) is _signalled:
+        check()
+    elif threading.current_thread() is threading.main_thread():
+        listen()
 
 
 @contextmanager
@@ -75,6 +86,9 @@ def _signalled(number: int, _: FrameType | None) -> None:
     _requested = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
     if signal.getsignal(signal.SIGINT) is _signalled:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next one ends the process
+    if is_first:
+        for act in at_signal:
+            act()
     if not _is_deferred:
         raise _requested
     if is_first:

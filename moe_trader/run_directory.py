@@ -6,10 +6,14 @@ directory that is taken as soon as its name is known, and :func:`claim` takes on
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,6 +133,22 @@ def release(directory: Path, lock: FileLock, keep: bool) -> None:
         with suppress(OSError):
             (directory / CLAIM).unlink()
     lock.release()
+
+
+def end_jobs(seconds: float = 5.0) -> None:
+    """Have the jobs of this process's sweeps write their checkpoints, and wait until they did, or for so long.
+
+    :param seconds: that they have
+    """
+    if not sweeps:
+        return
+    for child in active_children():
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGTERM)
+    claims = [claim for sweep in sweeps for claim in sweep.directory.rglob(f"*/{CLAIM}")]
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and any(_is_locked(claim.parent) for claim in claims):
+        time.sleep(0.05)
 
 
 def release_sweeps() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from moe_trader import interrupt
 from moe_trader.command import naming, refusing, run_directory, start
 from moe_trader.config import run_settings, to_plain
 from moe_trader.run_files import holds_run, seed_directory
@@ -183,6 +184,7 @@ def _job(config: DictConfig) -> None:
     from moe_trader.terminal import say
     from moe_trader.trainer.source import changed_source
 
+    interrupt.listen_in_job()
     with refusing():
         if finished_before(config):
             say(f"Finished before, nothing to do: {os.path.relpath(job_directory()[0])}")

@@ -39,12 +39,13 @@ def moe_train(*arguments, cwd):
 
 
 def stopped_train(*arguments, stop, begun, cwd):
-    """Run ``moe-train`` until the file ``begun`` has a line, and send it a signal; return exit status and output."""
+    """Run ``moe-train`` until the files ``begun`` have a line, and send it a signal; return exit status and output."""
+    files = [begun] if isinstance(begun, Path) else begun
     command = [sys.executable, "-c", HEAR_CTRL_C, SCRIPTS / "moe-train", *arguments]
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
         try:
             for _ in range(3000):
-                if begun.is_file() and begun.stat().st_size > 0:
+                if run.poll() is not None or all(file.is_file() and file.stat().st_size > 0 for file in files):
                     break
                 time.sleep(0.1)
             run.send_signal(stop)

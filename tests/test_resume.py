@@ -4,11 +4,12 @@ import hashlib
 import json
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from commands import SMALL, moe_train
+from commands import SMALL, moe_train, stopped_train
 from omegaconf import OmegaConf
 
 from moe_trader import resume
@@ -231,3 +232,22 @@ def test_the_jobs_of_a_sweep_that_are_not_done_are_listed(tmp_path, monkeypatch)
     ]
     Path("S/1", STATUS).write_text('{"finished": true}')
     assert unfinished_lines(Path("S").resolve(), jobs[:2], typed) == []
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_stopped_sweep_writes_checkpoints_and_says_how_to_go_on(stop, code, tmp_path):
+    sweep = "seed=0,1,2", "hydra.sweep.dir=S", "hydra.launcher.n_jobs=2"
+    words = "-m", *SMALL, "trainer.total_timesteps=1000000", *sweep
+    begun = [tmp_path / "S" / number / PROGRESS for number in "01"]
+    left, printed = stopped_train(*words, stop=stop, begun=begun, cwd=tmp_path)
+    assert left == code, printed
+    assert "Traceback" not in printed
+    *_, head, first, second, third, way_on = printed.splitlines()
+    assert head == "3 of 3 jobs of the sweep are not done:"
+    assert (first, second) == ("  S/0 (seed=0): unfinished", "  S/1 (seed=1): unfinished")
+    assert third == "  S/2 (seed=2): not begun"
+    assert way_on.startswith("To go on: moe-train -m env=synthetic ")
+    assert way_on.endswith(" seed=0,1,2 hydra.launcher.n_jobs=2 hydra.sweep.dir=S trainer.resume=auto")
+    for seed in (0, 1):
+        assert list((tmp_path / "S" / str(seed) / "checkpoint").iterdir())
+        assert f"To go on: moe-train resume S/{seed}" in printed
