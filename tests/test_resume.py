@@ -13,6 +13,7 @@ from commands import SMALL, moe_train, stopped_train
 from omegaconf import OmegaConf
 
 from moe_trader import resume
+from moe_trader.option import ConfigError
 from moe_trader.run_files import COMPARED, CONFIG, PROGRESS, STATUS, holds_run, is_finished
 from moe_trader.sweep import unfinished_lines
 from moe_trader.trainer.status import Status, StatusError
@@ -69,7 +70,7 @@ def test_a_status_knows_what_was_done(tmp_path):
     status = Status(tmp_path)
     assert not status.is_done("mixture")
     assert not holds_run(tmp_path)
-    status.begin(100)
+    status.begin(100, "prices")
     status.done("mixture", ["a.csv"])
     again = Status(tmp_path)
     assert again.is_done("mixture")
@@ -77,18 +78,24 @@ def test_a_status_knows_what_was_done(tmp_path):
     assert not is_finished(tmp_path)
     again.finish()
     assert is_finished(tmp_path)
-    again.begin(100)
+    again.begin(100, "prices")
     assert is_finished(tmp_path)
-    again.begin(200)
+    again.begin(200, "prices")
     assert not is_finished(tmp_path)
     assert not again.is_done("mixture")
     assert Status(tmp_path).extended_from == [100]
+    with pytest.raises(ConfigError, match=r"^env\.market: the prices are not those of the run in .*; restore the data"):
+        again.check_market("others")
+    with pytest.raises(
+        ConfigError, match=r"^trainer\.total_timesteps: 199, and the run in .* has 200; give that number"
+    ):
+        again.check_total(199)
 
 
 def test_a_stage_whose_files_were_altered_is_not_done(tmp_path, warnings):
     (tmp_path / "a.csv").write_text("1\n")
     status = Status(tmp_path)
-    status.begin(100)
+    status.begin(100, "prices")
     status.done("evaluation", ["a.csv"])
     (tmp_path / "a.csv").write_text("2\n")
     assert not status.is_done("evaluation")

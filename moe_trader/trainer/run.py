@@ -77,7 +77,8 @@ class Run:
         """
         if self.status.total_timesteps is not None:
             self.status.check_total(self.total_timesteps)
-            self.status.begin(self.total_timesteps)
+            self.status.check_market(self._remembered["market_sha256"])
+            self._begin()
         repeated: set[str] = set()
         for stage in self.stages():
             if repeated.isdisjoint(stage.needs) and self.status.is_done(stage.name):
@@ -101,11 +102,14 @@ class Run:
             found += [UNEQUAL] if len(warm) > 1 else []
         return found
 
+    def _begin(self) -> None:
+        self.status.begin(self.total_timesteps, self._remembered["market_sha256"])
+
     def _train_mixture(self) -> None:
         settings, trainer = self.settings, self.settings.trainer
         env = self.task.training_env(trainer.n_envs, settings.seed, trainer.cost_multiple)
         agent = MoEAgent(env, settings.expert, settings.gating, seed=settings.seed, **self._how)
-        self.status.begin(self.total_timesteps)
+        self._begin()
         self._fit(trainer, agent, self.directory, "mixture")
 
     def _train_single_policy(self) -> None:

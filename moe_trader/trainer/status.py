@@ -32,6 +32,7 @@ class Status:
     def __init__(self, directory: Path) -> None:
         self.directory, self._file = directory, directory / STATUS
         self.total_timesteps: int | None = None
+        self.market_sha256: str | None = None
         self.extended_from: list[int] = []
         """Totals that the run had, and was extended from."""
         self._finished = False
@@ -47,8 +48,17 @@ class Status:
                 f"{self.total_timesteps:,}; give that number or more"
             )
 
-    def begin(self, total_timesteps: int) -> None:
-        """Note how many steps are trained; more than before extend the run: its stages are to be done again."""
+    def check_market(self, market_sha256: str) -> None:
+        """Refuse other prices. :raises ConfigError: with the way out."""
+        if self.market_sha256 not in (None, market_sha256):
+            raise ConfigError(
+                f"env.market: the prices are not those of the run in {self.directory}; restore the data, or start a "
+                f"new run: moe-train rerun {self.directory}"
+            )
+
+    def begin(self, total_timesteps: int, market_sha256: str) -> None:
+        """Note what is trained on and for how many steps; more than before: the stages are to be done again."""
+        self.market_sha256 = market_sha256
         if self.total_timesteps == total_timesteps:
             return
         if self.total_timesteps is not None:
@@ -84,6 +94,7 @@ class Status:
             "format_version": FORMAT_VERSION,
             "moe_trader": moe_trader.__version__,
             "total_timesteps": self.total_timesteps,
+            "market_sha256": self.market_sha256,
             "extended_from": self.extended_from,
             "finished": self._finished,
             "stages": self._stages,
@@ -96,6 +107,7 @@ class Status:
             if content["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format version {content['format_version']}")
             self.total_timesteps, self.extended_from = content["total_timesteps"], content["extended_from"]
+            self.market_sha256 = content["market_sha256"]
             self._stages, self._finished = content["stages"], content["finished"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StatusError(
