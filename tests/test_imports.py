@@ -20,6 +20,7 @@ LEAVES = {
     "finite",
     "legacy",
     "interrupt",
+    "lock",
     "durable",
     "exhausted",
     "run_files",

@@ -14,7 +14,6 @@ from moe_trader.bundle import read_manifest
 from moe_trader.evaluation.evaluate import Tables, evaluate, read_tables, write_tables
 from moe_trader.evaluation.report import write_report
 from moe_trader.gating.fixed import Uniform
-from moe_trader.option import ConfigError
 from moe_trader.run_files import BUNDLE, MANIFEST, REPORT, SINGLE_POLICY, TABLES, WEIGHTS
 from moe_trader.trainer.facts import cautions, facts, notes
 from moe_trader.trainer.source import INIT_FROM
@@ -77,7 +76,6 @@ class Run:
         :raises ConfigError: for fewer steps than the run has
         """
         if self.status.total_timesteps is not None:
-            self._check_total(self.status.total_timesteps)
             self.status.begin(self.total_timesteps)
         repeated: set[str] = set()
         for stage in self.stages():
@@ -88,6 +86,12 @@ class Run:
             self.status.done(stage.name, stage.leaves)
             repeated.add(stage.name)
         self.status.finish()
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to do; reads the status and every file that a stage left."""
+        self.status = Status(self.directory)
+        is_whole = self.status.finished and self.status.total_timesteps == self.total_timesteps
+        return is_whole and all(self.status.is_done(stage.name) for stage in self.stages())
 
     def tables(self) -> Tables:
         """Return the tables of the evaluation."""
@@ -101,13 +105,6 @@ class Run:
             warm = {INIT_FROM in read_manifest(self.directory / bundle)["task"] for bundle in bundles}
             found += [UNEQUAL] if len(warm) > 1 else []
         return found
-
-    def _check_total(self, before: int) -> None:
-        if self.total_timesteps < before:
-            raise ConfigError(
-                f"trainer.total_timesteps: {self.total_timesteps:,}, and the run in {self.directory} has "
-                f"{before:,}; give that number or more"
-            )
 
     def _train_mixture(self) -> None:
         settings, trainer = self.settings, self.settings.trainer

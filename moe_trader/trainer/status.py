@@ -34,18 +34,27 @@ class Status:
         self.total_timesteps: int | None = None
         self.extended_from: list[int] = []
         """Totals that the run had, and was extended from."""
-        self._finished = False
+        self.finished = False
+        """Whether all stages are done; see :func:`moe_trader.run_files.is_finished`."""
         self._stages: dict[str, dict[str, str]] = {}
         if self._file.is_file():
             self._read()
 
     def begin(self, total_timesteps: int) -> None:
-        """Note how many steps are trained; more than before extend the run: its stages are to be done again."""
+        """Note how many steps are trained; more than before extend the run: its stages are to be done again.
+
+        :raises ConfigError: for fewer steps than the run has
+        """
         if self.total_timesteps == total_timesteps:
             return
         if self.total_timesteps is not None:
+            if total_timesteps < self.total_timesteps:
+                raise ConfigError(
+                    f"trainer.total_timesteps: {total_timesteps:,}, and the run in {self.directory} has "
+                    f"{self.total_timesteps:,}; give that number or more"
+                )
             self.extended_from.append(self.total_timesteps)
-            self._stages, self._finished = {}, False
+            self._stages, self.finished = {}, False
         self.total_timesteps = total_timesteps
         self._write()
 
@@ -66,9 +75,9 @@ class Status:
         return True
 
     def finish(self) -> None:
-        """Note that all stages are done; see :func:`moe_trader.run_files.is_finished`."""
-        if not self._finished:
-            self._finished = True
+        """Note that all stages are done."""
+        if not self.finished:
+            self.finished = True
             self._write()
 
     def _write(self) -> None:
@@ -77,7 +86,7 @@ class Status:
             "moe_trader": moe_trader.__version__,
             "total_timesteps": self.total_timesteps,
             "extended_from": self.extended_from,
-            "finished": self._finished,
+            "finished": self.finished,
             "stages": self._stages,
         }
         write_file(self._file, json.dumps(content, indent=2) + "\n")
@@ -88,7 +97,7 @@ class Status:
             if content["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format version {content['format_version']}")
             self.total_timesteps, self.extended_from = content["total_timesteps"], content["extended_from"]
-            self._stages, self._finished = content["stages"], content["finished"]
+            self._stages, self.finished = content["stages"], content["finished"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StatusError(
                 f"{self._file}: cannot be read ({error}); delete it to go on from the last checkpoints"
