@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, get_start_method, parent_process, set_start_method
 from multiprocessing.connection import Connection, wait
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ class SeedProcess:
         context = get_context("spawn")
         self.connection, other_end = context.Pipe()
         self._process = context.Process(target=_main, args=(other_end,), name=f"{SEED_PROCESS}{seed}")
-        with _ctrl_c_blocked():  # the process inherits it
+        with _ctrl_c_blocked(), _spawning():
             self._process.start()
         other_end.close()  # so that the connection ends with the process
 
@@ -113,6 +113,17 @@ def _ctrl_c_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def _spawning() -> Iterator[None]:
+    """Make spawn the start method, which a process inherits: a worker of joblib's has one that others do not know."""
+    before = get_start_method(allow_none=True)
+    set_start_method("spawn", force=True)
+    try:
+        yield
+    finally:
+        set_start_method(before, force=True)
+
+
 def _died(status: int | None) -> str:
     if status is None or status >= 0:
         return f"its process ended with exit status {status}"
@@ -126,6 +137,7 @@ def _died(status: int | None) -> str:
 def _main(connection: Connection) -> None:
     """Carry out the run that the parent sends, and say how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    status = 0
     try:
         interrupt.listen(once=True)
         Thread(target=_end_with_parent, daemon=True).start()
@@ -133,9 +145,13 @@ def _main(connection: Connection) -> None:
         run: Run = connection.recv()
         connection.send(_ending(run, connection))
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGTERM)
+        status = 128 + signal.SIGTERM
     except (EOFError, OSError):  # the parent is gone
-        sys.exit(1)
+        status = 1
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # all files are closed; to take compiled code and torch apart takes seconds
 
 
 def _end_with_parent() -> None:

@@ -68,7 +68,7 @@ class Seeds:
             log.info("Done before: %s", named(before))
         if not left:
             return
-        log.info("Training %s, %d at once (seeds_at_once); each logs to its own seed_N/train.log", named(left), at_once)
+        log.info("Training %s (%d at once: seeds_at_once); each logs to its own seed_N/train.log", named(left), at_once)
         try:
             with interrupt.deferred():
                 while left or self._at_work:
