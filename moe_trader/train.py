@@ -107,9 +107,10 @@ def run_seeds(
         if (strategies := seeds.write_results()) is not None:
             _show_seeds(strategies, min(runs), settings.plugins, directory)
     if seeds.failed:
-        logs = ", ".join(os.path.relpath(runs[seed].directory / LOG) for seed in seeds.failed)
-        failed = named(list(seeds.failed)).capitalize()
-        raise Failure(f"{failed} of {len(runs)} failed, see {logs}. {way_on(directory, settings.plugins)}")
+        failed = sorted(seeds.failed)
+        logs = ", ".join(os.path.relpath(runs[seed].directory / LOG) for seed in failed)
+        of_all = f"{named(failed).capitalize()} of {len(runs)}"
+        raise Failure(f"{of_all} failed, see {logs}. {way_on(directory, settings.plugins)}")
 
 
 def _run_of_seed(

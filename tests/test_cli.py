@@ -242,9 +242,11 @@ def test_a_directory_of_several_seeds_is_no_run_of_one(seeds, evaluate_here, tmp
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["trainer.parallel_seeds=1e3"], "trainer.parallel_seeds: Input should be a valid integer, got 1000.0"),
-        (["trainer.parallel_seeds=0"], "trainer.parallel_seeds: Input should be greater than or equal to 1, got 0"),
-        (["seed=2147483647", "seeds=2"], "seed: with trainer.parallel_seeds the last is 2147483648"),
+        (["seeds=1e3"], "seeds: Input should be a valid integer, got 1000.0"),
+        (["seeds=0"], "seeds: Input should be greater than 0, got 0"),
+        (["seeds_at_once=0"], "seeds_at_once: Input should be greater than 0, got 0"),
+        (["trainer.parallel_seeds=0"], "seeds: Input should be greater than 0, got 0"),
+        (["seed=2147483647", "seeds=2"], "seed: with seeds=2 the last is 2147483648; the greatest is 2147483647"),
     ],
 )
 def test_seeds_that_there_are_not_are_refused(given, message, make_settings):
@@ -257,15 +259,13 @@ def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_weights(tmp_path):
     rate = ["expert.learning_rate=1e30", "expert.final_learning_rate=1e30"]
     done = moe_train(*SMALL, *rate, "seeds=2", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == (
-        "Failure: Seeds 0, 1 of 2 failed, see run/seed_0/train.log, run/seed_1/train.log. "
-        "To go on: moe-train resume run\n"
-    )
+    logs = "run/seed_0/train.log, run/seed_1/train.log"
+    assert f"\nSeeds 0, 1 of 2 failed, see {logs}. To go on: moe-train resume run\n" in done.stderr
     line = (
         r"mixture: training diverged at step 128: train/value_loss is inf in minibatch 2 of the update; lower "
         r"expert.learning_rate \(now 1e\+30\) or expert.max_grad_norm \(now 1\); the last finite weights were saved to "
     )
-    assert "Traceback" not in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
     for seed in (0, 1):
         run = tmp_path / "run" / f"seed_{seed}"
         found = re.findall(f"ERROR Seed {seed} failed: {line}.*/run/seed_{seed}/bundle$", done.stdout, re.MULTILINE)

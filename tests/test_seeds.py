@@ -214,7 +214,7 @@ def test_a_seed_that_fails_does_not_stop_the_others(seeds_that, tmp_path, warnin
         2: "its process was ended by SIGKILL; perhaps memory ran out",
     }
     assert sorted(warnings(logging.ERROR).splitlines()) == [
-        f"Seed {seed} failed: {reason}" for seed, reason in seeds.failed.items()
+        f"Seed {seed} failed: {seeds.failed[seed]}" for seed in (0, 1, 2)
     ]
     assert "Traceback" in (tmp_path / "seed_0" / "train.log").read_text()
     assert f"seed 3: Trained in {tmp_path / 'seed_3'}" in warnings(logging.INFO)
