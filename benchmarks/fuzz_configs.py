@@ -20,7 +20,7 @@ SYNTHETIC += ("env.features.regime_probabilities.starts=2",)
 SYNTHETIC += tuple(f"env.market.series.{split}=1" for split in ("train", "validation", "test"))
 SMALL = {"bars": 2_000, "n_envs": 16, "n_steps": 256, "count": 8, "n_epochs": 4, "series": 3, "starts": 5, "states": 4}
 SMALL |= dict.fromkeys(("net_arch", "hidden_sizes", "hidden_size", "rows", "window"), 128)
-SMALL |= dict.fromkeys(("total_timesteps", "seed", "parallel_seeds", "threads", "initial_equity"), math.inf)
+SMALL |= dict.fromkeys(("total_timesteps", "seed", "seeds", "threads", "initial_equity"), math.inf)
 OTHERWISE = 1_000  # largest whole number of another name in a config that is trained
 STEPS = 200
 

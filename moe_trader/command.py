@@ -101,21 +101,21 @@ def _logged(directory: Path, plugins: Sequence[str]) -> Iterator[None]:
     except mistakes() as error:
         log.debug("Refused: %s", error)  # for the log file; Hydra prints it
         raise
-    except TrainingError:
+    except (TrainingError, Failure):
         log.debug("Training failed", exc_info=True)  # for the log file
         raise
     except KeyboardInterrupt:
-        log.warning("Interrupted. %s", _way_on(directory, plugins))
+        log.warning("Interrupted. %s", way_on(directory, plugins))
         raise
     except Exception as error:
         if line := explained(error, directory):
             log.debug("Failed", exc_info=True)
-            raise Failure(f"{line}. {_way_on(directory, plugins)}") from None
-        log.exception("The run failed. %s", _way_on(directory, plugins))
+            raise Failure(f"{line}. {way_on(directory, plugins)}") from None
+        log.exception("The run failed. %s", way_on(directory, plugins))
         raise
 
 
-def _way_on(directory: Path, plugins: Sequence[str]) -> str:
+def way_on(directory: Path, plugins: Sequence[str]) -> str:
     """Return how to go on with a run that began to train."""
     if not holds_run(directory):
         return f"Nothing was trained in {directory}"

@@ -36,10 +36,13 @@ def to_plain(config: Any) -> dict[str, Any]:
     A node may list under ``_aliases_`` settings that are short names for others of its own, which refer to them
     (``path: ${..path}``): these are left out, since nothing reads them by that name.
 
+    Settings have today's names, see :func:`moe_trader.legacy.renamed`.
+
     :raises ConfigError: when an interpolation or a mandatory value (``???``) cannot be resolved
     """
     from omegaconf.errors import OmegaConfBaseException
 
+    from moe_trader.legacy import renamed
     from moe_trader.option import ConfigError
 
     try:
@@ -53,7 +56,10 @@ def to_plain(config: Any) -> dict[str, Any]:
         raise ConfigError(f"{where}: {reason}; give it a value: {where}=...") from None
     plain = _settled(plain, "")
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    try:
+        return renamed(plain)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _settled(node: Any, path: str) -> Any:

@@ -28,15 +28,18 @@ at_signal: list[Callable[[], None]] = []
 """Called at the first signal, before it is raised: what a process does about those that it started."""
 _requested: KeyboardInterrupt | None = None
 _is_deferred = False
+_ignores_more = False
 
 
-def listen() -> None:
+def listen(once: bool = False) -> None:
     """Raise :class:`Terminated` at SIGTERM and KeyboardInterrupt at Ctrl-C, and remember either for :func:`check`.
 
     A Ctrl-C that the process was started to ignore, as in the background of a shell, stays ignored.
+
+    :param once: whether to ignore every SIGTERM after the first, which a parent and a scheduler may both send
     """
-    global _requested
-    _requested = None
+    global _requested, _ignores_more
+    _requested, _ignores_more = None, once
     signal.signal(signal.SIGTERM, _signalled)
     if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _signalled):
         signal.signal(signal.SIGINT, _signalled)
@@ -83,6 +86,8 @@ def check_late() -> None:
 def _signalled(number: int, _: FrameType | None) -> None:
     global _requested
     is_first = _requested is None
+    if _ignores_more and not is_first:
+        return
     _requested = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
     if signal.getsignal(signal.SIGINT) is _signalled:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next one ends the process

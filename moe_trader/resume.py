@@ -26,7 +26,7 @@ Packages that the run lists under `plugins` are imported only if you name them w
 A sweep: repeat its command with trainer.resume=auto and the same hydra.sweep.dir."""
 
 EXTENDED = "trainer.total_timesteps"
-MAY_CHANGE = (EXTENDED, "trainer.checkpoint_seconds", "device", "plugins")
+MAY_CHANGE = (EXTENDED, "trainer.checkpoint_seconds", "seeds_at_once", "device", "plugins")
 
 
 def resume_arguments(given: Sequence[str]) -> list[str]:

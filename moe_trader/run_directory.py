@@ -17,18 +17,17 @@ from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from moe_trader.durable import write_file
+from moe_trader.lock import AT_WORK, is_locked, lock_directory, unusable
 from moe_trader.option import ConfigError
 from moe_trader.run_files import CLAIM, CONFIG, PROGRESS, holds_run, holds_sweep
 from moe_trader.sweep import jobs_of
-
-AT_WORK = "is claimed by another run, which is at work; wait for it, or choose another directory"
 
 
 class Sweep(NamedTuple):
@@ -54,7 +53,7 @@ def check_free(directory: Path, setting: str) -> None:
         if taken is None:
             directory.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError, RuntimeError) as error:  # the last: links in a circle
-        raise _unusable(directory, setting, error) from None
+        raise unusable(directory, setting, error) from None
     if taken:
         raise ConfigError(f"{setting}: {directory} {taken}")
 
@@ -63,7 +62,7 @@ def _taken(directory: Path) -> str | None:
     """Return why nothing may be written into a directory, and the way out; ``None`` where it is free."""
     if holds := _holds(directory):
         return holds
-    return AT_WORK if (directory / CLAIM).exists() and _is_locked(directory) else None
+    return AT_WORK if (directory / CLAIM).exists() and is_locked(directory) else None
 
 
 def _holds(directory: Path) -> str | None:
@@ -88,19 +87,6 @@ def _holds(directory: Path) -> str | None:
     return None
 
 
-def _is_locked(directory: Path) -> bool:
-    """Whether a process is at work in a directory that was claimed."""
-    lock = FileLock(directory / CLAIM, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    except OSError:  # a directory that cannot be written is refused in other words
-        return False
-    lock.release()
-    return False
-
-
 def claim(directory: Path, setting: str) -> FileLock:
     """Take a directory for one run or sweep: of several that try at once, one succeeds.
 
@@ -112,18 +98,6 @@ def claim(directory: Path, setting: str) -> FileLock:
     if taken := _holds(directory):  # another run may have ended since
         lock.release()
         raise ConfigError(f"{setting}: {directory} {taken}")
-    return lock
-
-
-def lock_directory(directory: Path, setting: str) -> FileLock:
-    """Lock a directory for this process. :raises ConfigError: when another process is at work there."""
-    lock = FileLock(directory / CLAIM, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ConfigError(f"{setting}: {directory} {AT_WORK}") from None
-    except OSError as error:
-        raise _unusable(directory, setting, error) from None
     return lock
 
 
@@ -147,7 +121,7 @@ def end_jobs(seconds: float = 5.0) -> None:
             os.kill(child.pid, signal.SIGTERM)
     claims = [claim for sweep in sweeps for claim in sweep.directory.rglob(f"*/{CLAIM}")]
     until = time.monotonic() + seconds
-    while time.monotonic() < until and any(_is_locked(claim.parent) for claim in claims):
+    while time.monotonic() < until and any(is_locked(claim.parent) for claim in claims):
         time.sleep(0.05)
 
 
@@ -181,7 +155,7 @@ def claimed_job(config: DictConfig, keep: bool) -> Iterator[Path]:
         try:
             _save_config(config, directory)
         except OSError as error:
-            raise _unusable(directory, setting, error) from None
+            raise unusable(directory, setting, error) from None
         yield directory
     finally:
         release(directory, lock, keep=keep and holds_run(directory))
@@ -207,11 +181,6 @@ def _save_config(config: DictConfig, directory: Path) -> None:
     parts = {"hydra": OmegaConf.create({"hydra": hydra}), "overrides": hydra.overrides.task, "config": config}
     for name, part in parts.items():  # the config last: a directory that has it can be gone on with
         write_file(folder / f"{name}.yaml", OmegaConf.to_yaml(part))
-
-
-def _unusable(directory: Path, setting: str, error: Exception) -> ConfigError:
-    reason = "not a directory" if isinstance(error, FileExistsError) else getattr(error, "strerror", None) or error
-    return ConfigError(f"{setting}: {directory} cannot be used ({reason}); choose another directory")
 
 
 class RunDirectories(Callback):

@@ -13,14 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from moe_trader.config import load_config
 from moe_trader.durable import write_file
-from moe_trader.legacy import completed
+from moe_trader.legacy import completed, renamed
 from moe_trader.option import ConfigError, join
 
-# These change no result: which run is repeated, which packages may be imported, the device, where files are, and when
-# checkpoints are written. Prices have a hash of their own.
+# These change no result: which run is repeated, which packages may be imported, the device, where files are, when
+# checkpoints are written, and how many seeds train at once. Prices have a hash of their own.
 NOT_COMPARED = (
     *("rerun_of", "plugins", "device", "env.market.path", "env.market.cache", "env.market.refresh"),
-    *("trainer.checkpoint_seconds", "trainer.resume"),
+    *("trainer.checkpoint_seconds", "trainer.resume", "seeds_at_once"),
 )
 PLAIN, SHA256 = "run_config", "run_config_sha256"  # keys in the manifest's task
 _NOTHING = object()
@@ -33,15 +33,15 @@ def save_as_of_seed(saved: Path, target: Path, seed: int) -> None:
     """
     if not (saved / "config.yaml").is_file():  # a run that did not come from the command line
         return
-    config = load_config(saved / "config.yaml")
-    config.seed, config.trainer.parallel_seeds = seed, 1
+    config = OmegaConf.to_container(load_config(saved / "config.yaml"), resolve=False)
+    assert isinstance(config, dict)
     target.mkdir(parents=True, exist_ok=True)
-    write_file(target / "config.yaml", OmegaConf.to_yaml(config))
+    write_file(target / "config.yaml", OmegaConf.to_yaml(as_of_seed(renamed(config), seed)))
 
 
 def as_of_seed(plain: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Return a run's plain config as that of a run of this seed alone."""
-    return {**plain, "seed": seed, "trainer": {**plain["trainer"], "parallel_seeds": 1}}
+    """Return the config of a run, under today's names, as that of a run of this seed alone."""
+    return {**plain, "seed": seed, "seeds": 1}
 
 
 def check_plugins(config: DictConfig, trusted: Sequence[str], path: Path, way_out: Callable[[str], str]) -> None:
@@ -106,7 +106,7 @@ def difference(plain: Mapping[str, Any], task: Mapping[str, Any]) -> tuple[str, 
     kept = task.get(PLAIN)
     if not isinstance(kept, dict) or _sha256(kept) != task.get(SHA256):
         raise ValueError(f"its `task` holds no {PLAIN} of the sha256 that it states; copy the bundle again")
-    return _difference(_compared(plain), kept, "")
+    return _difference(_compared(plain), renamed(kept), "")
 
 
 def _compared(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ class RunSettings:
     gating: Gate
     trainer: Trainer
     seed: Seed
+    seeds: Count
+    seeds_at_once: Count | None
     threads: Count
     device: str
     kernels: Kernels
@@ -29,9 +31,13 @@ class RunSettings:
     plugins: list[str]
     rerun_of: str | None
 
+    def each_seed(self) -> range:
+        """Return the seeds that the run trains."""
+        return range(self.seed, self.seed + self.seeds)
+
     def __post_init__(self) -> None:
-        last = self.seed + self.trainer.parallel_seeds - 1
+        last = self.each_seed()[-1]
         if last >= MOST_SEEDS:
-            raise ValueError(f"seed: with trainer.parallel_seeds the last is {last}; the greatest is {MOST_SEEDS - 1}")
+            raise ValueError(f"seed: with seeds={self.seeds} the last is {last}; the greatest is {MOST_SEEDS - 1}")
         check_names(self.trainer.frozen, self.expert.names(), "trainer.frozen")
         check_device(self.device)

@@ -9,10 +9,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from multiprocessing import current_process
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+"""The format of log files."""
+SEED_PROCESS = "seed "
+"""How the names of processes begin that train one seed of several."""
 
 
 @cache
@@ -26,7 +33,12 @@ def console() -> Console:
 
 
 def _shared() -> bool:
-    """Whether this is one of several runs of a parallel sweep, where live lines would write over each other."""
+    """Whether this is one of several runs at once, where live lines would write over each other."""
+    return in_parallel_sweep() or current_process().name.startswith(SEED_PROCESS)
+
+
+def in_parallel_sweep() -> bool:
+    """Whether this process carries out jobs of a parallel sweep."""
     return current_process().name.startswith("LokyProcess")
 
 
@@ -34,12 +46,19 @@ def log_handler() -> logging.Handler:
     """Return the handler for the terminal: rich's on a terminal, plain lines in a pipe or a file."""
     if _shared() or not sys.stdout.isatty():
         plain = logging.StreamHandler(sys.stdout)
-        who = f"{current_process().name.removeprefix('Loky')}: " if _shared() else ""
+        who = f"{current_process().name.removeprefix('Loky')}: " if in_parallel_sweep() else ""
         plain.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}%(message)s", "%H:%M:%S"))
         return plain
     from rich.logging import RichHandler
 
     return RichHandler(console=console(), show_path=False, log_time_format="%H:%M:%S", rich_tracebacks=True)
+
+
+def file_handler(path: str | Path) -> logging.Handler:
+    """Return the handler for a run's log file, which the first line opens."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter(LINE))
+    return handler
 
 
 @contextmanager

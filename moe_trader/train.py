@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from moe_trader import interrupt
-from moe_trader.command import naming, refusing, run_directory, start
+from moe_trader.command import Failure, naming, refusing, run_directory, start, way_on
 from moe_trader.config import run_settings, to_plain
-from moe_trader.run_files import holds_run, seed_directory
+from moe_trader.run_files import LOG, holds_run, seed_directory
 from moe_trader.saved_config import as_of_seed, record, save_as_of_seed
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from moe_trader.env.task import PreparedTask
     from moe_trader.evaluation.evaluate import Tables
     from moe_trader.settings import RunSettings
+    from moe_trader.trainer.run import Run
 
 log = logging.getLogger("moe_trader.train")
 
@@ -44,8 +47,6 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
 
     if settings.trainer.resume == "never" and holds_run(directory):
         raise ConfigError(f"{directory} holds a run already; choose another directory")
-    if settings.trainer.init_from is not None:
-        find_bundle(settings.trainer.init_from)  # refused before the market is read
     if settings.trainer.init_from is not None and not holds_run(directory):
         find_bundle(settings.trainer.init_from)  # refused before the market is read
     torch.set_num_threads(settings.threads)
@@ -60,7 +61,7 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
         log.info("Costs in training: %s; evaluation pays those of env.costs", training_costs(settings, task))
     if settings.kernels != "off" and not are_compiled():
         log.info("Compiling kernels for this CPU (about 15 s, first run only)")
-    if settings.trainer.parallel_seeds > 1:
+    if settings.seeds > 1:
         run_seeds(settings, task, directory, config)
     else:
         tables, _ = run_seed(settings, task, directory, config)
@@ -89,61 +90,45 @@ def run_seed(
 def run_seeds(
     settings: RunSettings, task: PreparedTask, directory: Path, config: Mapping[str, Any] | None = None
 ) -> None:
-    """Train and evaluate several seeds, each in a run directory of its own, and say what they have in common."""
-    from moe_trader.finite import TrainingError
-    from moe_trader.option import ConfigError
-    from moe_trader.terminal import log_prefix
-    from moe_trader.trainer.facts import facts
+    """Train and evaluate several seeds, each in a run directory of its own, and print what they have in common.
 
-    numbers = range(settings.seed, settings.seed + settings.trainer.parallel_seeds)
-    if settings.device == "cpu":
-        listed = f"range({numbers.start},{numbers.stop})"
-        log.info("On CPU, seeds run sequentially. To run one per core, without means: moe-train -m 'seed=%s'", listed)
-    one_seed = dataclasses.replace(settings.trainer, parallel_seeds=1)
-    done: dict[int, tuple[Tables, list[str]]] = {}
-    failures: list[Exception] = []
+    :raises Failure: when a seed failed; the others are done
+    """
+    from moe_trader.trainer.seeds import Seeds, named, seeds_at_once
+
+    runs = {seed: _run_of_seed(settings, task, directory, config, seed) for seed in settings.each_seed()}
+    seeds = Seeds(runs, directory)
+
+    def begin(seed: int) -> None:
+        save_as_of_seed(directory / ".hydra", runs[seed].directory / ".hydra", seed)
+
     try:
-        for seed in numbers:
-            mine = seed_directory(directory, seed)
-            save_as_of_seed(directory / ".hydra", mine / ".hydra", seed)
-            own = as_of_seed(config, seed) if config else None
-            with log_prefix(f"seed {seed}"):
-                try:
-                    done[seed] = run_seed(dataclasses.replace(settings, seed=seed, trainer=one_seed), task, mine, own)
-                except ConfigError:  # of every seed
-                    raise
-                except TrainingError as error:  # one line is enough
-                    log.error("%s", error)
-                    failures.append(error)
-                except Exception as error:
-                    log.exception("This seed failed; partial results are in %s", mine)
-                    failures.append(error)
+        seeds.train(seeds_at_once(settings), begin)
     finally:
-        if len(done) > 1:
-            _show_seeds(done, facts(settings, task), settings.plugins, directory)
-    if failures:
-        raise failures[0]
+        if (strategies := seeds.write_results()) is not None:
+            _show_seeds(strategies, min(runs), settings.plugins, directory)
+    if seeds.failed:
+        failed = sorted(seeds.failed)
+        logs = ", ".join(os.path.relpath(runs[seed].directory / LOG) for seed in failed)
+        of_all = f"{named(failed).capitalize()} of {len(runs)}"
+        raise Failure(f"{of_all} failed, see {logs}. {way_on(directory, settings.plugins)}")
 
 
-def _show_seeds(
-    done: Mapping[int, tuple[Tables, list[str]]], facts: dict[str, object], plugins: Sequence[str], directory: Path
-) -> None:
-    """Write and print what seeds have in common, and say what one can do next."""
-    from moe_trader.evaluation.over_seeds import seeds_view, verdict, write_seeds
+def _run_of_seed(
+    settings: RunSettings, task: PreparedTask, directory: Path, config: Mapping[str, Any] | None, seed: int
+) -> Run:
+    """Return the run of one seed of several: what ``moe-train seed=N`` carries out."""
+    from moe_trader.trainer.run import Run
+
+    own = record(as_of_seed(config, seed)) if config else {}
+    return Run(dataclasses.replace(settings, seed=seed, seeds=1), task, seed_directory(directory, seed), own)
+
+
+def _show_seeds(strategies: pd.DataFrame, first: int, plugins: Sequence[str], directory: Path) -> None:
+    """Print what seeds have in common, and what one can do next."""
+    from moe_trader.evaluation.over_seeds import seeds_view, verdict
     from moe_trader.terminal import console, say
 
-    of_note: dict[str, list[int]] = {}
-    for seed, (_, notes) in done.items():
-        for note in notes:
-            of_note.setdefault(note, []).append(seed)
-    shared = [
-        note if len(seeds) == len(done) else f"Seed {', '.join(map(str, seeds))}: {note}"
-        for note, seeds in of_note.items()
-    ]
-    tables = {seed: tables for seed, (tables, _) in done.items()}
-    first, last = min(done), max(done)
-    facts |= {"seed": f"{first} to {last}" if len(done) == last - first + 1 else ", ".join(map(str, done))}
-    strategies = write_seeds(tables, shared, directory, facts)
     console().print(seeds_view(strategies, "test"))
     for rival in ("single_policy", "buy_and_hold"):
         if line := verdict(strategies, rival, "test"):

@@ -38,17 +38,21 @@ def moe_train(*arguments, cwd):
     return call(SCRIPTS / "moe-train", *arguments, cwd=cwd)
 
 
-def stopped_train(*arguments, stop, begun, cwd):
-    """Run ``moe-train`` until the files ``begun`` have a line, and send it a signal; return exit status and output."""
+def stopped_train(*arguments, stop, begun, cwd, group=False):
+    """Run ``moe-train`` until the files ``begun`` have a line, and send it a signal; return exit status and output.
+
+    :param group: whether the signal goes to the processes that it started too, as a terminal's Ctrl-C does
+    """
     files = [begun] if isinstance(begun, Path) else begun
     command = [sys.executable, "-c", HEAR_CTRL_C, SCRIPTS / "moe-train", *arguments]
-    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=cwd, start_new_session=group, **pipes) as run:
         try:
             for _ in range(3000):
                 if run.poll() is not None or all(file.is_file() and file.stat().st_size > 0 for file in files):
                     break
                 time.sleep(0.1)
-            run.send_signal(stop)
+            os.killpg(run.pid, stop) if group else run.send_signal(stop)
             printed, _ = run.communicate(timeout=300)
         finally:
             run.kill()

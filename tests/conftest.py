@@ -196,7 +196,7 @@ def saved_bundle(finished_run):
 
 @pytest.fixture(scope="session")
 def run_of_seeds_folder(run_once):
-    return run_once("run_of_seeds", "seed=1", "trainer.parallel_seeds=2", "hydra.run.dir=run")
+    return run_once("run_of_seeds", "seed=1", "seeds=2", "hydra.run.dir=run")
 
 
 @pytest.fixture(scope="session")

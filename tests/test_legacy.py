@@ -11,9 +11,10 @@ from omegaconf import OmegaConf
 from moe_trader import legacy
 from moe_trader.agent import MoEAgent
 from moe_trader.bundle import sha256
-from moe_trader.config import compose, run_settings
+from moe_trader.config import compose, run_settings, to_plain
 from moe_trader.legacy import translated
 from moe_trader.option import ConfigError, build, describe
+from moe_trader.saved_config import difference, difference_of_runs, record
 
 ROOT = Path(__file__).resolve().parents[1]
 OLD, NEW = "expert.gate_rate_factor", "expert.gate_lr_scale"
@@ -44,9 +45,10 @@ def test_an_old_name_is_not_known_elsewhere(settings):
 
 
 def test_both_names_of_a_setting_are_refused(settings):
-    message = rf"^{OLD}: the old name of {NEW}, which is set too; remove one of them$".replace(".", r"\.")
+    message = rf"^{OLD}=0.5, the old name of {NEW}, which is 1.0; remove one of them$".replace(".", r"\.")
     with pytest.raises(ConfigError, match=message):
-        build({**describe(settings.expert), "gate_rate_factor": 1.0}, "expert")
+        build({**describe(settings.expert), "gate_rate_factor": 0.5}, "expert")
+    assert build({**describe(settings.expert), "gate_rate_factor": 1.0}, "expert") == settings.expert  # they agree
 
 
 def test_a_wrong_value_is_refused_under_todays_name(settings):
@@ -141,3 +143,58 @@ def test_a_rerun_composes_the_settings_that_old_configs_lack():
     groups = {key: node if isinstance(node, dict) else {"": node} for key, node in composed.items()}
     flat = {f"{key}.{name}".rstrip("."): value for key, node in groups.items() for name, value in node.items()}
     assert flat == legacy.ADDED
+
+
+# --- a setting that moved to another node -----------------------------------------------------------------------------
+
+SEEDS = "trainer.parallel_seeds"
+SEEDS_LINE = f"{SEEDS} is called seeds now; the old name still works"
+THEY_DIFFER = rf"^{SEEDS}=5, the old name of seeds, which is 3; remove one of them$".replace(".", r"\.")
+
+
+def old_config(n):
+    """The plain config of a run of before ``seeds``."""
+    plain = compose([])
+    del plain["seeds"], plain["seeds_at_once"]
+    plain["trainer"]["parallel_seeds"] = n
+    return plain
+
+
+def test_an_override_may_use_the_name_of_another_node(warnings):
+    assert run_settings(compose([f"{SEEDS}=5"])).seeds == 5
+    assert warnings() == SEEDS_LINE
+
+
+def test_a_config_may_use_the_name_of_another_node(warnings):
+    old = old_config(5)
+    settings = run_settings(old)
+    assert (settings.seeds, settings.seeds_at_once) == (5, None)
+    assert settings == run_settings({**compose(["seeds=5"])})
+    assert old["trainer"]["parallel_seeds"] == 5  # the caller's own config stays as it is
+    assert warnings() == SEEDS_LINE
+
+
+def test_two_values_of_a_setting_that_moved_are_refused():
+    with pytest.raises(ConfigError, match=THEY_DIFFER):
+        compose([f"{SEEDS}=5", "seeds=3"])
+    with pytest.raises(ConfigError, match=THEY_DIFFER):
+        run_settings({**old_config(5), "seeds": 3})
+    with pytest.raises(ConfigError, match=THEY_DIFFER):
+        to_plain(OmegaConf.create({"seeds": 3, "trainer": {"parallel_seeds": 5}}))
+    assert compose([f"{SEEDS}=5", "seeds=5"])["seeds"] == 5
+
+
+def test_a_rerun_of_an_old_run_of_seeds_is_one_of_today():
+    """Its saved config is composed under its own name; what is built, saved for each seed and compared has today's."""
+    old = old_config(5)
+    assert translated(["seeds=2"], old) == translated([f"{SEEDS}=2"], old) == [f"{SEEDS}=2"]
+    assert translated([f"{SEEDS}=2"], compose([])) == ["seeds=2"]
+    composed = OmegaConf.merge(OmegaConf.load(ROOT / "conf" / "rerun.yaml"), OmegaConf.create(old))
+    del composed["defaults"]
+    plain = to_plain(composed)
+    assert plain == compose(["seeds=5"]) | {"seeds": 5}
+    of_before = {**old, "trainer": {**old["trainer"], "parallel_seeds": 5}}
+    assert difference_of_runs(plain, to_plain(OmegaConf.create(of_before))) is None
+    kept = record(of_before)  # as a version of before kept it in a bundle
+    assert difference(plain, kept) is None
+    assert difference(compose(["seeds=2"]), kept) == ("seeds", "2", "5")

@@ -483,7 +483,7 @@ def test_a_bundle_of_0_1_0_keeps_no_config(run):
 def test_the_config_of_a_seed_is_the_one_that_is_saved_for_it(run, tmp_path):
     save_as_of_seed(run / ".hydra", tmp_path / "seed_3", 3)
     plain = to_plain(load_config(run / ".hydra" / "config.yaml"))
-    several = {**plain, "trainer": {**plain["trainer"], "parallel_seeds": 5}}
+    several = {**plain, "seeds": 5}
     saved = to_plain(load_config(tmp_path / "seed_3" / "config.yaml"))
     assert difference(saved, record(as_of_seed(several, 3))) is None
     assert difference(saved, record(as_of_seed(several, 4))) == ("seed", "3", "4")

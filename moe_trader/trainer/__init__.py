@@ -61,7 +61,6 @@ class Trainer:
     :param total_timesteps: environment steps over all lanes; training ends with the update that reaches them. ``None``:
         as many as :meth:`steps` returns
     :param n_envs: lanes that trade at the same time
-    :param parallel_seeds: how many seeds a run trains, from ``seed`` on, one after the other
     :param cost_multiple: of every cost of the training environment, :meth:`PreparedTask.training_env`
     :param validate_every: steps between validations; ``None``: see :func:`~moe_trader.trainer.interval.interval`; 0:
         never
@@ -78,7 +77,6 @@ class Trainer:
 
     total_timesteps: Annotated[Whole, Field(gt=0, le=10**12)] | None
     n_envs: Width
-    parallel_seeds: Annotated[Whole, Field(ge=1, le=1_024)]
     cost_multiple: NonNegative
     validate_every: Annotated[Whole, Field(ge=0, le=10**12)] | None
     select: Select
@@ -141,7 +139,6 @@ class Trainer:
         :param total_timesteps: what :meth:`steps` returned; ``None``: the setting
         :param validation: of this agent, see :meth:`validation`; ``None``: without
         :return: the bundle's path
-        :raises ConfigError: when the agent cannot start from ``init_from``, or ``frozen`` names no expert
         :raises ConfigError: when the agent cannot start from ``init_from``, or ``frozen`` names no expert
         :raises TrainingError: when training met numbers that are not finite; the last finite weights are saved
         :raises CheckpointError: for a checkpoint that does not fit this agent or its prices

@@ -73,12 +73,10 @@ class Run:
     def carry_out(self) -> None:
         """Do every stage that is not done.
 
-        :raises ConfigError: for fewer steps than the run has
+        :raises ConfigError: for other prices than the run has, and for fewer steps
         """
         if self.status.total_timesteps is not None:
-            self.status.check_total(self.total_timesteps)
-            self.status.check_market(self._remembered["market_sha256"])
-            self._begin()
+            self.begin(self.status)
         repeated: set[str] = set()
         for stage in self.stages():
             if repeated.isdisjoint(stage.needs) and self.status.is_done(stage.name):
@@ -88,6 +86,16 @@ class Run:
             self.status.done(stage.name, stage.leaves)
             repeated.add(stage.name)
         self.status.finish()
+
+    def begin(self, status: Status) -> None:
+        """Note in a status what is trained on and for how many steps. :raises ConfigError: as :meth:`carry_out`."""
+        status.begin(self.total_timesteps, self._remembered["market_sha256"])
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to do; reads the status and every file that a stage left."""
+        self.status = Status(self.directory)
+        is_whole = self.status.finished and self.status.total_timesteps == self.total_timesteps
+        return is_whole and all(self.status.is_done(stage.name) for stage in self.stages())
 
     def tables(self) -> Tables:
         """Return the tables of the evaluation."""
@@ -102,14 +110,11 @@ class Run:
             found += [UNEQUAL] if len(warm) > 1 else []
         return found
 
-    def _begin(self) -> None:
-        self.status.begin(self.total_timesteps, self._remembered["market_sha256"])
-
     def _train_mixture(self) -> None:
         settings, trainer = self.settings, self.settings.trainer
         env = self.task.training_env(trainer.n_envs, settings.seed, trainer.cost_multiple)
         agent = MoEAgent(env, settings.expert, settings.gating, seed=settings.seed, **self._how)
-        self._begin()
+        self.begin(self.status)
         self._fit(trainer, agent, self.directory, "mixture")
 
     def _train_single_policy(self) -> None:

@@ -35,7 +35,8 @@ class Status:
         self.market_sha256: str | None = None
         self.extended_from: list[int] = []
         """Totals that the run had, and was extended from."""
-        self._finished = False
+        self.finished = False
+        """Whether all stages are done; see :func:`moe_trader.run_files.is_finished`."""
         self._stages: dict[str, dict[str, str]] = {}
         if self._file.is_file():
             self._read()
@@ -57,13 +58,18 @@ class Status:
             )
 
     def begin(self, total_timesteps: int, market_sha256: str) -> None:
-        """Note what is trained on and for how many steps; more than before: the stages are to be done again."""
+        """Note what is trained on and for how many steps; more than before: the stages are to be done again.
+
+        :raises ConfigError: for other prices than before, and for fewer steps
+        """
+        self.check_market(market_sha256)
+        self.check_total(total_timesteps)
         self.market_sha256 = market_sha256
         if self.total_timesteps == total_timesteps:
             return
         if self.total_timesteps is not None:
             self.extended_from.append(self.total_timesteps)
-            self._stages, self._finished = {}, False
+            self._stages, self.finished = {}, False
         self.total_timesteps = total_timesteps
         self._write()
 
@@ -84,9 +90,9 @@ class Status:
         return True
 
     def finish(self) -> None:
-        """Note that all stages are done; see :func:`moe_trader.run_files.is_finished`."""
-        if not self._finished:
-            self._finished = True
+        """Note that all stages are done."""
+        if not self.finished:
+            self.finished = True
             self._write()
 
     def _write(self) -> None:
@@ -96,7 +102,7 @@ class Status:
             "total_timesteps": self.total_timesteps,
             "market_sha256": self.market_sha256,
             "extended_from": self.extended_from,
-            "finished": self._finished,
+            "finished": self.finished,
             "stages": self._stages,
         }
         write_file(self._file, json.dumps(content, indent=2) + "\n")
@@ -108,7 +114,7 @@ class Status:
                 raise ValueError(f"format version {content['format_version']}")
             self.total_timesteps, self.extended_from = content["total_timesteps"], content["extended_from"]
             self.market_sha256 = content["market_sha256"]
-            self._stages, self._finished = content["stages"], content["finished"]
+            self._stages, self.finished = content["stages"], content["finished"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StatusError(
                 f"{self._file}: cannot be read ({error}); delete it to go on from the last checkpoints"
