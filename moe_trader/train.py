@@ -20,6 +20,8 @@ from moe_trader.run_files import holds_run, seed_directory
 from moe_trader.saved_config import as_of_seed, record, save_as_of_seed
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from moe_trader.env.task import PreparedTask
     from moe_trader.evaluation.evaluate import Tables
     from moe_trader.settings import RunSettings
@@ -92,6 +94,7 @@ def run_seeds(
     from moe_trader.finite import TrainingError
     from moe_trader.option import ConfigError
     from moe_trader.terminal import log_prefix
+    from moe_trader.trainer.ensemble import joining_refused, write_ensembles
     from moe_trader.trainer.facts import facts
 
     numbers = range(settings.seed, settings.seed + settings.trainer.parallel_seeds)
@@ -99,6 +102,8 @@ def run_seeds(
         listed = f"range({numbers.start},{numbers.stop})"
         log.info("On CPU, seeds run sequentially. To run one per core, without means: moe-train -m 'seed=%s'", listed)
     one_seed = dataclasses.replace(settings.trainer, parallel_seeds=1)
+    if reason := joining_refused(settings.expert, len(numbers)):
+        log.warning("No ensemble will be made of these seeds: %s", reason)
     done: dict[int, tuple[Tables, list[str]]] = {}
     failures: list[Exception] = []
     try:
@@ -117,17 +122,29 @@ def run_seeds(
                 except Exception as error:
                     log.exception("This seed failed; partial results are in %s", mine)
                     failures.append(error)
-    finally:
+    except BaseException:
         if len(done) > 1:
             _show_seeds(done, facts(settings, task), settings.plugins, directory)
+        raise
+    if len(done) > 1:
+        ensembles = None
+        if not joining_refused(settings.expert, len(done)):
+            runs = [seed_directory(directory, seed) for seed in done]
+            ensembles = write_ensembles(directory, runs, task, settings).table
+        _show_seeds(done, facts(settings, task), settings.plugins, directory, ensembles)
     if failures:
         raise failures[0]
 
 
 def _show_seeds(
-    done: Mapping[int, tuple[Tables, list[str]]], facts: dict[str, object], plugins: Sequence[str], directory: Path
+    done: Mapping[int, tuple[Tables, list[str]]],
+    facts: dict[str, object],
+    plugins: Sequence[str],
+    directory: Path,
+    ensembles: DataFrame | None = None,
 ) -> None:
     """Write and print what seeds have in common, and say what one can do next."""
+    from moe_trader.evaluation.ensembles import ensembles_verdict, ensembles_view
     from moe_trader.evaluation.over_seeds import seeds_view, verdict, write_seeds
     from moe_trader.terminal import console, say
 
@@ -142,12 +159,17 @@ def _show_seeds(
     tables = {seed: tables for seed, (tables, _) in done.items()}
     first, last = min(done), max(done)
     facts |= {"seed": f"{first} to {last}" if len(done) == last - first + 1 else ", ".join(map(str, done))}
-    strategies = write_seeds(tables, shared, directory, facts)
+    strategies = write_seeds(tables, shared, directory, facts, ensembles)
     console().print(seeds_view(strategies, "test"))
+    if ensembles is not None:
+        console().print(ensembles_view(ensembles, "test"))
     for rival in ("single_policy", "buy_and_hold"):
         if line := verdict(strategies, rival, "test"):
             log.debug("%s", line)
             say(line)
+    for line in [] if ensembles is None else ensembles_verdict(ensembles, "test"):
+        log.debug("%s", line)
+        say(line)
     where = os.path.relpath(directory)
     say(
         f"\nLook at the report:  {where}/report.html\n"

@@ -118,6 +118,24 @@ class Positions(ABC):
         :param held: the target that each lane's last fill reached; returning it orders nothing
         """
 
+    def nearest(self, targets: Floats, held: Floats) -> np.ndarray:
+        """Return for each lane the action whose target is nearest: what comes closest to a target between actions.
+
+        Of actions equally near, one that the reward is not docked for is taken, then the smaller position.
+
+        :param targets: fractions of equity, shape ``(n_lanes,)``
+        :param held: as for :meth:`targets`
+        :raises NotImplementedError: for a Box of actions; such positions say themselves which action it is
+        """
+        space = self.action_space()
+        if not isinstance(space, spaces.Discrete):
+            raise NotImplementedError(f"{type(self).__name__} must define nearest(): its actions cannot be listed")
+        every = [self.targets(np.full(len(held), action), held) for action in range(int(space.n))]
+        found, docked = (np.stack(column) for column in zip(*every, strict=True))  # (n_actions, n_lanes)
+        order = np.lexsort((np.abs(found), docked, np.abs(found - targets)), axis=0)
+        best: np.ndarray = order[0]
+        return best
+
     def largest_target(self) -> tuple[str, float] | None:
         """Return the setting that allows the largest |target|, and that |target|; ``None``: no such bound.
 
