@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from moe_trader.mixture.model import MixtureModel
 
 MOST_EXPERTS = 1_024
+_NESTED = "expected the experts of one agent, got an ensemble; join its members instead"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]\w*$", max_length=40)]
 
@@ -41,7 +42,7 @@ class EnsembleExperts(ExpertFamily):
 
     def __post_init__(self) -> None:
         if isinstance(self.of, EnsembleExperts):
-            raise ValueError("of: expected the experts of one agent, got an ensemble; join its members instead")
+            raise ValueError(f"of: {_NESTED}")
         names = self.names()
         if len(set(names)) < len(names):
             raise ValueError(f"members: expected names that make different experts, got {', '.join(self.members)}")
@@ -61,6 +62,10 @@ class EnsembleExperts(ExpertFamily):
     def names(self) -> list[str]:
         """Return the names of all experts, member after member."""
         return [f"{member}_{name}" for member in self.members for name in self.of.names()]
+
+    def repeated(self, times: int) -> ExpertFamily:
+        """Refuse an ensemble of ensembles. :raises ConfigError: always."""
+        raise ConfigError(f"expert: {_NESTED}")
 
     def kinds(self) -> list[str]:
         """Return SB3's class of each expert."""

@@ -233,16 +233,12 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, 
             return f"env.{key}", shown(one.get(key)), shown(other.get(key))
     if one.get("gate_sight") != other.get("gate_sight"):
         return "gating: what the gate reads", shown(one.get("gate_sight")), shown(other.get("gate_sight"))
-    numbers = {
-        "market_sha256": "prices",
-        "fitted": "fitted features",
-        "scaler": "scaler",
-        "periods": "days of the splits",
-    }
-    for key, words in numbers.items():
+    for key, name in (("market_sha256", "sha256 of the prices"), ("periods", "days of the splits")):
         if one.get(key) != other.get(key):
-            marks = [shown(task.get(key)) if key in ("periods", "market_sha256") else "one" for task in (one, other)]
-            return words, marks[0], marks[1] if marks[1] != "one" else "another"
+            return name, shown(one.get(key)), shown(other.get(key))
+    for key, name in (("fitted", "fitted features"), ("scaler", "scaler")):  # numbers that nobody reads
+        if one.get(key) != other.get(key):
+            return name, "one", "another"
     return None
 
 
