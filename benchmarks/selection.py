@@ -36,7 +36,7 @@ from moe_trader.evaluation.metrics import sharpe_of_sums
 from moe_trader.evaluation.statistics import intervals_of_sums, t_interval
 from moe_trader.run_files import BUNDLE, CHECKPOINTS
 from moe_trader.trainer.checkpoint import Checkpoints
-from moe_trader.trainer.ensemble import joined
+from moe_trader.trainer.joining import joined
 
 HERE = Path(__file__).resolve().parent
 MARKETS = ("stocks", "nasdaq", "sp500")  # the longest first

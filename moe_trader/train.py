@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from moe_trader.command import naming, refusing, run_directory, start
 from moe_trader.config import run_settings, to_plain
-from moe_trader.run_files import holds_run, seed_directory
+from moe_trader.run_files import ENSEMBLE, holds_run, seed_directory
 from moe_trader.saved_config import as_of_seed, record, save_as_of_seed
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ def run_seeds(
     from moe_trader.finite import TrainingError
     from moe_trader.option import ConfigError
     from moe_trader.terminal import log_prefix
-    from moe_trader.trainer.ensemble import joining_refused, write_ensembles
+    from moe_trader.trainer.ensemble import write_ensembles
     from moe_trader.trainer.facts import facts
+    from moe_trader.trainer.joining import joining_refused
 
     numbers = range(settings.seed, settings.seed + settings.trainer.parallel_seeds)
     if settings.device == "cpu":
@@ -174,7 +175,8 @@ def _show_seeds(
     say(
         f"\nLook at the report:  {where}/report.html\n"
         f"Curves:              tensorboard --logdir {shlex.quote(where)}\n"
-        f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}{naming(plugins)}\n"
+        + ("" if ensembles is None else f"Ensemble, a bundle:  {where}/{ENSEMBLE}\n")
+        + f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}{naming(plugins)}\n"
         f"Repeat:              moe-train rerun {shlex.quote(where)}{naming(plugins)}"
     )
 

@@ -11,19 +11,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import call, only_run
+from commands import call, only_run, sha256
 from composed import settings_of
 
 from moe_trader.agent import MoEAgent
 from moe_trader.bundle import BundleError
 from moe_trader.evaluation.backtest import Backtest
 from moe_trader.evaluation.ensembles import ensembles_table
+from moe_trader.evaluation.evaluate import evaluate
 from moe_trader.expert.ensemble import EnsembleExperts
 from moe_trader.fast.gates import route
 from moe_trader.gating import GatingNetwork
 from moe_trader.gating.ensemble import Ensemble
 from moe_trader.option import ConfigError, build_option, describe
-from moe_trader.trainer.ensemble import ensemble_of, joined, joining_refused
+from moe_trader.trainer.ensemble import ensemble_of
+from moe_trader.trainer.joining import joined, joining_refused
 
 SPLITS = ("validation", "test")
 GATES = ("softmax", "annealed", "entmax", "top_k", "sticky", "gru", "rule", "oracle", "uniform", "random")
@@ -444,6 +446,62 @@ def test_a_bundle_that_does_not_say_what_actions_mean_is_refused_in_words(joined
         BundleError, match=r"manifest\.json: task\.positions: expected positions of Discrete\(3\); copy"
     ):
         MoEAgent.load(tmp_path / "wrong").predict(seen)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("rule: mean", "rule: vote", r"config\.yaml: expert\.rule: Input should be 'mean' or 'density', got 'vote'"),
+        ("- seed_2", "- seed_3", r"manifest\.json: experts: expected those of config\.yaml, seed_1_expert_1, "),
+        ("- seed_2", "- ../x", r"config\.yaml: expert\.members\.1: String should match pattern"),
+        (
+            "count: 2",
+            "count: 600",
+            r"config\.yaml: expert: members: 1,200 experts in all; the greatest number is 1,024",
+        ),
+        (
+            "net_arch:\n    - 8",
+            "net_arch:\n    - 9",
+            r"parameters of experts, and .* are there\); copy the bundle again",
+        ),
+        ("temperature: 1.0", "temperature: 0", r"config\.yaml: gating\.members\[0\]\.temperature: "),
+    ],
+)
+def test_a_malformed_bundle_is_refused_in_words(old, new, said, joined_runs, tmp_path):
+    _, _, made = joined_runs
+    made.save(tmp_path / "bundle", "ensemble_mean")
+    config, manifest = tmp_path / "bundle/config.yaml", tmp_path / "bundle/manifest.json"
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new, 1))
+    content = json.loads(manifest.read_text())
+    content["files"]["config.yaml"] = sha256(config)
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(BundleError, match=said):
+        MoEAgent.load(tmp_path / "bundle")
+
+
+def test_every_table_of_an_ensemble_by_the_mean_can_be_made(joined_runs):
+    """The mixture's row is that of the ensemble, and an expert alone is the same under either rule."""
+    _, task, made = joined_runs
+    found = {
+        name: evaluate(task, agent, None, seed=0, splits=("test",)).experts.set_index("strategy")
+        for name, agent in made.agents.items()
+    }
+    for name, table in found.items():
+        mixture = table[(table["instrument"] == "all") & (table["kind"] == "mixture")].loc["mixture"]
+        assert mixture["log_return"] == row_of(made.table, "test", name)["log_return"]
+    alone = [table[table["kind"] == "expert"]["log_return"] for table in found.values()]
+    pd.testing.assert_series_equal(*alone)
+
+
+def test_a_run_does_not_start_from_an_ensemble(joined_runs, make_agent, tasks, tmp_path):
+    _, task, made = joined_runs
+    made.save(tmp_path / "ensemble")
+    settings, _ = tasks("discrete")
+    agent = make_agent(env=task.training_env(2, 0), count=2, gating=settings.gating)
+    with pytest.raises(ConfigError, match=r"ensemble: does not fit: .* there, .* here; "):
+        agent.load_parts(tmp_path / "ensemble", task=task.summary())
 
 
 def test_a_run_of_seeds_leaves_the_better_ensemble(run_of_seeds, run_of_seeds_printed):

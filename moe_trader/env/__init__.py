@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from moe_trader.env.market import Floats, Instrument, Market
 from moe_trader.env.market import MarketError as MarketError
+from moe_trader.option import ConfigError
 
 SPLITS = ("train", "validation", "test")
 
@@ -125,11 +126,13 @@ class Positions(ABC):
 
         :param targets: fractions of equity, shape ``(n_lanes,)``
         :param held: as for :meth:`targets`
-        :raises NotImplementedError: for a Box of actions; such positions say themselves which action it is
+        :raises ConfigError: for a Box of actions, unless the positions define this method themselves
         """
         space = self.action_space()
         if not isinstance(space, spaces.Discrete):
-            raise NotImplementedError(f"{type(self).__name__} must define nearest(): its actions cannot be listed")
+            raise ConfigError(
+                f"env.positions: {type(self).__name__} must define nearest(): a Box has no list of actions"
+            )
         every = [self.targets(np.full(len(held), action), held) for action in range(int(space.n))]
         found, docked = (np.stack(column) for column in zip(*every, strict=True))  # (n_actions, n_lanes)
         order = np.lexsort((np.abs(found), docked, np.abs(found - targets)), axis=0)

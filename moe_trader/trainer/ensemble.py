@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
@@ -22,12 +22,10 @@ from moe_trader.bundle import read_manifest, sha256
 from moe_trader.device import Kernels
 from moe_trader.durable import write_file
 from moe_trader.evaluation.ensembles import ensembles_table
-from moe_trader.expert import ExpertFamily
-from moe_trader.expert.ensemble import MOST_EXPERTS, EnsembleExperts
-from moe_trader.gating.ensemble import Ensemble
 from moe_trader.manifest import MANIFEST, WEIGHTS
-from moe_trader.option import ConfigError, describe, shown
+from moe_trader.option import shown
 from moe_trader.run_files import BUNDLE, ENSEMBLE, ENSEMBLES_TABLE
+from moe_trader.trainer.joining import Rule, check_experts, check_same, joined
 from moe_trader.trainer.validation import Metric
 
 if TYPE_CHECKING:
@@ -36,14 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Rule = Literal["mean", "density"]
 NAMES: dict[str, Rule] = {f"ensemble_{rule}": rule for rule in get_args(Rule)}
 """How tables call an ensemble, and its rule."""
 
-_SEEN = ("features", "window", "positions", "gate_features", "gate_only", "gate_labels")  # settings of env
-_SPACES = ("observation_space", "action_space", "gate_columns", "gate_rows", "expert_columns")
 _COLUMNS = {"sharpe": "sharpe", "log_return": "log_return", "lower_bound": "log_return_low"}
-_SAME = "an ensemble joins agents that see the same; train them with the same settings of env and gating"
 
 
 @dataclass(frozen=True)
@@ -113,12 +107,12 @@ def ensemble_of(
         raise ValueError(f"select_by: expected {', '.join(_COLUMNS)}, got {shown(select_by)}")
     bundles = _bundles(runs)
     manifests = {path: read_manifest(path) for path in bundles}
-    _check_same(manifests, json.loads(json.dumps(task.summary())))
+    check_same(manifests, json.loads(json.dumps(task.summary())))
     loaded = [MoEAgent.load(path, device=device, plugins=plugins, kernels=kernels) for path in bundles]
     names = _names([agent.seed for agent in loaded])
     members = dict(zip(names, loaded, strict=True))
     for path, agent in zip(bundles, loaded, strict=True):
-        _check_experts(bundles[0], loaded[0], path, agent)
+        check_experts(bundles[0], loaded[0], path, agent)
     agents = {name: joined(members, rule, device, kernels) for name, rule in NAMES.items()}
     for agent in agents.values():
         agent.positions = task.task.positions
@@ -135,47 +129,6 @@ def ensemble_of(
         "why": why,
     }
     return Ensembles(members, agents, table, better, why, record)
-
-
-def joined(members: Mapping[str, MoEAgent], rule: Rule, device: str = "cpu", kernels: Kernels = "auto") -> MoEAgent:
-    """Return one agent of all the members' experts and gates, with copies of their weights.
-
-    Its weights are the members' own over M, member after member: ``(batch, M K)``.
-
-    :param members: by name; of the same spaces, layout and experts' settings
-    :raises ConfigError: for experts that cannot be joined
-    """
-    first = next(iter(members.values()))
-    if reason := joining_refused(first.expert, len(members)):
-        raise ConfigError(reason)
-    experts = EnsembleExperts(of=first.expert, members=list(members), rule=rule)
-    gating = Ensemble(members=[agent.gating for agent in members.values()])
-    shapes = (first.model.observation_space, first.model.action_space)
-    how: dict[str, Any] = {"seed": first.seed, "device": device, "kernels": kernels}
-    agent = MoEAgent.of_parts(experts, gating, first.layout, shapes, **how)
-    n_experts, tensors = len(first.expert_names), {}
-    for m, member in enumerate(members.values()):
-        for name, tensor in member.model.state_dict().items():
-            part, _, rest = name.partition(".")
-            if part == "experts":
-                k, _, rest = rest.partition(".")
-                tensors[f"experts.{m * n_experts + int(k)}.{rest}"] = tensor
-            else:
-                tensors[f"{part}.members.{m}.{rest}"] = tensor
-    agent.model.load_state_dict(tensors, strict=True)
-    agent.model.column_names = first.model.column_names
-    return agent
-
-
-def joining_refused(expert: ExpertFamily, n_members: int) -> str | None:
-    """Return why no ensemble can be made of so many agents with these experts; ``None``: one can."""
-    if (total := n_members * len(expert.names())) > MOST_EXPERTS:
-        return f"{n_members} members have {total:,} experts; an ensemble has at most {MOST_EXPERTS:,}"
-    try:
-        expert.repeated(n_members)
-    except ConfigError as error:
-        return str(error)
-    return None
 
 
 def write_ensembles(directory: Path, runs: Iterable[Path], task: PreparedTask, settings: RunSettings) -> Ensembles:
@@ -209,51 +162,6 @@ def _names(seeds: Sequence[int]) -> list[str]:
     if len(set(seeds)) == len(seeds):
         return [f"seed_{seed}" for seed in seeds]
     return [f"member_{number}" for number in range(1, len(seeds) + 1)]
-
-
-def _check_same(manifests: Mapping[Path, Mapping[str, Any]], here: Mapping[str, Any]) -> None:
-    """Refuse agents that see something else than each other, or than the task. :raises ConfigError: naming it."""
-    (first, one), *others = manifests.items()
-    for path, other in others:
-        if found := _difference(one["task"], other["task"]) or _difference_of_spaces(one, other):
-            name, there, now = found
-            raise ConfigError(f"{name}: {there} in {first}, {now} in {path}; {_SAME}")
-    if found := _difference(one["task"], here):
-        name, there, now = found
-        raise ConfigError(
-            f"{name}: {there} in {first}, {now} in the task; prepare the task with the settings of the runs: "
-            "settings.env.prepare(gate_input=settings.gating.gate_input())"
-        )
-
-
-def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """Return the first difference of two tasks: the setting, and both values."""
-    for key in ("market", *_SEEN):
-        if one.get(key) != other.get(key):
-            return f"env.{key}", shown(one.get(key)), shown(other.get(key))
-    if one.get("gate_sight") != other.get("gate_sight"):
-        return "gating: what the gate reads", shown(one.get("gate_sight")), shown(other.get("gate_sight"))
-    for key, name in (("market_sha256", "sha256 of the prices"), ("periods", "days of the splits")):
-        if one.get(key) != other.get(key):
-            return name, shown(one.get(key)), shown(other.get(key))
-    for key, name in (("fitted", "fitted features"), ("scaler", "scaler")):  # numbers that nobody reads
-        if one.get(key) != other.get(key):
-            return name, "one", "another"
-    return None
-
-
-def _difference_of_spaces(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    return next(((key, shown(one[key]), shown(other[key])) for key in _SPACES if one[key] != other[key]), None)
-
-
-def _check_experts(first: Path, one: MoEAgent, path: Path, other: MoEAgent) -> None:
-    mine, theirs = describe(one.expert), describe(other.expert)
-    for key in dict.fromkeys([*mine, *theirs]):
-        if mine.get(key) != theirs.get(key):
-            raise ConfigError(
-                f"expert.{key}: {shown(mine.get(key))} in {first}, {shown(theirs.get(key))} in {path}; an ensemble "
-                "keeps one set of expert settings: train its members with the same"
-            )
 
 
 def _member(name: str, path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
