@@ -182,7 +182,7 @@ def interval(ends: list[float]) -> str:
 
 
 def main() -> None:
-    """Train what is not trained, backtest what is not backtested, and write the tables."""
+    """Train and backtest every fold that is not done, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="overrides of moe-train for every run")
     parser.add_argument("--markets", nargs="+", default=MARKETS, choices=MARKETS)

@@ -482,7 +482,7 @@ def test_a_malformed_bundle_is_refused_in_words(old, new, said, joined_runs, tmp
 
 
 def test_every_table_of_an_ensemble_by_the_mean_can_be_made(joined_runs):
-    """The mixture's row is that of the ensemble, and an expert alone is the same under either rule."""
+    """The mixture's row is that of the ensemble, and a single expert acts the same under either rule."""
     _, task, made = joined_runs
     found = {
         name: evaluate(task, agent, None, seed=0, splits=("test",)).experts.set_index("strategy")
