@@ -18,17 +18,17 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from moe_trader import bundle
+from moe_trader.acting import ActionsOfAgent
 from moe_trader.argument import check_types, to_path, whole_number
 from moe_trader.bounds import MOST_SEEDS
 from moe_trader.device import Kernels, check_device, check_kernels
 from moe_trader.expert import ExpertFamily
 from moe_trader.expert.spaces import check_actions, check_env
-from moe_trader.gate_input import column_names
+from moe_trader.gate_input import ObservationLayout, column_names
 from moe_trader.gating import Gate
 from moe_trader.learner import Learner
 from moe_trader.manifest import space_to_json
 from moe_trader.mixture.layout import check_layout, layout_of, shown
-from moe_trader.mixture.with_weights import WithWeights, as_weights
 from moe_trader.option import ConfigError, describe
 from moe_trader.parts import PartsOfAgent
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 Weights = NDArray[np.float32]
 
 
-class MoEAgent(PartsOfAgent):
+class MoEAgent(PartsOfAgent, ActionsOfAgent):
     """A mixture of SB3 policies under a gating network: ``learn``, ``predict``, ``save``, ``load``, ``gate_weights``.
 
     :param env: an SB3 ``VecEnv`` with flat Box observations; a :class:`~moe_trader.env.trading_vec_env.TradingVecEnv`
@@ -171,12 +171,15 @@ class MoEAgent(PartsOfAgent):
 
         :param state: of recurrent policies, and ``episode_start`` too: not used here
         :param deterministic: the most likely action of the mixture density (of a Box, the best of the experts' means);
-            otherwise a draw from it. SB3's default is False
+            otherwise a draw from it. SB3's default is False. Of an ensemble by the mean, the action whose target is
+            nearest to :meth:`target`
         :raises ValueError: for another shape or type, and for numbers that are not finite, naming columns and row
         :raises TypeError: for a bool as ``state``
         """
         if isinstance(state, bool | np.bool_):
             raise TypeError(f"predict: state: expected None, got {state}; write deterministic={state}")
+        if self.expert.n_averaged > 1:
+            return self.nearest_to_mean(observation, deterministic), state
         return self.algorithm.predict(observation, state, episode_start, deterministic=deterministic)
 
     def gate_weights(self, observations: np.ndarray) -> Weights:
@@ -190,40 +193,6 @@ class MoEAgent(PartsOfAgent):
         with torch.no_grad():
             weights: Weights = self.model.gate_weights(given).cpu().numpy()
         return weights if is_batch else weights[0]
-
-    def expert_actions(self, observations: np.ndarray) -> np.ndarray:
-        """Return what each expert would do by itself, its most likely action: ``(batch, K, ...)``."""
-        return self.decide(observations, self.gate_weights(observations))[1]
-
-    def act(self, observations: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the most likely action of these experts under other gate weights, ``(batch, K)``.
-
-        One-hot weights give a single expert, equal weights the ensemble without a gate.
-        """
-        return self.decide(observations, weights)[0]
-
-    def decide(
-        self, observations: np.ndarray, weights: np.ndarray, drawn: np.ndarray | None = None, seed: int = 0
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the actions under other gate weights and each expert's own.
-
-        :param drawn: rows whose action is drawn from the mixture, shape ``(batch,)``; training's own draws are not
-            disturbed. The others, and all of them without it, get the most likely action
-        :param seed: of the draws
-        :raises ValueError: unless rows of weights are non-negative and sum to 1, for a seed below 0, and for
-            observations as in :meth:`predict`
-        """
-        seed = whole_number(seed, "seed", least=0)
-        with torch.no_grad():
-            self.model.choice(self.model.to_tensor(observations)[0])
-        return self.with_weights(as_weights(weights)[None], drawn).decide(0, observations, seed)
-
-    def with_weights(self, weights: np.ndarray, drawn: np.ndarray | None = None) -> WithWeights:
-        """Return these experts under the gate weights of many decisions, ``(n_decisions, batch, K)``, for evaluation.
-
-        :raises ValueError: unless rows of weights are non-negative and sum to 1
-        """
-        return WithWeights(self.model, weights, drawn)
 
     def save(self, path: str | Path, task: Mapping[str, Any] | None = None) -> None:
         """Save the agent as a bundle: a directory that :meth:`load` opens anywhere, verified and without unpickling.
@@ -279,10 +248,9 @@ class MoEAgent(PartsOfAgent):
         if env is not None:
             check_for_correct_spaces(env, *shapes)
             check_layout(env, content.gating, len(content.expert.names()), content.layout)
-        agent = cls.__new__(cls)
-        agent.expert, agent.gating, agent.layout = content.expert, content.gating, content.layout
+        parts = (content.expert, content.gating, content.layout)
         try:
-            agent._assemble(env, shapes, content.manifest["seed"], device, kernels)
+            agent = cls.of_parts(*parts, shapes, seed=content.manifest["seed"], env=env, device=device, kernels=kernels)
         except ConfigError as error:
             if env is not None:  # which may be what does not fit
                 raise
@@ -292,5 +260,29 @@ class MoEAgent(PartsOfAgent):
             agent.model.experts.freeze([agent.expert_names.index(name) for name in frozen])
         task, (size,) = content.manifest["task"], agent.model.observation_space.shape or ()
         agent.model.column_names = column_names(task.get("features"), task.get("window"), size)
+        agent.remember_positions(path, task.get("positions"), plugins)
         agent._learns_on = True
+        return agent
+
+    @classmethod
+    def of_parts(
+        cls,
+        expert: ExpertFamily,
+        gating: Gate,
+        layout: ObservationLayout,
+        shapes: tuple[spaces.Box, spaces.Space],
+        *,
+        seed: int,
+        env: VecEnv | None = None,
+        device: str = "cpu",
+        kernels: Kernels = "auto",
+    ) -> MoEAgent:
+        """Return an agent of fresh weights that needs no environment to act.
+
+        :param layout: which columns of an observation gate and experts see
+        :param shapes: spaces of whole observations and of actions
+        """
+        agent = cls.__new__(cls)
+        agent.expert, agent.gating, agent.layout = expert, gating, layout
+        agent._assemble(env, shapes, seed, device, kernels)
         return agent

@@ -10,6 +10,7 @@ from moe_trader import bundle
 from moe_trader.argument import check_types, to_path
 from moe_trader.differences import Side, first_difference
 from moe_trader.expert import ExpertFamily
+from moe_trader.expert.ensemble import EnsembleExperts
 from moe_trader.gate_input import ObservationLayout, column_names
 from moe_trader.gating import Gate
 from moe_trader.option import ConfigError, shown
@@ -96,6 +97,10 @@ class PartsOfAgent:
         if wrong:
             raise ConfigError(f"parts: expected a list of experts, gate or both, got {shown(parts)}")
         content = bundle.read(path, plugins)
+        if isinstance(content.expert, EnsembleExperts):
+            raise ConfigError(
+                f"{path}: an ensemble, which does not learn on; start from one of its members, RUN/seed_N"
+            )
         if found := first_difference(_of_bundle(content), _of_agent(self, task or {}), parts):
             raise ConfigError(f"{path}: does not fit: {found}")
         tensors = self.model.state_dict()

@@ -50,6 +50,9 @@ REPORT = "report.html"
 FIGURES = "figures"
 SEEDS_TABLES = {"strategies": "seeds.csv", "regimes": "seeds_by_regime.csv"}
 """Of a run of several seeds."""
+ENSEMBLES_TABLE = "ensembles.csv"
+ENSEMBLE = "ensemble"
+"""Bundle of the better of the two ensembles over the seeds of a run."""
 
 COMPARED = {
     "weights of the mixture": WEIGHTS,

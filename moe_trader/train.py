@@ -17,16 +17,15 @@ from omegaconf import DictConfig
 from moe_trader import interrupt
 from moe_trader.command import Failure, naming, refusing, run_directory, start, way_on
 from moe_trader.config import run_settings, to_plain
-from moe_trader.run_files import LOG, holds_run, seed_directory
+from moe_trader.run_files import ENSEMBLE, LOG, holds_run, seed_directory
 from moe_trader.saved_config import as_of_seed, record, save_as_of_seed
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from moe_trader.env.task import PreparedTask
     from moe_trader.evaluation.evaluate import Tables
     from moe_trader.settings import RunSettings
     from moe_trader.trainer.run import Run
+    from moe_trader.trainer.seeds import SeedsResults
 
 log = logging.getLogger("moe_trader.train")
 
@@ -105,8 +104,8 @@ def run_seeds(
     try:
         seeds.train(seeds_at_once(settings), begin)
     finally:
-        if (strategies := seeds.write_results()) is not None:
-            _show_seeds(strategies, min(runs), settings.plugins, directory)
+        if (results := seeds.write_results()) is not None:
+            _show_seeds(results, min(runs), settings.plugins, directory)
     if seeds.failed:
         failed = sorted(seeds.failed)
         logs = ", ".join(os.path.relpath(runs[seed].directory / LOG) for seed in failed)
@@ -124,21 +123,29 @@ def _run_of_seed(
     return Run(dataclasses.replace(settings, seed=seed, seeds=1), task, seed_directory(directory, seed), own)
 
 
-def _show_seeds(strategies: pd.DataFrame, first: int, plugins: Sequence[str], directory: Path) -> None:
+def _show_seeds(results: SeedsResults, first: int, plugins: Sequence[str], directory: Path) -> None:
     """Print what seeds have in common, and what one can do next."""
+    from moe_trader.evaluation.ensembles import ensembles_verdict, ensembles_view
     from moe_trader.evaluation.over_seeds import seeds_view, verdict
     from moe_trader.terminal import console, say
 
+    strategies, ensembles = results
     console().print(seeds_view(strategies, "test"))
+    if ensembles is not None:
+        console().print(ensembles_view(ensembles, "test"))
     for rival in ("single_policy", "buy_and_hold"):
         if line := verdict(strategies, rival, "test"):
             log.debug("%s", line)
             say(line)
+    for line in [] if ensembles is None else ensembles_verdict(ensembles, "test"):
+        log.debug("%s", line)
+        say(line)
     where = os.path.relpath(directory)
     say(
         f"\nLook at the report:  {where}/report.html\n"
         f"Curves:              tensorboard --logdir {shlex.quote(where)}\n"
-        f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}{naming(plugins)}\n"
+        + ("" if ensembles is None else f"Ensemble, a bundle:  {where}/{ENSEMBLE}\n")
+        + f"Evaluate one again:  moe-evaluate {shlex.quote(f'{where}/seed_{first}')}{naming(plugins)}\n"
         f"Repeat:              moe-train rerun {shlex.quote(where)}{naming(plugins)}"
     )
 

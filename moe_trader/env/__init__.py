@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from moe_trader.env.market import Floats, Instrument, Market
 from moe_trader.env.market import MarketError as MarketError
+from moe_trader.option import ConfigError
 
 SPLITS = ("train", "validation", "test")
 
@@ -117,6 +118,26 @@ class Positions(ABC):
         :param actions: shape ``(n_lanes, *action_space.shape)``
         :param held: the target that each lane's last fill reached; returning it orders nothing
         """
+
+    def nearest(self, targets: Floats, held: Floats) -> np.ndarray:
+        """Return for each lane the action whose target is nearest: what comes closest to a target between actions.
+
+        Of actions equally near, one that the reward is not docked for is taken, then the smaller position.
+
+        :param targets: fractions of equity, shape ``(n_lanes,)``
+        :param held: as for :meth:`targets`
+        :raises ConfigError: for a Box of actions, unless the positions define this method themselves
+        """
+        space = self.action_space()
+        if not isinstance(space, spaces.Discrete):
+            raise ConfigError(
+                f"env.positions: {type(self).__name__} must define nearest(): a Box has no list of actions"
+            )
+        every = [self.targets(np.full(len(held), action), held) for action in range(int(space.n))]
+        found, docked = (np.stack(column) for column in zip(*every, strict=True))  # (n_actions, n_lanes)
+        order = np.lexsort((np.abs(found), docked, np.abs(found - targets)), axis=0)
+        best: np.ndarray = order[0]
+        return best
 
     def largest_target(self) -> tuple[str, float] | None:
         """Return the setting that allows the largest |target|, and that |target|; ``None``: no such bound.

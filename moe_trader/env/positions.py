@@ -78,6 +78,11 @@ class Continuous(Positions):
         unit = np.clip(np.asarray(actions, dtype=np.float64).reshape(len(held)), -1.0, 1.0)
         return self.low + (unit + 1.0) / 2.0 * (self.high - self.low), np.zeros(len(held))
 
+    def nearest(self, targets: Floats, held: Floats) -> np.ndarray:
+        """Return the number in [-1, 1] that stands for the target, as far as it lies in the range."""
+        unit = (np.asarray(targets, dtype=np.float64) - self.low) / (self.high - self.low) * 2.0 - 1.0
+        return np.clip(unit, -1.0, 1.0).astype(np.float32)[:, None]
+
     def largest_target(self) -> tuple[str, float]:
         """Return the end of the range that is farther from 0."""
         return ("high", self.high) if self.high >= -self.low else ("low", -self.low)

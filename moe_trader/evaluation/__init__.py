@@ -18,8 +18,14 @@ Floats = NDArray[np.float64]
 class WithWeights(Protocol):
     """An agent's experts under given gate weights: :class:`moe_trader.mixture.with_weights.WithWeights`."""
 
-    def decide(self, at: int, observations: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the actions of decision ``at``, ``(batch, ...)``, and each expert's own, ``(batch, K, ...)``."""
+    def order(
+        self, at: int, observations: np.ndarray, held: Floats, positions: Any, seed: int
+    ) -> tuple[Floats, np.ndarray]:
+        """Return the target positions of decision ``at``, ``(batch,)``, and each expert's own actions.
+
+        :param held: target that each row holds, shape ``(batch,)``
+        :param positions: what actions mean, :class:`moe_trader.env.Positions`
+        """
 
 
 class Decider(Protocol):

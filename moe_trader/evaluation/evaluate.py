@@ -104,10 +104,11 @@ def write_tables(tables: Tables, directory: Path) -> None:
 
 def read_tables(directory: Path) -> Tables:
     """Read what :func:`write_tables` wrote, to the last bit. :raises OSError: where a file is missing."""
-    return Tables(**{name: _read(directory / file) for name, file in TABLES.items()})
+    return Tables(**{name: read_table(directory / file) for name, file in TABLES.items()})
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
+    """Read one table, to the last bit. :raises OSError: where it is missing."""
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
     names = pd.read_csv(path, nrows=0).columns

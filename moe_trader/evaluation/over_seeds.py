@@ -15,6 +15,7 @@ from rich.table import Table
 from moe_trader.durable import write_file
 from moe_trader.evaluation.alignment import expert_names
 from moe_trader.evaluation.console import number
+from moe_trader.evaluation.ensembles import with_interval
 from moe_trader.evaluation.evaluate import Tables
 from moe_trader.evaluation.statistics import t_interval
 from moe_trader.evaluation.tables import ALL
@@ -69,13 +70,18 @@ def regimes_over_seeds(tables: Sequence[Tables]) -> pd.DataFrame:
 
 
 def write_seeds(
-    tables: Mapping[int, Tables], notes: Sequence[str], directory: Path, facts: Mapping[str, Any]
+    tables: Mapping[int, Tables],
+    notes: Sequence[str],
+    directory: Path,
+    facts: Mapping[str, Any],
+    ensembles: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Write the tables and a page that leads to the seeds' reports; return the table of strategies.
 
     :param tables: by seed, whose run directory is ``directory/seed_N``
     :param notes: what a reader must know before believing a number
     :param facts: what the page's head says of the run, name -> value
+    :param ensembles: table of the ensembles over these seeds, for the page; ``None``: there are none
     """
     strategies, regimes = (of(list(tables.values())) for of in (strategies_over_seeds, regimes_over_seeds))
     for name, table in (("strategies", strategies), ("regimes", regimes)):
@@ -91,8 +97,10 @@ def write_seeds(
         verdicts=[line for rival in ("single_policy", "buy_and_hold") if (line := verdict(strategies, rival, "test"))],
         strategies={split: strategies[strategies["split"] == split].to_dict("records") for split in splits},
         regimes={split: _wide(regimes[regimes["split"] == split]) for split in splits},
+        ensembles={} if ensembles is None else {split: ensembles[ensembles["split"] == split] for split in splits},
         signed=signed,
         number=number,
+        with_interval=with_interval,
     )
     write_file(directory / REPORT, text)
     return strategies

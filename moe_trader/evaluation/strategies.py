@@ -15,7 +15,7 @@ from moe_trader.evaluation import Decider, Floats, Walkable
 
 MOST_IN_COALITIONS = 6  # experts; their coalitions double with each
 
-Kind = Literal["mixture", "expert", "ablation", "coalition", "single", "baseline", "reference"]
+Kind = Literal["mixture", "expert", "ablation", "coalition", "single", "ensemble", "member", "baseline", "reference"]
 Weights = Callable[[slice], Floats]
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -186,8 +186,20 @@ def _over_instruments(pooling: Pooling, name: str, values: Floats) -> float:
 def _return_and_sharpe_intervals(trace: Trace, seed: int) -> tuple[Floats, Floats]:
     """Return lower and upper ends of log return and Sharpe ratio, each of shape ``(n_strategies, 2)``.
 
+    A strategy's interval does not depend on which others there are.
+    """
+    groups, measures = return_and_sharpe_sums(trace)
+    low, high = intervals_of_sums(groups, lambda sums: measures(sums).ravel(), seed, trace.pooling.block)
+    return low.reshape(-1, 2), high.reshape(-1, 2)
+
+
+def return_and_sharpe_sums(trace: Trace) -> tuple[Floats, Callable[[Floats], Floats]]:
+    """Return sums of each row of every strategy, and log return and Sharpe ratio as a function of their totals.
+
     Sums of a row, for each strategy: for each instrument the number, sum and square of its returns, and the log return
-    over all instruments. A strategy's interval does not depend on which others there are.
+    over all instruments.
+
+    :return: shape ``(n_strategies, n_rows, n_sums)``; from ``(n_strategies, n_sums)`` to ``(n_strategies, 2)``
     """
     pooling, n = trace.pooling, len(trace.instruments)
     there = pooling.instrument_rows(np.ones((len(trace.gate), n)))
@@ -202,7 +214,6 @@ def _return_and_sharpe_intervals(trace: Trace, seed: int) -> tuple[Floats, Float
         ratios = sharpe_of_sums(number, returns, squares, pooling.bars_per_year)
         used = np.where(number > 1, pooling.annual_weights, 0.0)  # a short instrument may be missing from a draw
         pooled = np.where(used > 0, ratios * used, 0.0).sum(1) / used.sum(1)
-        return np.stack([sums[:, -1], pooled], axis=1).ravel()
+        return np.stack([sums[:, -1], pooled], axis=1)
 
-    low, high = intervals_of_sums(np.stack(groups), measures, seed, pooling.block)
-    return low.reshape(-1, 2), high.reshape(-1, 2)
+    return np.stack(groups), measures

@@ -132,7 +132,6 @@ def trade(
     kept = {name: np.empty((length, len(shown))) for name in columns}
     rewards = np.empty((length, lanes.n))
     acting = n * sum(one.targets is None for one in strategies)
-    actions = np.zeros((acting, *space.shape), dtype=space.dtype)
     own, held_first = [], np.empty((length, n))
     drawn = [(slice(s * n, s * n + n), one.actions) for s, one in enumerate(strategies) if one.actions is not None]
     fixed = [one.targets for one in strategies if one.targets is not None]
@@ -143,13 +142,12 @@ def trade(
         for at in decisions:
             observations = lanes.observe()
             for rows, gate in gates:
-                actions[rows], of_experts = gate.decide(at - start, observations[rows], seed + at)
+                targets[rows], of_experts = gate.order(at - start, observations[rows], held[rows], positions, seed + at)
                 if not rows.start:
                     own.append(of_experts[:n])
             for rows, random in drawn:
-                actions[rows] = random[at]
+                targets[rows] = positions.targets(random[at], held[rows])[0]
             held_first[at] = held[:n]
-            targets[:acting] = positions.targets(actions, held[:acting])[0]
             targets[acting:] = ordered[at]
             lanes.move(targets)
             targets[columns["margin_calls"] > 0] = 0.0  # the position was closed instead

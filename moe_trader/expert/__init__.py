@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from gymnasium import spaces
 
+from moe_trader.option import ConfigError
+
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
@@ -25,6 +27,18 @@ class ExpertFamily(ABC):
     """Kinds of action space that the experts act in."""
     step_factor: ClassVar[float] = 1.0
     """Environment steps for each that PPO takes, where ``trainer.total_timesteps`` is ``None``."""
+
+    @property
+    def n_averaged(self) -> int:
+        """Members whose target positions are averaged; 1: the mixture takes the most likely action of its density."""
+        return 1
+
+    def repeated(self, times: int) -> ExpertFamily:
+        """Return the family of the experts of so many agents of this family together, agent after agent.
+
+        :raises ConfigError: for a family that does not define it
+        """
+        raise ConfigError(f"expert: {type(self).__name__} does not define repeated(), which an ensemble needs")
 
     @abstractmethod
     def names(self) -> list[str]:

@@ -100,6 +100,11 @@ class ActorCriticExperts(ExpertFamily):
         """Return SB3's class, K times."""
         return [self.sb3_algorithm.__name__] * self.count
 
+    def repeated(self, times: int) -> Self:
+        """Return the family with ``times`` as many experts."""
+        changes: dict[str, Any] = {"count": times * self.count}
+        return dataclasses.replace(self, **changes)
+
     def parameters_each(self, n_columns: int, action_space: spaces.Space) -> int:
         """Return the size of an SB3 actor-critic with a tower each for actor and critic."""
         if isinstance(action_space, spaces.Discrete):

@@ -20,6 +20,7 @@ from moe_trader.fast.product import multiply, padded_columns, transpose
 from moe_trader.fast.softmax import softmax, softmax_back
 from moe_trader.gating import GatingNetwork
 from moe_trader.gating.annealed import AnnealedNetwork
+from moe_trader.gating.ensemble import EnsembleNetwork
 from moe_trader.gating.entmax import EntmaxNetwork
 from moe_trader.gating.scored import ScoredNetwork
 from moe_trader.gating.softmax import SoftmaxNetwork
@@ -51,6 +52,8 @@ def route(gate: GatingNetwork, features: Tensor) -> Routing:
     :param features: as for :meth:`GatingNetwork.logits`, of float32 on a CPU
     :raises ValueError: for another width
     """
+    if type(gate) is EnsembleNetwork:
+        return _route_ensemble(gate, features)
     compiled = ROUTES.get(type(gate))
     if compiled is None or not _is_tanh_mlp(gate):
         return _route_by_autograd(gate, features)
@@ -74,6 +77,18 @@ def _route_by_autograd(gate: GatingNetwork, features: Tensor) -> Routing:
 
     arrays = [np.ascontiguousarray(one.detach().numpy().T) for one in (logits, weights)]
     return Routing(arrays[0], arrays[1], send_back)
+
+
+def _route_ensemble(gate: EnsembleNetwork, features: Tensor) -> Routing:
+    parts = [route(member, features) for member in gate.networks]
+    n = len(parts)
+
+    def send_back(d_logits: Array, d_weights: Array) -> None:
+        for part, *gradients in zip(parts, np.split(d_logits, n), np.split(d_weights / n, n), strict=True):
+            part.send_back(*gradients)
+
+    logits, weights = (np.concatenate([getattr(part, name) for part in parts]) for name in ("logits", "weights"))
+    return Routing(logits, weights / np.float32(n), send_back)
 
 
 def _route_softmax(gate: SoftmaxNetwork, features: Tensor) -> Routing:

@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from moe_trader import interrupt
+from moe_trader.evaluation.evaluate import read_table
 from moe_trader.evaluation.over_seeds import strategies_over_seeds, write_seeds
 from moe_trader.option import ConfigError
-from moe_trader.run_files import REPORT, SEEDS_TABLES
+from moe_trader.run_files import ENSEMBLE, ENSEMBLES_TABLE, REPORT, SEEDS_TABLES
 from moe_trader.terminal import in_parallel_sweep
+from moe_trader.trainer.ensemble import write_ensembles
 from moe_trader.trainer.facts import facts
+from moe_trader.trainer.joining import joining_refused
 from moe_trader.trainer.seed_process import DONE, FAILED, MISTAKEN, SeedProcess
 from moe_trader.trainer.status import Status
 
@@ -33,6 +36,13 @@ STOP_PATIENCE = 10.0  # seconds for all processes to write their checkpoints
 _TICK = 0.2  # seconds between looks for an interrupt
 
 log = logging.getLogger(__name__)
+
+
+class SeedsResults(NamedTuple):
+    """Tables of what seeds have in common; without ensembles where none could be made."""
+
+    strategies: pd.DataFrame
+    ensembles: pd.DataFrame | None
 
 
 class Seeds:
@@ -62,6 +72,9 @@ class Seeds:
         """
         if self.status.total_timesteps is not None:
             next(iter(self.runs.values())).begin(self.status)
+        expert = next(iter(self.runs.values())).settings.expert
+        if reason := joining_refused(expert, len(self.runs)):
+            log.warning("No ensemble will be made of these seeds: %s", reason)
         left = [seed for seed, run in self.runs.items() if not run.is_done()]
         if before := [seed for seed in self.runs if seed not in left]:
             log.info("Done before: %s", named(before))
@@ -81,23 +94,33 @@ class Seeds:
         finally:
             self._stop()
 
-    def write_results(self) -> pd.DataFrame | None:
+    def write_results(self) -> SeedsResults | None:
         """Write what the seeds that are done have in common; ``None`` for fewer than two.
 
-        :return: the table of strategies
+        An interrupted run writes no ensembles.
         """
         done = {seed: run for seed, run in self.runs.items() if run.is_done()}
         if len(done) < 2:
             return None
         tables = {seed: run.tables() for seed, run in done.items()}
         if len(done) == len(self.runs) and self.status.finished and self.status.is_done(SUMMARY):
-            return strategies_over_seeds(list(tables.values()))
-        strategies = write_seeds(tables, self._notes(tables), self.directory, self._facts(list(done)))
-        if len(done) == len(self.runs):
+            kept = self.directory / ENSEMBLES_TABLE
+            ensembles = read_table(kept) if kept.is_file() else None
+            return SeedsResults(strategies_over_seeds(list(tables.values())), ensembles)
+        ensembles = self._write_ensembles(list(done.values()))
+        strategies = write_seeds(tables, self._notes(tables), self.directory, self._facts(list(done)), ensembles)
+        if len(done) == len(self.runs) and not interrupt.requested():
+            own = [] if ensembles is None else [ENSEMBLES_TABLE, f"{ENSEMBLE}/manifest.json"]
             next(iter(done.values())).begin(self.status)
-            self.status.done(SUMMARY, [*SEEDS_TABLES.values(), REPORT])
+            self.status.done(SUMMARY, [*SEEDS_TABLES.values(), REPORT, *own])
             self.status.finish()
-        return strategies
+        return SeedsResults(strategies, ensembles)
+
+    def _write_ensembles(self, runs: list[Run]) -> pd.DataFrame | None:
+        first = runs[0]
+        if interrupt.requested() or joining_refused(first.settings.expert, len(runs)):
+            return None
+        return write_ensembles(self.directory, [run.directory for run in runs], first.task, first.settings).table
 
     def _receive(self) -> None:
         """Take what the processes sent, and let go of those that ended."""
