@@ -231,6 +231,15 @@ def test_a_mistake_of_the_user_ends_all_seeds(seeds_that, tmp_path):
     assert not is_locked(tmp_path / "seed_0")
 
 
+def test_a_part_that_cannot_be_sent_to_a_process_is_refused(seeds_that):
+    seeds = seeds_that("trains")
+    seeds.runs[0].settings.part = lambda: None
+    with pytest.raises(
+        ConfigError, match=r"^seeds: a part of the run cannot be sent to another process \(.*lambda.*\); "
+    ):
+        seeds.train(1, lambda seed: None)
+
+
 def test_a_seed_waits_for_a_process_that_is_at_work_in_its_directory(tmp_path, warnings):
     lock = lock_directory(tmp_path, "seed 1")
     with pytest.raises(ConfigError, match=f"^seed 1: {re.escape(str(tmp_path))} is claimed by another run, which is"):

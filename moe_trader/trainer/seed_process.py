@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler
 from multiprocessing import get_context, get_start_method, parent_process, set_start_method
 from multiprocessing.connection import Connection, wait
+from pickle import PicklingError
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 READY, LOGGED = "ready", "logged"
 DONE, STOPPED, FAILED, MISTAKEN = "done", "stopped", "failed", "mistaken"
 
-LOCK_PATIENCE = 30.0  # seconds for a process whose parent was killed to write its checkpoint
-ORPHAN_PATIENCE = 60.0  # seconds until a process whose parent was killed ends at the latest
+ORPHAN_PATIENCE = 30.0  # seconds until a process whose parent was killed ends at the latest
+LOCK_PATIENCE = ORPHAN_PATIENCE + 10  # seconds to wait for such a process, which writes its checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class SeedProcess:
         try:
             kind, value = self.connection.recv()
             if kind == READY:
-                self.connection.send(self._run)
+                self._send_run()
             elif kind == LOGGED:
                 self._pass_on(value)
             else:
@@ -92,8 +93,19 @@ class SeedProcess:
         self._process.join()
         self.connection.close()
 
+    def _send_run(self) -> None:
+        try:
+            self.connection.send(self._run)
+        except (PicklingError, TypeError, AttributeError) as error:  # an object of a plugin that cannot be pickled
+            self.stop()
+            self.ending = (
+                MISTAKEN,
+                f"seeds: a part of the run cannot be sent to another process ({error}); make it picklable, or train "
+                "each seed by itself: moe-train -m seed=0,1",
+            )
+
     def _pass_on(self, record: logging.LogRecord) -> None:
-        """Log a record of the process; a warning that another seed showed goes to the log file alone."""
+        """Log a record of the process; a warning that another seed showed goes only to the log file."""
         if record.levelno == logging.WARNING and self._shown.setdefault(record.getMessage(), self.seed) != self.seed:
             record.levelno, record.levelname = logging.DEBUG, "DEBUG"
         with log_prefix(f"seed {self.seed}"):
@@ -148,6 +160,8 @@ def _main(connection: Connection) -> None:
         status = 128 + signal.SIGTERM
     except (EOFError, OSError):  # the parent is gone
         status = 1
+    except Exception as error:  # the run cannot be read here
+        connection.send((FAILED, f"{type(error).__name__}: {error}"))
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

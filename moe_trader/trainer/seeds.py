@@ -85,8 +85,7 @@ class Seeds:
             with interrupt.deferred():
                 while left or self._at_work:
                     while left and len(self._at_work) < at_once:
-                        begin(left[0])
-                        self._at_work.append(SeedProcess(left[0], self.runs[left.pop(0)], self._shown))
+                        self._start(left.pop(0), begin)
                     self._receive()
                     interrupt.check()
                     if self._mistake:
@@ -121,6 +120,10 @@ class Seeds:
         if interrupt.requested() or joining_refused(first.settings.expert, len(runs)):
             return None
         return write_ensembles(self.directory, [run.directory for run in runs], first.task, first.settings).table
+
+    def _start(self, seed: int, begin: Callable[[int], None]) -> None:
+        begin(seed)
+        self._at_work.append(SeedProcess(seed, self.runs[seed], self._shown))
 
     def _receive(self) -> None:
         """Take what the processes sent, and let go of those that ended."""
