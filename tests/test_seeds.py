@@ -95,7 +95,7 @@ def test_only_what_a_seed_lost_is_done_again(run_of_seeds, copy_of):
     assert again.returncode == 0, again.stderr
     assert "Done before: seed 1" in again.stdout
     assert "Training seed 2 (" in again.stdout
-    assert "report.html is missing or was altered: the report is done again" in again.stdout
+    assert "report.html is missing or was altered: the stage is done again: report" in again.stdout
     assert (copy / "seed_2" / "report.html").is_file()
     assert fingerprints(copy) == fingerprints(run_of_seeds)
 
@@ -250,7 +250,7 @@ def test_a_seed_waits_for_a_process_that_is_at_work_in_its_directory(tmp_path, w
 
 
 def test_fewer_steps_than_the_run_has_are_refused_before_any_process_starts(seeds_that, tmp_path):
-    Status(tmp_path).begin(2)
+    Status(tmp_path).begin(2, "prices")
     message = f"^trainer.total_timesteps: 1, and the run in {re.escape(str(tmp_path))} has 2; give that number or more$"
     with pytest.raises(ConfigError, match=message):
         seeds_that("trains").train(1, lambda seed: pytest.fail("began"))
