@@ -27,7 +27,7 @@ from moe_trader.interrupt import Terminated, listen
 from moe_trader.legacy import translated
 from moe_trader.option import ConfigError
 from moe_trader.overrides import override
-from moe_trader.run_directory import RunDirectories, claimed_job, release_sweeps
+from moe_trader.run_directory import RunDirectories, claimed_job, job_directory, release_sweeps
 from moe_trader.run_files import holds_run
 from moe_trader.saved_config import check_folder
 
@@ -107,8 +107,8 @@ def _logged(directory: Path, plugins: Sequence[str]) -> Iterator[None]:
         log.warning("Interrupted. %s", _way_on(directory, plugins))
         raise
     except Exception as error:
-        if line := explained(error, directory):
-            log.debug("Failed", exc_info=True)
+        if line := explained(error, directory, job_directory()[1]):
+            log.debug("Failed", exc_info=True)  # for the log file
             raise Failure(f"{line}. {_way_on(directory, plugins)}") from None
         log.exception("The run failed. %s", _way_on(directory, plugins))
         raise
@@ -133,7 +133,7 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
         return
     version.setbase("1.3")
     parser = get_args_parser()
-    given = parser.parse_args(list(arguments))
+    given = parsed(parser, arguments)
     if given.experimental_rerun:
         sys.exit("--experimental-rerun: it unpickles a file, which can run any code; use moe-train rerun RUN")
     try:
@@ -150,6 +150,14 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
             sys.exit(f"ConfigError: {error}")
     listen()
     _run(task, config_name, given, parser)
+
+
+def parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Parse a command line. A mistake exits with status 1, as every mistake of a user's; argparse has 2 for it."""
+    try:
+        return parser.parse_args(list(arguments))
+    except SystemExit as left:
+        sys.exit(1 if left.code == 2 else left.code)
 
 
 def _run(task: Callable[[DictConfig], None], config_name: str, given: Namespace, parser: ArgumentParser) -> None:

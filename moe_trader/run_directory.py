@@ -19,9 +19,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from moe_trader.durable import write_file
+from moe_trader.durable import remove_partial, write_file
 from moe_trader.option import ConfigError
-from moe_trader.run_files import CLAIM, CONFIG, PROGRESS, holds_run, holds_sweep
+from moe_trader.run_files import CLAIM, CONFIG, PROGRESS, holds_run, holds_sweep, written_folders
 
 AT_WORK = "is claimed by another run, which is at work; wait for it, or choose another directory"
 _sweeps: list[tuple[Path, FileLock]] = []  # whose claims this process holds
@@ -140,6 +140,8 @@ def claimed_job(config: DictConfig, keep: bool) -> Iterator[Path]:
     if resumes(config) and (directory / CONFIG).is_file():
         lock = lock_directory(directory, setting)
         try:
+            for folder in written_folders(directory):
+                remove_partial(folder)
             yield directory
         finally:
             lock.release()
