@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,12 @@ NOT_COMPARED = ("time/fps", "time/time_elapsed")
 DISK = ("posix", "_io", "io", "nt")  # modules whose functions are the system's calls
 
 
-def warm(directory: Path) -> None:
-    """Import all that a run needs, and load its kernels, before the first fork."""
-    for positions in ("discrete", "continuous"):
+def warm(directory: Path, kinds: Sequence[str] = ("discrete", "continuous")) -> None:
+    """Import all that runs need, and load their kernels, before the first fork.
+
+    :param kinds: of positions
+    """
+    for positions in kinds:
         settings = run_settings(compose([*RUN, f"env/positions={positions}", "trainer.total_timesteps=128"]))
         run = directory / positions
         run.mkdir(parents=True)
@@ -125,19 +128,20 @@ def ended(number: int, after: float | None = None) -> int:
 class KillingHook:
     """Counts the calls into the system within the n-th call of a function, and kills the process before one of them.
 
-    :param write: a name of ``WRITES``
+    :param function: its module and its name
     :param nth: which of the function's calls, from 1 on
-    :param at: which call into the system, from 1 on; ``None``: only count, into ``counts``
+    :param at: which call into the system, from 1 on; where there are fewer, the process is killed after the last one.
+        ``None``: only count, into ``counts``
     :param counts: a file that gets the count, a line for each call of the function
     """
 
-    def __init__(self, write: str, nth: int, at: int | None, counts: Path | None = None) -> None:
-        self.write, self.nth, self.at, self.counts = write, nth, at, counts
+    def __init__(self, function: tuple[str, str], nth: int, at: int | None, counts: Path | None = None) -> None:
+        self.function, self.nth, self.at, self.counts = function, nth, at, counts
         self._calls = self._seen = 0
 
     def install(self) -> None:
         """Wrap the function in this process."""
-        module, name = WRITES[self.write]
+        module, name = self.function
         *parents, last = name.split(".")
         place: Any = importlib.import_module(module)
         for parent in parents:
@@ -265,7 +269,7 @@ class Bench:
                 run, log = self._new("reference")
                 file = self.directory / "counts"
                 file.unlink(missing_ok=True)
-                hook = KillingHook(write, 1, None, file)
+                hook = KillingHook(WRITES[write], 1, None, file)
                 _expect(ended(forked(self.arguments("softmax", SHORT, 0, run), log, hook.install)), log)
                 counts[write] = [int(line) for line in file.read_text().split()]
             self.note(name=name, counts=counts, results=results(run))
@@ -284,7 +288,7 @@ class Bench:
     def _kill_in_write(self, name: str, write: str, nth: int, at: int) -> None:
         reference = self.calls_reference()
         run, log = self._new("killed")
-        hook = KillingHook(write, nth, at)
+        hook = KillingHook(WRITES[write], nth, at)
         status = ended(forked(self.arguments("softmax", SHORT, 0, run), log, hook.install))
         self._resume(name, f"writing the {write}", run, log, status, reference["results"], None)
 

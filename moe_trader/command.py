@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -23,16 +22,14 @@ import moe_trader
 from moe_trader import interrupt
 from moe_trader.config import composing, config_directory
 from moe_trader.exhausted import explained
-from moe_trader.interrupt import Terminated, listen
+from moe_trader.exit_status import FAILED, parsed
+from moe_trader.interrupt import exiting, listen
 from moe_trader.legacy import translated
 from moe_trader.option import ConfigError
 from moe_trader.overrides import override
 from moe_trader.run_directory import RunDirectories, claimed_job, job_directory, release_sweeps
 from moe_trader.run_files import holds_run
 from moe_trader.saved_config import check_folder
-
-FAILED = 2
-"""Exit status of a run that failed; 1: a user's mistake, 130 and 143: interrupted."""
 
 log = logging.getLogger(__name__)
 
@@ -152,21 +149,13 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
     _run(task, config_name, given, parser)
 
 
-def parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """Parse a command line. A mistake exits with status 1, as every mistake of a user's; argparse has 2 for it."""
-    try:
-        return parser.parse_args(list(arguments))
-    except SystemExit as left:
-        sys.exit(1 if left.code == 2 else left.code)
-
-
 def _run(task: Callable[[DictConfig], None], config_name: str, given: Namespace, parser: ArgumentParser) -> None:
     """Have Hydra run the job, and exit with the status that says how it ended."""
     overrides, failures = list(given.overrides), list[Exception]()
     if _runs(given):
         given.overrides += _OWN_OVERRIDES
     try:
-        with _reporting(overrides, failures):
+        with exiting(), _reporting(overrides, failures):
             _run_hydra(given, parser, task, config_directory(), config_name)
     except SystemExit as left:
         if left.code == 1 and failures:
@@ -174,10 +163,6 @@ def _run(task: Callable[[DictConfig], None], config_name: str, given: Namespace,
         raise
     except BrokenPipeError:  # `moe-train --help | head` is no mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Terminated:
-        sys.exit(128 + signal.SIGTERM)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)  # as shells have it
     finally:
         release_sweeps()
 

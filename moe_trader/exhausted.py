@@ -34,5 +34,7 @@ def explained(error: BaseException, directory: Path, setting: str) -> str | None
     if not is_own or (error.filename is None and error.errno not in _DISK):
         return None
     if error.errno in _GONE:
+        while not file.parent.is_dir():
+            file = file.parent
         return f"{setting}: {file} is missing; it was removed during the run"
     return f"{setting}: {file} cannot be used ({error.strerror}); make {directory} readable and writable"
