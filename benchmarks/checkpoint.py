@@ -1,6 +1,6 @@
 """What a checkpoint costs: size, seconds of a write, and the share of a run's time at the default interval.
 
-    python benchmarks/checkpoint.py
+python benchmarks/checkpoint.py
 """
 
 from __future__ import annotations
