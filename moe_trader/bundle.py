@@ -97,6 +97,7 @@ def write(
     except (TypeError, ValueError) as error:
         raise BundleError(f"{path}: not saved: a value of its {MANIFEST} cannot be written as JSON ({error})") from None
     path = _place_for(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with new_directory(path) as building:
         (building / "experts").mkdir()
         (building / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -23,17 +22,22 @@ import moe_trader
 from moe_trader import interrupt
 from moe_trader.config import composing, config_directory
 from moe_trader.exhausted import explained
-from moe_trader.interrupt import Terminated, listen
+from moe_trader.exit_status import FAILED, parsed
+from moe_trader.interrupt import exiting, listen
 from moe_trader.legacy import translated
 from moe_trader.option import ConfigError
 from moe_trader.overrides import override
-from moe_trader.run_directory import RunDirectories, claimed_job, end_jobs, release_sweeps, sweeps
+from moe_trader.run_directory import (
+    RunDirectories,
+    claimed_job,
+    end_jobs,
+    job_directory,
+    release_sweeps,
+    sweeps,
+)
 from moe_trader.run_files import holds_run
 from moe_trader.saved_config import check_folder
 from moe_trader.sweep import unfinished_lines
-
-FAILED = 2
-"""Exit status of a run that failed; 1: a user's mistake, 130 and 143: interrupted."""
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +112,8 @@ def _logged(directory: Path, plugins: Sequence[str]) -> Iterator[None]:
         log.warning("Interrupted. %s", way_on(directory, plugins))
         raise
     except Exception as error:
-        if line := explained(error, directory):
-            log.debug("Failed", exc_info=True)
+        if line := explained(error, directory, job_directory()[1]):
+            log.debug("Failed", exc_info=True)  # for the log file
             raise Failure(f"{line}. {way_on(directory, plugins)}") from None
         log.exception("The run failed. %s", way_on(directory, plugins))
         raise
@@ -134,7 +138,7 @@ def start(task: Callable[[DictConfig], None], config_name: str, arguments: Seque
         return
     version.setbase("1.3")
     parser = get_args_parser()
-    given = parser.parse_args(list(arguments))
+    given = parsed(parser, arguments)
     if given.experimental_rerun:
         sys.exit("--experimental-rerun: it unpickles a file, which can run any code; use moe-train rerun RUN")
     try:
@@ -169,7 +173,7 @@ def _run(task: Callable[[DictConfig], None], config_name: str, given: Namespace,
     if _runs(given):
         given.overrides += _OWN_OVERRIDES
     try:
-        with _reporting(overrides, failures):
+        with exiting(), _reporting(overrides, failures):
             _run_hydra(given, parser, task, config_directory(), config_name)
     except SystemExit as left:
         if left.code == 1 and failures:
@@ -177,10 +181,6 @@ def _run(task: Callable[[DictConfig], None], config_name: str, given: Namespace,
         raise
     except BrokenPipeError:  # `moe-train --help | head` is no mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Terminated:
-        sys.exit(128 + signal.SIGTERM)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)  # as shells have it
 
 
 @contextmanager

@@ -35,9 +35,22 @@ def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable[..., Any]
             else:
                 folder = Path(function.__code__.co_filename).parent
                 kernel._cache._cache_file._source_stamp = _contents(folder)
+                kernel._cache.save_overload = _or_warn(kernel._cache.save_overload)
         return kernel
 
     return compiled
+
+
+def _or_warn(save: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that caches a kernel, or logs that the disk does not let it: the kernel is in memory."""
+
+    def save_or_warn(*arguments: Any) -> None:
+        try:
+            save(*arguments)
+        except OSError as error:
+            _warn_once(error.strerror)
+
+    return save_or_warn
 
 
 @functools.cache
@@ -51,8 +64,9 @@ def _contents(folder: Path) -> str:
 
 
 @functools.cache
-def _warn_once() -> None:
+def _warn_once(reason: str = "neither the package nor the home folder is writable") -> None:
     log.warning(
-        "Compiled kernels cannot be cached: neither the package nor the home folder is writable. Each command compiles "
-        "them again (about 15 to 40 s). To cache them, set NUMBA_CACHE_DIR to a writable folder"
+        "Compiled kernels cannot be cached: %s. Each command compiles them again (about 15 to 40 s). To cache them, "
+        "set NUMBA_CACHE_DIR to a writable folder",
+        reason,
     )

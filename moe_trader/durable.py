@@ -6,14 +6,15 @@ Each is written under a temporary name, synced to the disk, and renamed; then th
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PARTIAL = ".partial"
-"""Suffix of what is still being written, or was when its process was killed."""
+PARTIAL = re.compile(r".*\.[0-9a-f]{8}\.partial")
+"""Names of what is still being written, or was when its process was killed."""
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -35,11 +36,11 @@ def write_file(path: Path, content: bytes | str) -> None:
 def new_directory(path: Path) -> Iterator[Path]:
     """Give a temporary directory, and rename it to ``path`` once it is filled, in place of one that is there.
 
-    :raises OSError: when it cannot be written; the old one is kept
+    :raises OSError: when it cannot be written, or the directory around it does not exist; the old one is kept
     """
     partial = _partial(path)
     try:
-        partial.mkdir(parents=True)
+        partial.mkdir()
         yield partial
         for place, _, files in os.walk(partial):
             for name in files:
@@ -51,8 +52,10 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def remove_partial(directory: Path) -> None:
-    """Remove what a killed process left half written in a directory."""
-    for found in directory.glob(f"*{PARTIAL}"):
+    """Remove the files and directories that a killed process left half written in a directory."""
+    for found in directory.glob("*.partial"):
+        if not PARTIAL.fullmatch(found.name):
+            continue
         if found.is_dir():
             shutil.rmtree(found, ignore_errors=True)
         else:
@@ -64,14 +67,19 @@ def _rename(partial: Path, path: Path) -> None:
     if path.exists():
         replaced = _partial(path)
         path.rename(replaced)  # a directory cannot be renamed to one that has files
-    partial.rename(path)
+    try:
+        partial.rename(path)
+    except BaseException:
+        if replaced is not None:
+            replaced.rename(path)
+        raise
     _sync(path.parent)
     if replaced is not None:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
 def _sync(path: Path) -> None:

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import moe_trader
+from moe_trader.exhausted import explained
+from moe_trader.exit_status import FAILED, parsed
+from moe_trader.interrupt import exiting, listen
 from moe_trader.run_directory import check_free
 from moe_trader.run_files import BUNDLE, CONFIG, SINGLE_POLICY, seed_directories
 
@@ -37,9 +40,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of ``moe-evaluate``; exit status 0: identical, 3: different, 1: cannot be evaluated."""
+    """Entry point of ``moe-evaluate``; exit status 0: identical, 3: different, others as of ``moe-train``."""
     typed = sys.argv[1:] if arguments is None else arguments
-    given = parser().parse_args(typed)
+    given = parsed(parser(), typed)
+    listen()
+    with exiting():
+        sys.exit(_evaluate(given, typed))
+
+
+def _evaluate(given: argparse.Namespace, typed: Sequence[str]) -> int | str:
+    """Return the exit status, or why nothing can be evaluated: status 1."""
     from moe_trader.bundle import BundleError
     from moe_trader.env import MarketError
     from moe_trader.option import ConfigError
@@ -51,10 +61,16 @@ def main(arguments: list[str] | None = None) -> None:
         plugins = trusted_plugins(run, given.plugins, typed)
         identical = evaluate_run(run, given.split, output, plugins)
     except (BundleError, MarketError, ConfigError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except OSError as error:  # an output directory that cannot be written, a file that vanished
-        sys.exit(f"moe-evaluate: {error}")
-    sys.exit(0 if identical else 3)
+        return f"{type(error).__name__}: {error}"
+    except Exception as error:
+        place, name = (run, "run") if output is None else (output, "--output")
+        if line := explained(error, place, name):
+            print(line, file=sys.stderr)
+            return FAILED
+        if isinstance(error, OSError):  # a file that vanished or cannot be read
+            return f"moe-evaluate: {error}"
+        raise
+    return 0 if identical else 3
 
 
 def saved_config(run: Path) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,17 @@ def deferred() -> Iterator[None]:
         _is_deferred = False
         if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is _grace_is_over:
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def exiting() -> Iterator[None]:
+    """Exit with the status that shells have for a signal, where one interrupts what is done within."""
+    try:
+        yield
+    except Terminated:
+        sys.exit(128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def requested() -> bool:

@@ -23,10 +23,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from moe_trader.durable import write_file
+from moe_trader.durable import remove_partial, write_file
 from moe_trader.lock import AT_WORK, is_locked, lock_directory, unusable
 from moe_trader.option import ConfigError
-from moe_trader.run_files import CLAIM, CONFIG, PROGRESS, holds_run, holds_sweep
+from moe_trader.run_files import CLAIM, CONFIG, PROGRESS, holds_run, holds_sweep, written_folders
 from moe_trader.sweep import jobs_of
 
 
@@ -146,6 +146,8 @@ def claimed_job(config: DictConfig, keep: bool) -> Iterator[Path]:
     if resumes(config) and (directory / CONFIG).is_file():
         lock = lock_directory(directory, setting)
         try:
+            for folder in written_folders(directory):
+                remove_partial(folder)
             yield directory
         finally:
             lock.release()

@@ -73,6 +73,19 @@ def seed_directories(run: Path) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
+def written_folders(run: Path) -> list[Path]:
+    """Return the folders below a run directory in which a run writes files and directories, itself first."""
+    files = (
+        CONFIG,
+        *TABLES.values(),
+        f"{CHECKPOINTS}/N",
+        f"{SINGLE_POLICY}/{PROGRESS}",
+        f"{SINGLE_POLICY}/{CHECKPOINTS}/N",
+    )
+    own = dict.fromkeys(str(Path(file).parent) for file in (STATUS, *files))
+    return [place / folder for place in (run, *seed_directories(run).values()) for folder in own]
+
+
 def holds_run(directory: Path) -> bool:
     """Whether a run began to train there, of one seed or of several."""
     begun = (STATUS, BUNDLE, PROGRESS)

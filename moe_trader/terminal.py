@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from multiprocessing import current_process
@@ -45,7 +45,7 @@ def in_parallel_sweep() -> bool:
 def log_handler() -> logging.Handler:
     """Return the handler for the terminal: rich's on a terminal, plain lines in a pipe or a file."""
     if _shared() or not sys.stdout.isatty():
-        plain = logging.StreamHandler(sys.stdout)
+        plain = _Terminal(sys.stdout)
         who = f"{current_process().name.removeprefix('Loky')}: " if in_parallel_sweep() else ""
         plain.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}%(message)s", "%H:%M:%S"))
         return plain
@@ -54,9 +54,39 @@ def log_handler() -> logging.Handler:
     return RichHandler(console=console(), show_path=False, log_time_format="%H:%M:%S", rich_tracebacks=True)
 
 
+class _Quiet(logging.Handler):
+    """Logs on where a line cannot be written: the first failure is a line on stderr, not a traceback for each."""
+
+    _failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # a file that cannot be opened
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._failed:
+            self._failed = True
+            place = getattr(self, "baseFilename", "standard output")
+            with suppress(OSError):
+                print(f"{place}: cannot be written ({error.strerror}); the log is incomplete there", file=sys.stderr)
+
+
+class _Terminal(_Quiet, logging.StreamHandler):
+    pass
+
+
+class LogFile(_Quiet, logging.FileHandler):
+    """The log file of a run."""
+
+
 def file_handler(path: str | Path) -> logging.Handler:
     """Return the handler for a run's log file, which the first line opens."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = LogFile(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter(LINE))
     return handler
 

@@ -22,6 +22,7 @@ LEAVES = {
     "interrupt",
     "durable",
     "exhausted",
+    "exit_status",
     "run_files",
     "overrides",
     "plain_yaml",

@@ -93,10 +93,10 @@ def evaluate(
 
 
 def write_tables(tables: Tables, directory: Path) -> None:
-    """Write every table below ``directory``; csv keeps every digit of a float."""
+    """Write every table below ``directory``, which must exist; csv keeps every digit of a float."""
     for name, file in TABLES.items():
         path = directory / file
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         table: pd.DataFrame = getattr(tables, name)
         is_parquet = path.suffix == ".parquet"
         write_file(path, table.to_parquet(index=False) if is_parquet else table.to_csv(index=False))

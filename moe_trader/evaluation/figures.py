@@ -42,7 +42,7 @@ def save_figures(
     :param weights: of each instrument, by split and instrument
     :param curves: training logs (``progress.csv``) by title, the mixture's first
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(exist_ok=True)
     experts = [name.removeprefix("gate_") for name in steps if name.startswith("gate_")]
     drawn = {"equity": _equity(equity, weights, experts), "gate": _gate(steps, experts)}
     drawn["regimes"] = _heat_maps(by_regime, competence, attribution, experts)

@@ -26,7 +26,7 @@ def save_validation(directory: Path, curves: Mapping[str, pd.DataFrame]) -> dict
 
     A metric that no validation has is left out.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(exist_ok=True)
     paths = {}
     for name, title in _CHARTS.items():
         if any(curve[name].notna().any() for curve in curves.values()):

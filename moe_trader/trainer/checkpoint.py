@@ -32,6 +32,10 @@ class CheckpointError(ConfigError):
     """A checkpoint that cannot be used; the message names it, the reason and the way out."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint whose files are not those that were written."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """All that training goes on from.
@@ -57,7 +61,10 @@ class Checkpoints:
         self.directory = directory
 
     def write(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint, then remove all but the last two. :raises OSError: when it cannot be written."""
+        """Write a checkpoint, then remove all but the last two.
+
+        :raises OSError: when it cannot be written, or the directory that holds all of them was removed
+        """
         path = self.directory / f"{checkpoint.step:012d}"
         tensors = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()})
         content = {
@@ -76,21 +83,27 @@ class Checkpoints:
     def newest(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole; ``None`` if there is none.
 
-        A damaged one is logged and removed, and the one before it is read.
+        Where the newest are damaged, the one before them is read; the damaged ones are logged and removed.
 
-        :raises CheckpointError: when all that are there are damaged
+        :raises CheckpointError: when all that are there are damaged; for one of another format version
         """
         remove_partial(self.directory)
-        paths = self._paths()
-        for path in reversed(paths):
+        damaged: dict[Path, DamagedCheckpointError] = {}
+        for path in reversed(self._paths()):
             try:
-                return _read(path)
-            except CheckpointError as error:
-                before = [one.name for one in paths if one < path]
-                if not before:
-                    raise CheckpointError(f"{error}; no checkpoint before it is left") from None
-                log.warning("%s; going on from the one before, step %s", error, f"{int(before[-1]):,}")
-                shutil.rmtree(path, ignore_errors=True)
+                found = _read(path)
+            except DamagedCheckpointError as error:
+                damaged[path] = error
+                continue
+            for place, reason in damaged.items():
+                log.warning("%s; going on from the checkpoint before it, step %s", reason, f"{found.step:,}")
+                shutil.rmtree(place)  # else it would stay the newest
+            return found
+        if damaged:
+            raise CheckpointError(
+                f"{'; '.join(map(str, damaged.values()))}; no other checkpoint is left. Restore one of them, or delete "
+                f"{self.directory} to train from step 0"
+            )
         return None
 
     def steps(self) -> list[int]:
@@ -109,8 +122,8 @@ def _read(path: Path) -> Checkpoint:
     try:
         content = json.loads((path / VALUES).read_text(encoding="utf-8"))
         tensors = (path / TENSORS).read_bytes()
-    except OSError as error:
-        raise _damaged(path, error.strerror or str(error)) from None
+    except (FileNotFoundError, IsADirectoryError) as error:  # others, such as no permission, are no damage
+        raise _damaged(path, f"{Path(error.filename).name}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise _damaged(path, f"{VALUES} is not JSON") from None
     if not isinstance(content, dict) or content.pop("sha256", None) != _sha256(content):
@@ -128,8 +141,8 @@ def _read(path: Path) -> Checkpoint:
         raise _damaged(path, str(error)) from None
 
 
-def _damaged(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(f"{path}: damaged checkpoint ({reason})")
+def _damaged(path: Path, reason: str) -> DamagedCheckpointError:
+    return DamagedCheckpointError(f"{path}: damaged checkpoint ({reason})")
 
 
 def _sha256(content: dict[str, Any]) -> str:

@@ -206,7 +206,7 @@ def _ending(run: Run, connection: Connection) -> tuple[str, str]:
 def _explained(error: Exception, run: Run) -> str:
     if isinstance(error, TrainingError):
         return str(error)
-    line = explained(error, run.directory)
+    line = explained(error, run.directory, "hydra.run.dir")
     return line or f"{type(error).__name__}: {error}; the traceback is in {run.directory / LOG}"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -78,7 +80,7 @@ class Training:
         if not resume:
             self.checkpoints.remove()
         found = self.checkpoints.newest()
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.checkpoints.directory.mkdir(parents=True, exist_ok=True)
         self.logger = self._begin() if found is None else self._load(found)
         self.agent.set_logger(self.logger)
         listeners = self.agent.algorithm.update_listeners
@@ -90,7 +92,7 @@ class Training:
             self._select()  # changes the weights, from which no training goes on
             self._record_last_update()
         except TrainingError as error:
-            self.agent.save(self.path, task=self.task)
+            self._save_agent()
             raise TrainingError(f"{self.title}: {error}; the last finite weights were saved to {self.path}") from error
         except KeyboardInterrupt:
             self._stop()
@@ -211,14 +213,24 @@ class Training:
         step = self.agent.algorithm.num_timesteps
         steps = self.checkpoints.steps()
         kept = f"the newest checkpoint is of step {steps[-1]:,}" if steps else "there is no checkpoint yet"
-        self.agent.save(self.path, task=self.task)
-        log.warning("Stopped after %s steps; %s; the %s was saved to %s", f"{step:,}", kept, self.title, self.path)
+        try:
+            self._save_agent()
+            saved = f"the {self.title} was saved to {self.path}"
+        except OSError as error:  # of which the interrupt is to be raised
+            saved = f"the {self.title} could not be saved to {self.path} ({error.strerror})"
+        log.warning("Stopped after %s steps; %s; %s", f"{step:,}", kept, saved)
 
     def _save(self) -> Path:
         log.info("%s at the end: %s", self.title.capitalize(), summarise(self.agent.metrics, self.agent.expert_names))
-        self.agent.save(self.path, task=self.task)
+        self._save_agent()
         log.info("Saved the bundle to %s", self.path)
         return self.path
+
+    def _save_agent(self) -> None:
+        """Write the bundle. :raises FileNotFoundError: rather than create a directory that was removed."""
+        if not self.directory.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.directory))
+        self.agent.save(self.path, task=self.task)
 
 
 def _versions() -> dict[str, str]:
