@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from commands import HEAR_CTRL_C, SCRIPTS, SMALL, moe_train, sha256, stopped_train
+from composed import settings_of
 
 from moe_trader.config import load_config, to_plain
 from moe_trader.finite import TrainingError
@@ -170,7 +171,10 @@ class Fake:
 
     def __init__(self, directory, seed, does):
         self.directory, self.does = directory / f"seed_{seed}", does
-        self.settings = SimpleNamespace(threads=1, seed=seed)
+        self.settings = SimpleNamespace(threads=1, seed=seed, expert=settings_of().expert)
+
+    def begin(self, status):
+        status.begin(self.total_timesteps, "prices")
 
     def is_done(self):
         return (self.directory / "done").exists()
