@@ -42,6 +42,25 @@ def test_kernels_compile_without_a_cache_and_one_line_says_so(read_only):
     assert line.endswith("set NUMBA_CACHE_DIR to a writable folder")
 
 
+def test_a_kernel_that_cannot_be_written_to_the_cache_is_used_all_the_same(caplog, monkeypatch):
+    """The disk is full: that is no reason for a run to end."""
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    compiled._warn_once.cache_clear()
+    monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "save", full)
+
+    @compiled.njit(cache=True)
+    def thrice(x):
+        return 3 * x
+
+    assert thrice(2) == 6
+    assert thrice(2.0) == 6.0
+    (line,) = [one.getMessage() for one in caplog.records]
+    assert line.startswith("Compiled kernels cannot be cached: No space left on device. Each command compiles them")
+
+
 def test_other_failures_of_numba_are_not_hidden(monkeypatch):
     def broken(*signature, **options):
         raise RuntimeError("something else")
