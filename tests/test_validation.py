@@ -362,6 +362,16 @@ def test_each_validation_is_one_line(validation, measured, caplog):
     ]
 
 
+def test_the_curve_is_a_row_of_blocks(validation, measured, caplog):
+    measured([0.1, 0.5, NAN, 0.3])
+    caplog.set_level("INFO", logger="moe_trader")
+    one = validation()
+    for step in (128, 256, 384, 512):
+        one.after_update(step)
+    one.finish(512)
+    assert infos(caplog)[4] == "Mixture, validation Sharpe over training: ▁█ ▅ (+0.10 to +0.50)"
+
+
 def test_the_lower_bound_is_named_where_it_selects(validation, measured, caplog):
     measured([0.5])
     caplog.set_level("INFO", logger="moe_trader")

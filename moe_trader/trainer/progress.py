@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BLOCKS = " ▁▂▃▄▅▆▇█"
+BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 class Progress(BaseCallback):
@@ -98,7 +98,7 @@ class Progress(BaseCallback):
 
 def blocks(values: Sequence[float]) -> str:
     """Return numbers in [0, 1] as a row of block characters."""
-    return "".join(_BLOCKS[round(min(max(value, 0.0), 1.0) * (len(_BLOCKS) - 1))] for value in values)
+    return "".join(BLOCKS[round(min(max(value, 0.0), 1.0) * (len(BLOCKS) - 1))] for value in values)
 
 
 def summarise(metrics: Mapping[str, float], names: list[str]) -> str:

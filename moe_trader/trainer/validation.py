@@ -17,6 +17,7 @@ from torch import Tensor
 from moe_trader.durable import write_file
 from moe_trader.evaluation.backtest import Backtest
 from moe_trader.trainer.interval import interval
+from moe_trader.trainer.progress import BLOCKS
 
 if TYPE_CHECKING:
     from moe_trader.agent import MoEAgent
@@ -133,6 +134,8 @@ class Validation:
         if keep_best:
             self._agent.model.load_state_dict(self._weights)
         why, row = self._why(), self.curve[self.selected]
+        if line := self._line():
+            log.info("%s, validation %s over training: %s", self._title.capitalize(), _WORDS[self._metric], line)
         log.info("%s keeps the weights of step %s: %s", self._title.capitalize(), f"{row.step:,}", why)
         value = getattr(row, self._metric)
         return {
@@ -218,6 +221,17 @@ class Validation:
                 self._title,
                 _WORDS[self._metric],
             )
+
+    def _line(self) -> str:
+        """Return the curve as a row of blocks from its lowest value to its highest; empty for fewer than three."""
+        values = [getattr(row, self._metric) for row in self.curve]
+        known = [value for value in values if not math.isnan(value)]
+        if len(known) < 3:
+            return ""
+        low, high = min(known), max(known)
+        span = (high - low) or 1.0
+        shown = [BLOCKS[0] if math.isnan(one) else BLOCKS[1 + round((one - low) / span * 7)] for one in values]
+        return f"{''.join(shown)} ({' to '.join(format(one, _FORMATS[self._metric]) for one in (low, high))})"
 
     def _why(self) -> str:
         """Return why the weights of :attr:`selected` are kept."""
