@@ -312,7 +312,11 @@ def test_only_what_durable_names_is_removed(tmp_path):
 def test_the_folders_of_a_run_are_all_that_hold_files(run_of_seeds):
     found = {file.parent for file in run_of_seeds.rglob("*") if file.is_file()}
     ours = set(written_folders(run_of_seeds))
-    other = {path for path in found - ours if {"bundle", "figures"}.isdisjoint(path.relative_to(run_of_seeds).parts)}
+    other = {
+        path
+        for path in found - ours
+        if {"bundle", "figures", "ensemble"}.isdisjoint(path.relative_to(run_of_seeds).parts)
+    }
     assert {path.parent.name for path in other} <= {"checkpoint"}  # of each step
 
 

@@ -16,12 +16,13 @@ from moe_trader.env import Market
 from moe_trader.env.evaluated import Evaluated
 from moe_trader.evaluation.attribution import attribution_table
 from moe_trader.evaluation.disagreement import disagreement_measure, disagreement_table
-from moe_trader.evaluation.evaluate import FILES, evaluate, write_tables
+from moe_trader.evaluation.evaluate import evaluate, write_tables
 from moe_trader.evaluation.report import write_report
 from moe_trader.evaluation.routing import MEASURES, best_experts, routing_table
 from moe_trader.evaluation.shapley import coalitions, shapley_series, shapley_table
 from moe_trader.evaluation.strategies import Routing, coalition_name, restrict
 from moe_trader.evaluation.walk import Trace, walk
+from moe_trader.run_files import TABLES
 
 NAMES = ["expert_1", "expert_2", "expert_3", "expert_4"]
 
@@ -376,6 +377,6 @@ def test_the_report_does_without_shapley_values_and_without_rivals(prepared, mak
 
 def test_every_measure_is_documented(tables):
     page = (Path(__file__).parents[1] / "docs/specialisation.md").read_text()
-    for name in [*tables.specialisation["measure"].unique(), *FILES.values()]:
+    for name in [*tables.specialisation["measure"].unique(), *TABLES.values()]:
         assert f"`{name}`" in page, name
     assert "docs/specialisation.md" in (Path(__file__).parents[1] / "README.md").read_text()
