@@ -145,8 +145,8 @@ def test_a_finished_run_is_extended(finished_run, copy_of, evaluate_here, tmp_pa
         (
             ["run", "seed=3"],
             "ConfigError: seed: a run goes on with its own settings; only trainer.total_timesteps, "
-            "trainer.checkpoint_seconds, seeds_at_once, device, plugins may change. For a new run with changes: moe-train rerun run "
-            "seed=3",
+            "trainer.checkpoint_seconds, seeds_at_once, device, plugins may change. For a new run with changes: "
+            "moe-train rerun run seed=3",
         ),
         (
             ["sweep"],
