@@ -98,16 +98,19 @@ def check_resumed(found, line, runs):
     assert {name for name, one in expected.items() if found["results"][name] != one} == set()
 
 
+@pytest.mark.slow
 def test_a_run_that_nothing_disturbs_ends_with_status_0(runs):
     assert (runs["nothing"]["status"], runs["nothing"]["finished"]) == (0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", KILLS)
 def test_a_killed_run_ends_as_if_it_had_not_been(moment, runs):
     assert runs[moment]["status"] == -signal.SIGKILL, runs[moment]["printed"]
     check_resumed(runs[moment], KILLS[moment], runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ENDS)
 def test_a_run_that_cannot_go_on_ends_in_a_line_and_loses_nothing(what, runs, directory):
     found, (status, line, goes_on) = runs[what], ENDS[what]
@@ -127,6 +130,7 @@ def test_a_run_that_cannot_go_on_ends_in_a_line_and_loses_nothing(what, runs, di
         check_resumed(found, goes_on, runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["a Ctrl-C", "a Ctrl-C in a long update", "a SIGTERM"])
 def test_a_signal_ends_a_run_within_five_seconds(what, runs):
     times = re.findall(r"^(\S+ \S+) WARNING moe_trader\S* Interrupted", runs[what]["log"], re.MULTILINE)

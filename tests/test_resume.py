@@ -53,6 +53,7 @@ def test_a_finished_run_is_not_repeated(finished_run, copy_of, tmp_path):
     assert {name for name in after if before.get(name) != after[name]} <= {"train.log", ".claimed"}
 
 
+@pytest.mark.slow
 def test_what_was_lost_of_a_run_is_made_again_to_the_bit(finished_run, copy_of, tmp_path):
     run = copy_of(finished_run)
     shutil.rmtree(run / "bundle")  # the mixture comes back from its last checkpoint
@@ -239,6 +240,7 @@ def test_the_jobs_of_a_sweep_that_are_not_done_are_listed(tmp_path, monkeypatch)
     assert unfinished_lines(Path("S").resolve(), jobs[:2], typed) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stopped_sweep_writes_checkpoints_and_says_how_to_go_on(stop, code, tmp_path):
     sweep = "seed=0,1,2", "hydra.sweep.dir=S", "hydra.launcher.n_jobs=2"

@@ -89,6 +89,7 @@ def test_a_finished_run_of_seeds_is_left_untouched(run_of_seeds, copy_of):
     assert {file: (file.stat().st_mtime_ns, sha256(file)) for file in before} == before
 
 
+@pytest.mark.slow
 def test_only_what_a_seed_lost_is_done_again(run_of_seeds, copy_of):
     copy = copy_of(run_of_seeds)
     (copy / "seed_2" / "report.html").unlink()
@@ -101,6 +102,7 @@ def test_only_what_a_seed_lost_is_done_again(run_of_seeds, copy_of):
     assert fingerprints(copy) == fingerprints(run_of_seeds)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_of_seeds_goes_on_to_the_same_bits(run_of_seeds, tmp_path):
     """Here by the Ctrl-C of a terminal, which reaches every process."""
     run = tmp_path / "run"
@@ -117,6 +119,7 @@ def test_an_interrupted_run_of_seeds_goes_on_to_the_same_bits(run_of_seeds, tmp_
     assert is_finished(run)
 
 
+@pytest.mark.slow
 def test_a_killed_parent_leaves_no_seed_at_work_and_its_run_goes_on(run_of_seeds, tmp_path):
     """The resumed run begins while the processes of the first may still write their checkpoints."""
     run = tmp_path / "run"
@@ -133,6 +136,7 @@ def test_a_killed_parent_leaves_no_seed_at_work_and_its_run_goes_on(run_of_seeds
     assert not any(is_locked(run / f"seed_{seed}") for seed in (1, 2))
 
 
+@pytest.mark.slow
 def test_seeds_that_are_done_before_an_interrupt_have_their_means(tmp_path):
     """Here by a SIGTERM, which reaches the parent only."""
     many = *SMALL, "seeds=50", "single_policy=false", "shapley=false", "trainer.validate_every=0", "hydra.run.dir=run"
@@ -147,6 +151,7 @@ def test_seeds_that_are_done_before_an_interrupt_have_their_means(tmp_path):
     assert not list((tmp_path / "run").glob("seed_2?"))
 
 
+@pytest.mark.slow
 def test_seeds_of_a_sweep_train_one_after_the_other(tmp_path):
     """In processes of their own too, although the job is not the main process."""
     less = "trainer.total_timesteps=256", "trainer.validate_every=0", "single_policy=false", "shapley=false"

@@ -369,7 +369,7 @@ def test_the_curve_is_a_row_of_blocks(validation, measured, caplog):
     for step in (128, 256, 384, 512):
         one.after_update(step)
     one.finish(512)
-    assert infos(caplog)[4] == "Mixture, validation Sharpe over training: ▁█ ▅ (+0.10 to +0.50)"
+    assert infos(caplog)[4] == "Mixture, validation Sharpe over training: ▁█ ▄ (+0.10 to +0.50)"
 
 
 def test_the_lower_bound_is_named_where_it_selects(validation, measured, caplog):

@@ -446,6 +446,7 @@ def test_settings_that_cannot_be_are_refused(override, message):
 # --- through the command ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fold_after_fold_through_the_command(tmp_path):
     common = [word for word in SMALL if not word.startswith("env")]
     common += ["env=sp500", "env/split=walk_forward", "shapley=false", "trainer.total_timesteps=512"]
