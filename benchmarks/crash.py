@@ -306,17 +306,17 @@ class Bench:
             return
         case = list(CASES)[number % len(CASES)]
         reference = self.reference(case)
-        moment = drawn.uniform(0.05, 0.97) * reference["seconds"]
-        status = 0
+        part, seconds, status = drawn.uniform(0.05, 0.97), reference["seconds"], 0
         while status == 0:  # it may be faster than the reference was: then it is killed earlier
             run, log = self._new("killed")
             arguments, steps = self.arguments(case, reference["steps"], 1, run), reference["steps"]
             if case.endswith("extended"):
                 _expect(ended(forked(arguments, log)), log)
                 arguments = self._extension(run, steps)
+            began, moment = time.monotonic(), part * seconds
             status = ended(forked(arguments, log), moment)
-            moment *= 1 if status else 0.7
-        again = drawn.uniform(0.05, 0.97) * max(reference["seconds"] - moment, 0) if number % 3 == 2 else None
+            seconds = seconds if status else time.monotonic() - began
+        again = drawn.uniform(0.05, 0.97) * (seconds - moment) if number % 3 == 2 else None
         self._resume(name, f"{case}, after {moment:.1f} s", run, log, status, reference["results"], again)
 
     def _resume(
