@@ -353,6 +353,7 @@ def test_shapley_values_can_be_recomputed(run):
 
 
 def page_of(tables, directory):
+    directory.mkdir(exist_ok=True)
     return write_report(tables, directory, {"market": "hand", "experts": "4", "seed": 0}, []).read_text()
 
 
