@@ -58,8 +58,8 @@ CASES = {
     "softmax continuous": ["gating=softmax", "env/positions=continuous"],
     "sticky continuous": ["gating=sticky", "env/positions=continuous"],
     "top_k continuous": ["gating=top_k", "env/positions=continuous"],
-    "softmax two seeds": ["gating=softmax", "trainer.parallel_seeds=2"],
-    "top_k continuous two seeds": ["gating=top_k", "env/positions=continuous", "trainer.parallel_seeds=2"],
+    "softmax two seeds": ["gating=softmax", "seeds=2"],
+    "top_k continuous two seeds": ["gating=top_k", "env/positions=continuous", "seeds=2"],
     "softmax extended": ["gating=softmax"],
 }
 WRITES = {

@@ -63,7 +63,7 @@ def run(settings: RunSettings, directory: Path, config: Mapping[str, Any] | None
     if settings.seeds > 1:
         run_seeds(settings, task, directory, config)
     else:
-        tables, _ = run_seed(settings, task, directory, config)
+        tables = run_seed(settings, task, directory, config)
         _show(tables, settings.plugins, directory)
 
 
@@ -72,18 +72,17 @@ def run_seed(
     task: PreparedTask,
     directory: Path,
     config: Mapping[str, Any] | None = None,
-) -> tuple[Tables, list[str]]:
+) -> Tables:
     """Train and evaluate the mixture and the single policy, and leave everything in a directory.
 
     :param config: the plain config of this seed, which bundles then keep
-    :return: what evaluation found, and what one must know before believing it
+    :return: what evaluation found
     """
     from moe_trader.trainer.run import Run
 
     made = Run(settings, task, directory, record(config) if config else {})
     made.carry_out()
-    tables = made.tables()
-    return tables, made.notes(tables)
+    return made.tables()
 
 
 def run_seeds(

@@ -142,7 +142,7 @@ def test_the_report_is_one_self_contained_page(first):
     assert "http://" not in page
     assert "https://" not in page
     assert all(name.replace("_", " ") in page for name in STRATEGIES)
-    assert "Oracle routing is told the market&#39;s true regimes: a reference, not tradable." in page
+    assert "Oracle routing uses the market&#39;s true regimes: a reference, not tradable." in page
 
 
 def test_the_manifest_says_what_the_agent_needs(saved_bundle):

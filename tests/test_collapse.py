@@ -155,10 +155,10 @@ def alike(*overrides, before=ALIKE_AFTER, progress=0.6, update=ALIKE):
 
 def test_experts_that_are_all_alike_late_in_training():
     assert alike() == [
-        "the experts are all alike: beyond 50% of training the gate gives them nearly equal weights, and they act the "
-        "same; either the market has no conditions that the gate can see (env.gate_features), or nothing has told the "
-        "experts apart yet; try a higher gating.losses.information.weight (now 0.05), a lower expert.ent_coef or "
-        "longer training (env.visits, trainer.total_timesteps)"
+        "all experts act the same: beyond 50% of training the gate gives them nearly equal weights; either the market "
+        "has no conditions that the gate can see (env.gate_features), or the experts have not separated yet; try a "
+        "higher gating.losses.information.weight (now 0.05), a lower expert.ent_coef or longer training (env.visits, "
+        "trainer.total_timesteps)"
     ]
 
 
@@ -182,7 +182,7 @@ def over_training(*updates):
     [
         (metrics([0.4, 0.3, 0.29, 0.01]), 5, "d is dead"),
         (metrics([0.985, 0.005, 0.005, 0.005]), 5, "the gate has collapsed"),
-        (ALIKE, 15, "the experts are all alike"),
+        (ALIKE, 15, "all experts act the same"),
     ],
     ids=["dead", "alone", "alike"],
 )

@@ -239,8 +239,8 @@ def test_frozen_experts_that_are_alike_get_no_advice_to_train_them():
     alike = {"importance": [0.25] * 4, "gate_entropy": 1.386, "disagreement": 0.001, "progress": 0.6, "updates": 40}
     (line,) = reported(["a", "b", "c", "d"], **alike)
     assert line == (
-        "the experts are all alike: beyond 50% of training the gate gives them nearly equal weights, and they act the "
-        "same. All of them are frozen (trainer.frozen), so they stay alike; start from other experts "
+        "all experts act the same: beyond 50% of training the gate gives them nearly equal weights. All of them are "
+        "frozen (trainer.frozen), so this lasts; start from other experts "
         "(trainer.init_from), or let some learn (trainer.frozen=[])"
     )
     (line,) = reported(["a"], **alike)

@@ -1,4 +1,4 @@
-"""How a mixture fails without an error, found while it trains: dead experts, one for all, and all alike."""
+"""How a mixture fails without an error, found while it trains: dead experts, one for all, and all the same."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ class CollapseWatch:
     def _alike(self) -> str:
         if len(self._frozen) == len(self._names):
             return (
-                f"the experts are all alike: beyond {ALIKE_FROM:.0%} of training the gate gives them nearly equal "
-                "weights, and they act the same. All of them are frozen (trainer.frozen), so they stay alike; start "
-                "from other experts (trainer.init_from), or let some learn (trainer.frozen=[])"
+                f"all experts act the same: beyond {ALIKE_FROM:.0%} of training the gate gives them nearly equal "
+                "weights. All of them are frozen (trainer.frozen), so this lasts; start from other experts "
+                "(trainer.init_from), or let some learn (trainer.frozen=[])"
             )
         return _line(
-            f"the experts are all alike: beyond {ALIKE_FROM:.0%} of training the gate gives them nearly equal weights, "
-            "and they act the same; either the market has no conditions that the gate can see (env.gate_features), or "
-            "nothing has told the experts apart yet",
+            f"all experts act the same: beyond {ALIKE_FROM:.0%} of training the gate gives them nearly equal weights; "
+            "either the market has no conditions that the gate can see (env.gate_features), or the experts have not "
+            "separated yet",
             *self._causes(["Information"], "no loss rewards experts that differ", 0.05),
             ["a lower expert.ent_coef", "longer training (env.visits, trainer.total_timesteps)"],
         )

@@ -48,7 +48,7 @@ def notes(settings: RunSettings, tables: Tables) -> list[str]:
     if "bayes_filter" in tables.equity:
         found.append("The Bayes filter knows the market's true parameters: a reference, not tradable.")
     if "oracle_routing" in tables.equity and not settings.env.regimes.causal:
-        found.append("Oracle routing is told the market's true regimes: a reference, not tradable.")
+        found.append("Oracle routing uses the market's true regimes: a reference, not tradable.")
     return [*found, *cautions(settings, tables)]
 
 
