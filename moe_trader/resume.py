@@ -14,7 +14,7 @@ from moe_trader.durable import write_file
 from moe_trader.option import ConfigError
 from moe_trader.rerun import quoted, saved_run_arguments
 from moe_trader.run_directory import job_directory, resumes
-from moe_trader.run_files import BUNDLE, CONFIG, STATUS, is_finished, seed_directories
+from moe_trader.run_files import BUNDLE, CHECKPOINTS, CONFIG, STATUS, is_finished, seed_directories
 from moe_trader.saved_config import difference_of_runs
 
 USAGE = """Usage: moe-train resume RUN [--plugins PACKAGE,...] [trainer.total_timesteps=N]
@@ -96,8 +96,8 @@ def _with_total(saved: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str,
 
 def _check_has_checkpoints(directory: Path) -> None:
     for place in (directory, *seed_directories(directory).values()):
-        if (place / BUNDLE).is_dir() and not (place / STATUS).is_file():
+        if (place / BUNDLE).is_dir() and not any((place / name).exists() for name in (STATUS, CHECKPOINTS)):
             raise ConfigError(
-                f"{place}: has no {STATUS}: this run was made by a version that wrote no checkpoints; repeat it with "
-                "moe-train rerun"
+                f"{place}: has no {STATUS} and no {CHECKPOINTS}/: this run was made by a version that wrote none; "
+                f"repeat it: moe-train rerun {directory}"
             )

@@ -54,6 +54,22 @@ def test_a_finished_run_is_not_repeated(finished_run, copy_of, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_without_its_status_goes_on_from_its_checkpoints(finished_run, copy_of, tmp_path):
+    """As the error of a damaged one advises."""
+    run = copy_of(finished_run)
+    (run / STATUS).write_text("damaged")
+    refused = moe_train("resume", run, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "delete it to go on from the last checkpoints" in refused.stderr
+    (run / STATUS).unlink()
+    done = moe_train("resume", run, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Training mixture" not in done.stdout
+    assert fingerprint(run) == fingerprint(finished_run)
+    assert is_finished(run)
+
+
+@pytest.mark.slow
 def test_what_was_lost_of_a_run_is_made_again_to_the_bit(finished_run, copy_of, tmp_path):
     run = copy_of(finished_run)
     shutil.rmtree(run / "bundle")  # the mixture comes back from its last checkpoint
@@ -175,10 +191,12 @@ def test_help_says_what_resume_does(capsys):
 def test_a_run_without_checkpoints_is_refused(finished_run, copy_of, tmp_path):
     run = copy_of(finished_run)
     (run / STATUS).unlink()
+    shutil.rmtree(run / "checkpoint")
     before = state(run)
     done = moe_train("resume", run, cwd=tmp_path)
     assert done.returncode == 1
-    assert f"{run}: has no status.json: this run was made by a version that wrote no checkpoints" in done.stderr
+    reason = "has no status.json and no checkpoint/: this run was made by a version that wrote none; repeat it: "
+    assert f"{run}: {reason}moe-train rerun {run}" in done.stderr
     assert {name: kept for name, kept in state(run).items() if name != ".claimed"} == {
         name: kept for name, kept in before.items() if name != ".claimed"
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import moe_trader
+from moe_trader.bundle import sha256
 from moe_trader.durable import write_file
 from moe_trader.option import ConfigError
 from moe_trader.run_files import STATUS
@@ -75,7 +75,7 @@ class Status:
 
     def done(self, stage: str, files: Sequence[str]) -> None:
         """Note that a stage is done, with the files that it left."""
-        self._stages[stage] = {name: _sha256(self.directory / name) for name in files}
+        self._stages[stage] = {name: sha256(self.directory / name) for name in files}
         self._write()
 
     def is_done(self, stage: str) -> bool:
@@ -84,7 +84,7 @@ class Status:
             return False
         for name, digest in self._stages[stage].items():
             file = self.directory / name
-            if not file.is_file() or _sha256(file) != digest:
+            if not file.is_file() or sha256(file) != digest:
                 log.warning("%s is missing or was altered: the stage is done again: %s", file, stage)
                 return False
         return True
@@ -119,8 +119,3 @@ class Status:
             raise StatusError(
                 f"{self._file}: cannot be read ({error}); delete it to go on from the last checkpoints"
             ) from None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

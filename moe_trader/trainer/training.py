@@ -68,7 +68,7 @@ class Training:
         self.progress = Progress(agent, total_timesteps, title)
         self.path = directory / BUNDLE
         self._saved_at: int | None = None  # step of the newest checkpoint
-        self._began = self._last = time.monotonic()
+        self._last = time.monotonic()  # when the newest checkpoint was written
 
     def run(self, resume: bool) -> Path:
         """Train, and save the agent; return the bundle's path.
